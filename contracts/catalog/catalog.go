@@ -1,0 +1,179 @@
+// Package catalog declares what the catalog service offers: agents, workflows and the
+// immutable definition that an execution runs.
+package catalog
+
+import (
+	"encoding/json"
+	"time"
+
+	"turbocat.io/contracts/rpc"
+)
+
+// Service is the name of the service.
+const Service = "catalog"
+
+// Agent types.
+const (
+	AgentCode     = "CODE"
+	AgentAPI      = "API"
+	AgentLLM      = "LLM"
+	AgentData     = "DATA"
+	AgentWorkflow = "WORKFLOW"
+)
+
+// Statuses of agents and workflows.
+const (
+	StatusDraft    = "DRAFT"
+	StatusActive   = "ACTIVE"
+	StatusInactive = "INACTIVE"
+	StatusArchived = "ARCHIVED"
+)
+
+// Step types.
+const (
+	StepAgent     = "AGENT"
+	StepCondition = "CONDITION"
+	StepLoop      = "LOOP"
+	StepParallel  = "PARALLEL"
+	StepWait      = "WAIT"
+)
+
+// What a step does when its agent fails.
+const (
+	OnErrorFail     = "FAIL"
+	OnErrorContinue = "CONTINUE"
+	OnErrorRetry    = "RETRY"
+)
+
+// When a step with dependencies runs.
+const (
+	TriggerNoneFailed = "none_failed"
+	TriggerAllSuccess = "all_success"
+	TriggerOneSuccess = "one_success"
+	TriggerAllDone    = "all_done"
+)
+
+// Agent is a configured unit of work.
+type Agent struct {
+	ID           string          `json:"id" format:"uuid"`
+	UserID       string          `json:"userId" format:"uuid"`
+	Name         string          `json:"name"`
+	Description  string          `json:"description"`
+	Type         string          `json:"type" enum:"CODE,API,LLM,DATA,WORKFLOW"`
+	Status       string          `json:"status" enum:"DRAFT,ACTIVE,INACTIVE,ARCHIVED"`
+	Version      int             `json:"version"`
+	Config       json.RawMessage `json:"config"`
+	InputSchema  json.RawMessage `json:"inputSchema"`  // a JSON Schema or null
+	OutputSchema json.RawMessage `json:"outputSchema"` // a JSON Schema or null
+	Tags         []string        `json:"tags"`
+	IsPublic     bool            `json:"isPublic"`
+	CreatedAt    time.Time       `json:"createdAt"`
+	UpdatedAt    time.Time       `json:"updatedAt"`
+}
+
+// Workflow is a DAG of steps.
+type Workflow struct {
+	ID              string          `json:"id" format:"uuid"`
+	UserID          string          `json:"userId" format:"uuid"`
+	Name            string          `json:"name"`
+	Description     string          `json:"description"`
+	Status          string          `json:"status" enum:"DRAFT,ACTIVE,INACTIVE,ARCHIVED"`
+	Version         int             `json:"version"`
+	InputSchema     json.RawMessage `json:"inputSchema"` // a JSON Schema or null
+	Outputs         json.RawMessage `json:"outputs"`     // templates or null
+	TimeoutMs       int64           `json:"timeoutMs"`
+	Concurrency     json.RawMessage `json:"concurrency"` // {max, key, onLimit} or null
+	Priority        int             `json:"priority"`
+	StrictTemplates bool            `json:"strictTemplates"`
+	Tags            []string        `json:"tags"`
+	IsPublic        bool            `json:"isPublic"`
+	CreatedAt       time.Time       `json:"createdAt"`
+	UpdatedAt       time.Time       `json:"updatedAt"`
+	Steps           []Step          `json:"steps,omitempty"` // absent in lists
+}
+
+// Step is a node of a workflow.
+type Step struct {
+	StepKey      string          `json:"stepKey"`
+	StepType     string          `json:"stepType" enum:"AGENT,CONDITION,LOOP,PARALLEL,WAIT"`
+	AgentID      *string         `json:"agentId"`
+	DependsOn    []string        `json:"dependsOn"`
+	Inputs       json.RawMessage `json:"inputs"` // a JSON object; strings in it may be templates
+	Config       json.RawMessage `json:"config"`
+	OnError      string          `json:"onError" enum:"FAIL,CONTINUE,RETRY"`
+	RetryCount   int             `json:"retryCount"`
+	RetryDelayMs int64           `json:"retryDelayMs"`
+	TimeoutMs    int64           `json:"timeoutMs"`
+	TriggerRule  string          `json:"triggerRule" enum:"none_failed,all_success,one_success,all_done"`
+	Position     int             `json:"position"`
+}
+
+// Definition is what an execution runs: a workflow version with the versions of its
+// agents, frozen at accept. Its canonical JSON is stored by hash and never changes.
+type Definition struct {
+	WorkflowID      string            `json:"workflowId"`
+	WorkflowOwner   string            `json:"workflowOwner"`
+	WorkflowVersion int               `json:"workflowVersion"`
+	InputSchema     json.RawMessage   `json:"inputSchema,omitempty"`
+	Outputs         json.RawMessage   `json:"outputs,omitempty"`
+	TimeoutMs       int64             `json:"timeoutMs"`
+	Priority        int               `json:"priority"`
+	StrictTemplates bool              `json:"strictTemplates,omitempty"`
+	Steps           []Step            `json:"steps"` // in the workflow's order
+	Agents          []DefinitionAgent `json:"agents"`
+}
+
+// DefinitionAgent is an agent's version inside a Definition.
+type DefinitionAgent struct {
+	ID        string          `json:"id"`
+	Type      string          `json:"type"`
+	Version   int             `json:"version"`
+	Config    json.RawMessage `json:"config"`
+	TimeoutMs int64           `json:"timeoutMs"` // of its config; 0 when not given
+}
+
+// CreateRequest makes an agent or a workflow from the JSON body of the client. The
+// service checks the body itself so that every fault is reported at once, by field.
+type CreateRequest struct {
+	ID   string          `json:"id,omitempty"` // system callers may choose it; CONFLICT when taken, also by a deleted one
+	Body json.RawMessage `json:"body"`
+}
+
+// PatchRequest changes an agent or a workflow: an absent field stays, null clears.
+type PatchRequest struct {
+	ID      string          `json:"id"`
+	Body    json.RawMessage `json:"body"`
+	IfMatch int             `json:"ifMatch,omitempty"` // a version; 0 when any will do
+}
+
+// IDRequest names one agent or workflow.
+type IDRequest struct {
+	ID string `json:"id"`
+}
+
+// ListRequest asks for a page of agents or workflows the caller can see.
+type ListRequest struct {
+	rpc.Page
+	Type     string   `json:"type,omitempty"` // agents only
+	Status   string   `json:"status,omitempty"`
+	Tags     []string `json:"tags,omitempty"` // all of them
+	IsPublic *bool    `json:"isPublic,omitempty"`
+}
+
+// The methods of the service. All but Resolve answer NOT_FOUND for what the caller may not see.
+var (
+	CreateAgent    = rpc.Method[CreateRequest, Agent]{Service: Service, Name: "create_agent", Version: 1}
+	GetAgent       = rpc.Method[IDRequest, Agent]{Service: Service, Name: "get_agent", Version: 1}
+	ListAgents     = rpc.Method[ListRequest, rpc.List[Agent]]{Service: Service, Name: "list_agents", Version: 1}
+	PatchAgent     = rpc.Method[PatchRequest, Agent]{Service: Service, Name: "patch_agent", Version: 1}
+	DeleteAgent    = rpc.Method[IDRequest, rpc.Empty]{Service: Service, Name: "delete_agent", Version: 1}
+	CreateWorkflow = rpc.Method[CreateRequest, Workflow]{Service: Service, Name: "create_workflow", Version: 1}
+	GetWorkflow    = rpc.Method[IDRequest, Workflow]{Service: Service, Name: "get_workflow", Version: 1}
+	ListWorkflows  = rpc.Method[ListRequest, rpc.List[Workflow]]{Service: Service, Name: "list_workflows", Version: 1}
+	PatchWorkflow  = rpc.Method[PatchRequest, Workflow]{Service: Service, Name: "patch_workflow", Version: 1}
+	DeleteWorkflow = rpc.Method[IDRequest, rpc.Empty]{Service: Service, Name: "delete_workflow", Version: 1}
+
+	// ResolveDefinition freezes a workflow that the caller may execute. CONFLICT, naming what is
+	// in the way, unless the workflow and each agent it names are ACTIVE and it has a step.
+	ResolveDefinition = rpc.Method[IDRequest, Definition]{Service: Service, Name: "resolve_definition", Version: 1}
+)

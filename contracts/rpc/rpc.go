@@ -1,0 +1,93 @@
+// Package rpc declares what a request between services looks like: a typed method
+// descriptor and the caller on whose behalf it is made. The transport is pkg/bus.
+package rpc
+
+// Method describes one remote procedure: which service answers it and with which types.
+// Its NATS subject is rpc.<service>.v<version>.<name>.
+type Method[Req, Resp any] struct {
+	Service string
+	Name    string
+	Version int
+}
+
+// Roles of a caller.
+const (
+	RoleAdmin = "ADMIN"
+	RoleUser  = "USER"
+	RoleAgent = "AGENT"
+)
+
+// Caller says who asks. Only the gateway makes one from a verified token; a service
+// that acts by itself uses System. It travels in the request's headers.
+type Caller struct {
+	UserID      string   // UUID; empty for an anonymous request
+	Role        string   // RoleAdmin, RoleUser or RoleAgent
+	SessionID   string   // UUID of the login session; empty when none
+	Scopes      []string // of an API key; nil means no restriction
+	RequestID   string
+	Traceparent string
+	IP          string // of the client, as the gateway saw it
+	UserAgent   string
+}
+
+// System is the caller of work that no user asked for, such as seeding. It may do everything.
+func System(requestID string) Caller { return Caller{Role: RoleAdmin, RequestID: requestID} }
+
+// IsAdmin tells whether ownership is not checked for the caller.
+func (c Caller) IsAdmin() bool { return c.Role == RoleAdmin }
+
+// Empty is the request or the answer of a method that needs none.
+type Empty struct{}
+
+// Page asks for a part of a list. Either Page or Cursor is used; the other is zero.
+type Page struct {
+	Page      int    `json:"page,omitempty"`     // from 1; 0 means 1
+	PageSize  int    `json:"pageSize,omitempty"` // 1..100; 0 means 20
+	Cursor    string `json:"cursor,omitempty"`   // nextCursor of an earlier answer
+	Search    string `json:"search,omitempty"`
+	SortBy    string `json:"sortBy,omitempty"`    // "" means createdAt
+	SortOrder string `json:"sortOrder,omitempty"` // asc or desc; "" means desc
+}
+
+// Pagination describes the part of a list that an answer holds.
+type Pagination struct {
+	Page       int     `json:"page"`
+	PageSize   int     `json:"pageSize"`
+	Total      int     `json:"total"`
+	TotalPages int     `json:"totalPages"`
+	NextCursor *string `json:"nextCursor"`
+}
+
+// List is one page of items with its pagination.
+type List[T any] struct {
+	Items      []T        `json:"items"`
+	Pagination Pagination `json:"pagination"`
+}
+
+// Health is the answer of every service's health method.
+type Health struct {
+	Service      string       `json:"service"`
+	Version      string       `json:"version"`
+	UptimeMs     int64        `json:"uptimeMs"`
+	Ready        bool         `json:"ready"`
+	Dependencies []Dependency `json:"dependencies"`
+}
+
+// Dependency is one thing a service needs, and how it was a moment ago.
+type Dependency struct {
+	Name      string `json:"name"`
+	Status    string `json:"status"` // HEALTHY or UNHEALTHY
+	LatencyMs int64  `json:"latencyMs"`
+	Message   string `json:"message,omitempty"` // why it is not HEALTHY, and what to do
+}
+
+// Health states of a dependency.
+const (
+	Healthy   = "HEALTHY"
+	Unhealthy = "UNHEALTHY"
+)
+
+// HealthOf is the health method that pkg/service answers for every service.
+func HealthOf(service string) Method[Empty, Health] {
+	return Method[Empty, Health]{Service: service, Name: "health", Version: 1}
+}

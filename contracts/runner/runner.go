@@ -1,0 +1,82 @@
+// Package runner declares the protocol between the orchestrator and the runners: a
+// ready step and the three things a runner says about it. All four are CloudEvents in
+// binary mode, so that payloads pass through untouched.
+//
+// A ready step is a message on subject.Step with the headers below; its body is
+// StepBody. A runner answers on subject.ExecutionInputRun(p), has the PubAck, and only
+// then acks the ready step. ce-id is the token of the attempt, ce-subject the execution.
+package runner
+
+import "encoding/json"
+
+// Service is the name of the service.
+const Service = "runner"
+
+// CloudEvents types of the protocol.
+const (
+	TypeStepReady     = "io.turbocat.step.ready.v1"     // body StepBody
+	TypeStepStarted   = "io.turbocat.step.started.v1"   // no body; after 200 ms of work or on a second delivery
+	TypeStepCompleted = "io.turbocat.step.completed.v1" // body: the output, any JSON value
+	TypeStepFailed    = "io.turbocat.step.failed.v1"    // body: a StepError
+)
+
+// Headers beside the CloudEvents attributes. A ready step has all but Duration.
+const (
+	HeaderStepKey        = "ce-stepkey"
+	HeaderDispatch       = "ce-dispatch" // decimal, from 1: how often this token was sent
+	HeaderAttempt        = "ce-attempt"  // decimal, from 1
+	HeaderTimeoutMs      = "ce-timeoutms"
+	HeaderIdempotencyKey = "ce-idempotencykey"
+	HeaderUserID         = "ce-userid"
+	HeaderWorkflowID     = "ce-workflowid"
+	HeaderAgentID        = "ce-agentid"
+	HeaderDurationMs     = "ce-durationms" // of a result
+)
+
+// StepBody is the body of a ready step.
+type StepBody struct {
+	Config json.RawMessage `json:"config"` // the agent's config, as saved
+	Input  json.RawMessage `json:"input"`  // the step's inputs, resolved
+}
+
+// StepError is why an attempt failed, and also the error of a step or an execution in the API.
+type StepError struct {
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	Type      string `json:"type,omitempty"`
+	Stack     string `json:"stack,omitempty"`
+	Retryable bool   `json:"retryable"`
+	StepKey   string `json:"stepKey,omitempty"`
+}
+
+func (e *StepError) Error() string { return e.Code + ": " + e.Message }
+
+// Codes of a StepError.
+const (
+	CodeError         = "CODE_ERROR"       // user code threw
+	CodeSyntax        = "SYNTAX_ERROR"     // user code does not parse
+	CodeStepTimeout   = "STEP_TIMEOUT"     // the attempt ran out of time
+	CodeMemoryLimit   = "MEMORY_LIMIT"     // user code ran out of memory
+	CodeOutputLimit   = "OUTPUT_LIMIT"     // the output is larger than MaxOutput
+	CodeInputLimit    = "INPUT_LIMIT"      // the resolved input is larger than MaxInput
+	CodeHTTPStatus    = "HTTP_STATUS"      // the answer's status is none of successStatus
+	CodeHTTPError     = "HTTP_ERROR"       // no answer: connection, TLS, protocol
+	CodeAddress       = "ADDRESS_REFUSED"  // the address is private and not allowed
+	CodeDataError     = "DATA_ERROR"       // a DATA operation does not fit its rows
+	CodeInvalidConfig = "INVALID_CONFIG"   // the config can not be run
+	CodeInvalidOutput = "INVALID_OUTPUT"   // the output is no JSON
+	CodeNoSandbox     = "SANDBOX_MISSING"  // this host can not jail CODE
+	CodeRunnerLost    = "RUNNER_LOST"      // four runners took the attempt and none answered
+	CodeTemplate      = "TEMPLATE_ERROR"   // strictTemplates and a template that does not resolve
+	CodeCancelled     = "CANCELLED"        // stopped on request; never reported by a runner
+	CodeWorkflowTime  = "WORKFLOW_TIMEOUT" // the execution ran out of its timeoutMs
+	CodeEngineFault   = "ENGINE_FAULT"     // a bug of ours; the execution can not go on
+	CodeUnsupported   = "UNSUPPORTED"      // this version can not run this agent type
+	CodeInternal      = "INTERNAL"         // the runner failed, not the agent
+)
+
+// Limits of one step, in bytes.
+const (
+	MaxOutput = 1 << 20
+	MaxInput  = 4 << 20
+)

@@ -1,0 +1,85 @@
+// Package subject names every stream, subject, consumer and bucket of Turbocat.
+//
+//	exec.in.<p>.run | exec.in.<p>.ctl          stream EXECUTION_INPUT: what can change an execution
+//	step.<pool>.<agentType>.<priority>         stream STEPS: ready steps, a work queue
+//	evt.<p>.<entity>.<name>.v<version>         stream EVENTS: public events
+//	log.<p>                                    stream LOGS: batches of log lines
+//	rpc.<service>.v<version>.<method>          request and reply
+//
+// p is the partition of the execution. No id stands in a subject: it would cost the
+// server memory for every message.
+package subject
+
+import (
+	"hash/fnv"
+	"strconv"
+)
+
+// Partitions is how many ways executions are divided. It can not be changed on a running installation.
+const Partitions = 32
+
+// MaxPayload is the largest message the NATS server must accept, in bytes.
+const MaxPayload = 8 << 20
+
+// Streams.
+const (
+	ExecutionInputStream = "EXECUTION_INPUT"
+	StepsStream          = "STEPS"
+	EventsStream         = "EVENTS"
+	LogsStream           = "LOGS"
+)
+
+// Wildcards that the streams listen on.
+const (
+	ExecutionInputAll = "exec.in.>"
+	StepsAll          = "step.>"
+	EventsAll         = "evt.>"
+	LogsAll           = "log.>"
+)
+
+// CancelBucket is the key-value bucket that tells runners which attempts to stop; keys are tokens.
+const CancelBucket = "CANCELLED_ATTEMPTS"
+
+// DefaultPool is the pool of runners that every step goes to unless it names another.
+const DefaultPool = "default"
+
+// PartitionOf gives the partition of an execution: FNV-1a of its id modulo Partitions,
+// the same as the server's partition().
+func PartitionOf(executionID string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(executionID))
+	return int(h.Sum32() % Partitions)
+}
+
+// ExecutionInputRun is where runners report on steps of partition p.
+func ExecutionInputRun(p int) string { return "exec.in." + strconv.Itoa(p) + ".run" }
+
+// ExecutionInputControl is where the orchestrator puts everything else of partition p.
+func ExecutionInputControl(p int) string { return "exec.in." + strconv.Itoa(p) + ".ctl" }
+
+// ExecutionInputPartition matches all inputs of partition p.
+func ExecutionInputPartition(p int) string { return "exec.in." + strconv.Itoa(p) + ".*" }
+
+// Step is where a ready step of an agent type waits for a runner. priority is 0..9, 9 first.
+func Step(pool, agentType string, priority int) string {
+	return "step." + pool + "." + agentType + "." + strconv.Itoa(priority)
+}
+
+// StepsOf matches the ready steps of one agent type in a pool.
+func StepsOf(pool, agentType string) string { return "step." + pool + "." + agentType + ".*" }
+
+// StepConsumer is the durable consumer of StepsOf(pool, agentType).
+func StepConsumer(pool, agentType string) string { return pool + "-" + agentType }
+
+// Event is the subject of a public event of partition p.
+func Event(p int, entity, name string, version int) string {
+	return "evt." + strconv.Itoa(p) + "." + entity + "." + name + ".v" + strconv.Itoa(version)
+}
+
+// Logs is where a runner puts batches of log lines of executions in partition p.
+func Logs(p int) string { return "log." + strconv.Itoa(p) }
+
+// RPC is the subject of a method.
+func RPC(service string, version int, name string) string {
+	return "rpc." + service + ".v" + strconv.Itoa(version) + "." + name
+}

@@ -1,0 +1,5 @@
+module turbocat.io/migrations
+
+go 1.26.0
+
+

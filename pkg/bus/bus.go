@@ -1,0 +1,151 @@
+// Package bus is the one way services talk: typed request and reply over nats micro, and
+// JetStream for facts. It knows no subject of its own; contracts names them.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// Conn is a connection to NATS that reconnects for ever. It is safe for concurrent use.
+type Conn struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	calls  calls
+	closed chan struct{}
+
+	mu          sync.Mutex
+	reconnected []chan<- struct{}
+}
+
+// Connect opens a connection and waits until it stands or ctx ends. name tells operators whose it is.
+func Connect(ctx context.Context, natsURL, name string, log zerolog.Logger) (*Conn, error) {
+	c := &Conn{closed: make(chan struct{})}
+	first := make(chan struct{})
+	var once sync.Once
+	nc, err := nats.Connect(natsURL,
+		nats.Name(name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250*time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
+		nats.PingInterval(10*time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.ReconnectBufSize(8<<20),
+		nats.ConnectHandler(func(*nats.Conn) { once.Do(func() { close(first) }) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn().Err(err).Msg("connection to NATS lost; reconnecting")
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			once.Do(func() { close(first) })
+			log.Info().Msg("connected to NATS again")
+			c.announceReconnect()
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			event := log.Warn().Err(err)
+			if sub != nil {
+				event = event.Str("subject", sub.Subject)
+			}
+			event.Msg("NATS reports an error")
+		}),
+		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w; check NATS_URL", redact(natsURL), err)
+	}
+	if nc.IsConnected() {
+		once.Do(func() { close(first) })
+	}
+	select {
+	case <-first:
+	case <-ctx.Done():
+		nc.Close()
+		return nil, fmt.Errorf("no NATS server answers at %s; start it or correct NATS_URL", redact(natsURL))
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	c.nc, c.js = nc, js
+	if err := c.calls.listen(nc); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("listen for replies: %w", err)
+	}
+	return c, nil
+}
+
+// NATS gives the connection itself, for adapters that speak JetStream.
+func (c *Conn) NATS() *nats.Conn { return c.nc }
+
+// JetStream gives the JetStream context of the connection.
+func (c *Conn) JetStream() jetstream.JetStream { return c.js }
+
+// OnReconnect gives a channel that receives after every reconnect; several in a row may
+// collapse into one. stop ends it.
+func (c *Conn) OnReconnect() (reconnected <-chan struct{}, stop func()) {
+	ch := make(chan struct{}, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reconnected = append(c.reconnected, ch)
+	return ch, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for i, other := range c.reconnected {
+			if other == (chan<- struct{})(ch) {
+				c.reconnected = append(c.reconnected[:i], c.reconnected[i+1:]...)
+				return
+			}
+		}
+	}
+}
+
+func (c *Conn) announceReconnect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.reconnected {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Check tells whether the server answers; it is the connection's health check.
+func (c *Conn) Check(ctx context.Context) error {
+	if !c.nc.IsConnected() {
+		return errors.New("not connected to NATS")
+	}
+	return c.nc.FlushWithContext(ctx)
+}
+
+// Close sends what is buffered and closes the connection, waiting at most two seconds.
+func (c *Conn) Close() {
+	if c.nc.IsConnected() {
+		_ = c.nc.FlushTimeout(time.Second)
+	}
+	c.nc.Close()
+	select {
+	case <-c.closed:
+	case <-time.After(time.Second):
+	}
+}
+
+// redact leaves credentials out of an address.
+func redact(natsURL string) string {
+	u, err := url.Parse(natsURL)
+	if err != nil {
+		return "the given address"
+	}
+	return u.Redacted()
+}

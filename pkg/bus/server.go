@@ -1,0 +1,155 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/subject"
+)
+
+// maxConcurrent bounds the requests that one server works on at once.
+const maxConcurrent = 512
+
+// Server answers the methods of one service. Methods are added with Handle before Run.
+type Server struct {
+	service   string
+	log       zerolog.Logger
+	endpoints []endpoint
+	slots     chan struct{}
+	inFlight  sync.WaitGroup
+}
+
+type endpoint struct {
+	name, subject string
+	answer        func(ctx context.Context, caller rpc.Caller, body []byte) ([]byte, error)
+}
+
+// NewServer makes a server without methods.
+func NewServer(service string, log zerolog.Logger) *Server {
+	return &Server{service: service, log: log, slots: make(chan struct{}, maxConcurrent)}
+}
+
+// Handle lets fn answer a method. fn runs in a goroutine of its own, with the deadline of the
+// call; an *errs.Error reaches the caller as it is, any other error is logged and reaches it as INTERNAL.
+func Handle[Req, Resp any](s *Server, m rpc.Method[Req, Resp], fn func(ctx context.Context, caller rpc.Caller, req Req) (Resp, error)) {
+	s.endpoints = append(s.endpoints, endpoint{
+		name: m.Name, subject: subject.RPC(m.Service, m.Version, m.Name),
+		answer: func(ctx context.Context, caller rpc.Caller, body []byte) ([]byte, error) {
+			var req Req
+			if err := json.Unmarshal(body, &req); err != nil {
+				return nil, errs.Wrap(err, errs.Internal, "the request does not decode")
+			}
+			resp, err := fn(ctx, caller, req)
+			if err != nil {
+				return nil, err
+			}
+			return json.Marshal(resp)
+		},
+	})
+}
+
+// Run answers requests until ctx ends, then finishes those in work.
+func (s *Server) Run(ctx context.Context, c *Conn) error {
+	service, err := micro.AddService(c.nc, micro.Config{Name: s.service, Version: "1.0.0", QueueGroup: s.service})
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", s.service, err)
+	}
+	for _, e := range s.endpoints {
+		handler := micro.HandlerFunc(func(r micro.Request) { s.accept(c.nc, e, r) })
+		if err := service.AddEndpoint(e.name, handler, micro.WithEndpointSubject(e.subject)); err != nil {
+			_ = service.Stop()
+			return fmt.Errorf("serve %s: %w", e.subject, err)
+		}
+	}
+	if err := c.nc.FlushTimeout(5 * time.Second); err != nil {
+		s.log.Warn().Err(err).Msg("NATS is slow to take the subscriptions")
+	}
+	<-ctx.Done()
+	err = service.Stop()
+	s.inFlight.Wait()
+	if err != nil && c.nc.IsConnected() {
+		return fmt.Errorf("stop serving %s: %w", s.service, err)
+	}
+	return nil
+}
+
+func (s *Server) accept(nc *nats.Conn, e endpoint, r micro.Request) {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		s.fail(r, e, rpc.Caller{}, errs.New(errs.DependencyUnavailable, "the %s service is overloaded; try again shortly", s.service))
+		return
+	}
+	s.inFlight.Add(1)
+	go func() {
+		defer s.inFlight.Done()
+		defer func() { <-s.slots }()
+		caller := callerOf(r.Headers())
+		ctx, cancel := context.WithTimeout(context.Background(), timeoutOf(r.Headers()))
+		defer cancel()
+		body, err := s.answer(ctx, e, caller, r.Data())
+		if err != nil {
+			s.fail(r, e, caller, err)
+			return
+		}
+		if err := respond(nc, r, body); err != nil {
+			s.log.Warn().Err(err).Str("method", e.subject).Str("requestId", caller.RequestID).Msg("answer not sent")
+		}
+	}()
+}
+
+func (s *Server) answer(ctx context.Context, e endpoint, caller rpc.Caller, body []byte) (resp []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return e.answer(ctx, caller, body)
+}
+
+func (s *Server) fail(r micro.Request, e endpoint, caller rpc.Caller, err error) {
+	public := errs.From(err)
+	if public.Code == errs.Internal || public.Code == errs.DependencyUnavailable {
+		s.log.Error().Err(err).Str("method", e.subject).Str("requestId", caller.RequestID).Msg("request failed")
+	}
+	body, merr := json.Marshal(public)
+	if merr != nil {
+		body = nil // an errs.Error always encodes
+	}
+	if err := r.Error(string(public.Code), singleLine(public.Message), body); err != nil {
+		s.log.Warn().Err(err).Str("method", e.subject).Msg("error not sent")
+	}
+}
+
+// respond sends a reply, in parts when it is larger than a message may be.
+func respond(nc *nats.Conn, r micro.Request, body []byte) error {
+	for len(body) > partSize {
+		part := nats.NewMsg(r.Reply())
+		part.Header.Set(headerPartsLeft, strconv.Itoa((len(body)-1)/partSize))
+		part.Data = body[:partSize]
+		if err := nc.PublishMsg(part); err != nil {
+			return err
+		}
+		body = body[partSize:]
+	}
+	return r.Respond(body)
+}
+
+func timeoutOf(h micro.Headers) time.Duration {
+	ms, err := strconv.ParseInt(h.Get(headerTimeout), 10, 64)
+	if err != nil || ms <= 0 {
+		return DefaultTimeout
+	}
+	return time.Duration(ms) * time.Millisecond
+}

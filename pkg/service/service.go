@@ -1,0 +1,184 @@
+// Package service is the skeleton of every service: configuration, connections, health,
+// and an orderly end. One process may run several of them.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/jmoiron/sqlx"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/postgres"
+)
+
+// Version of the build. The linker sets it.
+var Version = "dev"
+
+// startTimeout bounds how long a start waits for NATS and the database.
+const startTimeout = 30 * time.Second
+
+// Env is what a service is given: connections and a logger, all open and shared with nobody.
+type Env struct {
+	Log    zerolog.Logger
+	Bus    *bus.Conn
+	DB     *sqlx.DB      // the service's own schema; nil unless Spec.Database
+	Redis  *redis.Client // nil unless Spec.Redis
+	Health *Health
+}
+
+// Service is a wired service. Run works until ctx ends, finishes what it has begun, and
+// returns nil; an error before that ends the process.
+type Service interface {
+	Run(ctx context.Context) error
+}
+
+// Spec describes a service with the configuration C, a struct with env tags. Fields are read
+// from TURBOCAT_<NAME>_<FIELD>; tags may name plain variables with the prefix left out, see Parse.
+type Spec[C any] struct {
+	Name     string
+	Database bool // owns a schema of that name
+	Redis    bool
+	New      func(Env, C) (Service, error)
+}
+
+// Unit is a service that can be started, whatever its configuration's type.
+type Unit struct {
+	Name string
+	// Run starts the service, calls ready when it works, and returns after ctx ended and it stopped.
+	Run func(ctx context.Context, environ map[string]string, logs io.Writer, ready func()) error
+}
+
+// shared is what all services read, under plain names.
+type shared struct {
+	DatabaseURL string `env:"DATABASE_URL"`
+	NatsURL     string `env:"NATS_URL"`
+	RedisURL    string `env:"REDIS_URL"`
+	LogLevel    string `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// Unit makes the service startable.
+func (s Spec[C]) Unit() Unit {
+	return Unit{Name: s.Name, Run: s.run}
+}
+
+func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Writer, ready func()) error {
+	var plain shared
+	var cfg C
+	if err := env.ParseWithOptions(&plain, env.Options{Environment: environ}); err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environ}); err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	level, err := zerolog.ParseLevel(plain.LogLevel)
+	if err != nil {
+		return fmt.Errorf("LOG_LEVEL is %q; use debug, info, warn or error", plain.LogLevel)
+	}
+	log := zerolog.New(logs).Level(level).With().Timestamp().Str("service", s.Name).Logger()
+
+	e, closeEnv, err := s.connect(ctx, plain, log)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	defer closeEnv()
+	svc, err := s.New(e, cfg)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	health := bus.NewServer(s.Name, log)
+	bus.Handle(health, rpc.HealthOf(s.Name), e.Health.answer)
+
+	// The health method outlives the service's work, so that a drain can be watched.
+	healthCtx, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHealth()
+	group, groupCtx := errgroup.WithContext(healthCtx)
+	group.Go(func() error { return health.Run(groupCtx, e.Bus) })
+	serveCtx, stopServe := context.WithCancel(ctx)
+	defer stopServe()
+	group.Go(func() error {
+		defer stopHealth()
+		if err := svc.Run(serveCtx); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			return errors.New("stopped by itself")
+		}
+		return nil
+	})
+	group.Go(func() error {
+		e.Health.await(groupCtx)
+		if groupCtx.Err() == nil {
+			log.Info().Str("version", Version).Msg("ready")
+			ready()
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	log.Info().Msg("stopped")
+	return nil
+}
+
+func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) (e Env, closeAll func(), err error) {
+	var closers []func()
+	closeAll = func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			closers[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	e = Env{Log: log, Health: NewHealth(s.Name)}
+
+	if plain.NatsURL == "" {
+		return e, closeAll, errors.New("NATS_URL is not set; give the address of a NATS server, like nats://127.0.0.1:4222")
+	}
+	if e.Bus, err = bus.Connect(ctx, plain.NatsURL, "turbocat-"+s.Name, log); err != nil {
+		return e, closeAll, err
+	}
+	closers = append(closers, e.Bus.Close)
+	e.Health.Add("nats", e.Bus.Check)
+
+	if s.Database {
+		if plain.DatabaseURL == "" {
+			return e, closeAll, errors.New("DATABASE_URL is not set; give the address of a PostgreSQL database, like postgres://user:password@127.0.0.1:5432/turbocat?sslmode=disable")
+		}
+		if e.DB, err = postgres.Open(plain.DatabaseURL, s.Name); err != nil {
+			return e, closeAll, err
+		}
+		closers = append(closers, func() { _ = e.DB.Close() })
+		e.Health.Add("postgres", func(ctx context.Context) error {
+			var one int
+			return e.DB.GetContext(ctx, &one, "SELECT 1")
+		})
+	}
+	if s.Redis {
+		if plain.RedisURL == "" {
+			return e, closeAll, errors.New("REDIS_URL is not set; give the address of a Redis server, like redis://127.0.0.1:6379")
+		}
+		options, perr := redis.ParseURL(plain.RedisURL)
+		if perr != nil {
+			return e, closeAll, errors.New("REDIS_URL is not of the form redis://:password@host:port/db; correct it")
+		}
+		options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
+		e.Redis = redis.NewClient(options)
+		closers = append(closers, func() { _ = e.Redis.Close() })
+		e.Health.Add("redis", func(ctx context.Context) error { return e.Redis.Ping(ctx).Err() })
+	}
+	return e, closeAll, nil
+}
