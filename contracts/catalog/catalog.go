@@ -89,7 +89,7 @@ type Workflow struct {
 	IsPublic        bool            `json:"isPublic"`
 	CreatedAt       time.Time       `json:"createdAt"`
 	UpdatedAt       time.Time       `json:"updatedAt"`
-	Steps           []Step          `json:"steps,omitempty"` // absent in lists
+	Steps           []Step          `json:"steps,omitzero"` // absent in lists
 }
 
 // Step is a node of a workflow.

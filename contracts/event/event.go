@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -113,3 +114,9 @@ func appendString(b []byte, s string) []byte {
 	b = append(b, s...)
 	return append(b, '"')
 }
+
+// typePrefix begins every CloudEvents type of Turbocat.
+const typePrefix = "io.turbocat."
+
+// Path is a CloudEvents type without the prefix: <entity>.<name>.v<version>.
+func Path(eventType string) string { return strings.TrimPrefix(eventType, typePrefix) }

@@ -71,10 +71,8 @@ func StepsOf(pool, agentType string) string { return "step." + pool + "." + agen
 // StepConsumer is the durable consumer of StepsOf(pool, agentType).
 func StepConsumer(pool, agentType string) string { return pool + "-" + agentType }
 
-// Event is the subject of a public event of partition p.
-func Event(p int, entity, name string, version int) string {
-	return "evt." + strconv.Itoa(p) + "." + entity + "." + name + ".v" + strconv.Itoa(version)
-}
+// Event is the subject of a public event of partition p; path is <entity>.<name>.v<version>.
+func Event(p int, path string) string { return "evt." + strconv.Itoa(p) + "." + path }
 
 // Logs is where a runner puts batches of log lines of executions in partition p.
 func Logs(p int) string { return "log." + strconv.Itoa(p) }

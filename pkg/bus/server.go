@@ -88,7 +88,7 @@ func (s *Server) accept(nc *nats.Conn, e endpoint, r micro.Request) {
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		s.fail(r, e, rpc.Caller{}, errs.New(errs.DependencyUnavailable, "the %s service is overloaded; try again shortly", s.service))
+		s.fail(nc, r, e, rpc.Caller{}, errs.New(errs.DependencyUnavailable, "the %s service is overloaded; try again shortly", s.service))
 		return
 	}
 	s.inFlight.Add(1)
@@ -100,7 +100,7 @@ func (s *Server) accept(nc *nats.Conn, e endpoint, r micro.Request) {
 		defer cancel()
 		body, err := s.answer(ctx, e, caller, r.Data())
 		if err != nil {
-			s.fail(r, e, caller, err)
+			s.fail(nc, r, e, caller, err)
 			return
 		}
 		if err := respond(nc, r, body); err != nil {
@@ -118,7 +118,9 @@ func (s *Server) answer(ctx context.Context, e endpoint, caller rpc.Caller, body
 	return e.answer(ctx, caller, body)
 }
 
-func (s *Server) fail(r micro.Request, e endpoint, caller rpc.Caller, err error) {
+// fail answers with an error. Request.Error would write to the request, which micro reads as
+// soon as the handler has returned.
+func (s *Server) fail(nc *nats.Conn, r micro.Request, e endpoint, caller rpc.Caller, err error) {
 	public := errs.From(err)
 	if public.Code == errs.Internal || public.Code == errs.DependencyUnavailable {
 		s.log.Error().Err(err).Str("method", e.subject).Str("requestId", caller.RequestID).Msg("request failed")
@@ -127,7 +129,11 @@ func (s *Server) fail(r micro.Request, e endpoint, caller rpc.Caller, err error)
 	if merr != nil {
 		body = nil // an errs.Error always encodes
 	}
-	if err := r.Error(string(public.Code), singleLine(public.Message), body); err != nil {
+	msg := nats.NewMsg(r.Reply())
+	msg.Header.Set(micro.ErrorCodeHeader, string(public.Code))
+	msg.Header.Set(micro.ErrorHeader, singleLine(public.Message))
+	msg.Data = body
+	if err := nc.PublishMsg(msg); err != nil {
 		s.log.Warn().Err(err).Str("method", e.subject).Msg("error not sent")
 	}
 }
@@ -143,7 +149,7 @@ func respond(nc *nats.Conn, r micro.Request, body []byte) error {
 		}
 		body = body[partSize:]
 	}
-	return r.Respond(body)
+	return nc.Publish(r.Reply(), body)
 }
 
 func timeoutOf(h micro.Headers) time.Duration {

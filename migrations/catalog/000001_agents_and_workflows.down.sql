@@ -1,0 +1,4 @@
+DROP TABLE workflow_versions;
+DROP TABLE workflows;
+DROP TABLE agent_versions;
+DROP TABLE agents;

@@ -1,0 +1,77 @@
+// Package natsapi answers the methods of contracts/identity over the bus.
+package natsapi
+
+import (
+	"context"
+
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/errs"
+	contract "turbocat.io/contracts/identity"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/services/identity/internal/account"
+)
+
+// New makes a server that has all methods of the service.
+func New(accounts *account.Accounts, log zerolog.Logger) *bus.Server {
+	s := bus.NewServer(contract.Service, log)
+	bus.Handle(s, contract.Register, func(ctx context.Context, caller rpc.Caller, req contract.RegisterRequest) (contract.Session, error) {
+		grant, err := accounts.Register(ctx, clientOf(caller), account.Registration(req))
+		return toSession(grant), err
+	})
+	bus.Handle(s, contract.Login, func(ctx context.Context, caller rpc.Caller, req contract.LoginRequest) (contract.Session, error) {
+		grant, err := accounts.Login(ctx, clientOf(caller), req.Email, req.Password)
+		return toSession(grant), err
+	})
+	bus.Handle(s, contract.Refresh, func(ctx context.Context, caller rpc.Caller, req contract.RefreshRequest) (contract.Session, error) {
+		grant, err := accounts.Refresh(ctx, clientOf(caller), req.RefreshToken)
+		return toSession(grant), err
+	})
+	bus.Handle(s, contract.Logout, func(ctx context.Context, caller rpc.Caller, req contract.RefreshRequest) (rpc.Empty, error) {
+		return rpc.Empty{}, accounts.Logout(ctx, clientOf(caller), req.RefreshToken)
+	})
+	bus.Handle(s, contract.Verify, func(ctx context.Context, _ rpc.Caller, req contract.VerifyRequest) (contract.VerifyResponse, error) {
+		access, err := accounts.Verify(ctx, req.AccessToken)
+		if err != nil {
+			return contract.VerifyResponse{}, err
+		}
+		return contract.VerifyResponse{
+			UserID: access.UserID.String(), Role: access.Role, SessionID: access.SessionID.String(), ExpiresAt: access.ExpiresAt,
+		}, nil
+	})
+	bus.Handle(s, contract.GetMe, func(ctx context.Context, caller rpc.Caller, _ rpc.Empty) (contract.User, error) {
+		user, err := accounts.Me(ctx, caller.UserID)
+		return toUser(user), err
+	})
+	bus.Handle(s, contract.UpdateMe, func(ctx context.Context, caller rpc.Caller, req contract.UpdateUserRequest) (contract.User, error) {
+		user, err := accounts.UpdateMe(ctx, caller.UserID, req.Patch)
+		return toUser(user), err
+	})
+	bus.Handle(s, contract.SeedUser, func(ctx context.Context, caller rpc.Caller, req contract.SeedUserRequest) (contract.SeedUserResponse, error) {
+		if caller.UserID != "" || !caller.IsAdmin() {
+			return contract.SeedUserResponse{}, errs.New(errs.Forbidden, "only the system may seed accounts; register instead")
+		}
+		user, created, err := accounts.Seed(ctx, req.ID, req.Role, account.Registration{Email: req.Email, Password: req.Password, FullName: req.FullName})
+		return contract.SeedUserResponse{User: toUser(user), Created: created}, err
+	})
+	return s
+}
+
+func clientOf(c rpc.Caller) account.Client {
+	return account.Client{IP: c.IP, UserAgent: c.UserAgent, RequestID: c.RequestID}
+}
+
+func toSession(g account.Grant) contract.Session {
+	return contract.Session{
+		User: toUser(g.User), AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, TokenType: "Bearer",
+		ExpiresAt: g.Access.ExpiresAt, RefreshExpiresAt: g.Refresh.ExpiresAt,
+	}
+}
+
+func toUser(u account.User) contract.User {
+	return contract.User{
+		ID: u.ID.String(), Email: u.Email, FullName: u.FullName, Role: u.Role, Active: u.Active, AvatarURL: u.AvatarURL,
+		Preferences: u.Preferences, CreatedAt: u.CreatedAt, LastLoginAt: u.LastLoginAt,
+	}
+}

@@ -1,0 +1,245 @@
+package orchestrator_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/event"
+	contract "turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/migrations"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/bus/bustest"
+	"turbocat.io/pkg/postgres/pgtest"
+	"turbocat.io/services/orchestrator"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
+}
+
+// installation is an orchestrator with everything around it: PostgreSQL and NATS are real,
+// the catalog and the runner are played by the test over the true protocol.
+type installation struct {
+	t        *testing.T
+	database string
+	natsURL  string
+	conn     *bus.Conn
+	owner    rpc.Caller
+
+	mu        sync.Mutex
+	workflows map[string]catalog.Definition
+}
+
+func newInstallation(t *testing.T) *installation {
+	t.Helper()
+	in := &installation{
+		t: t, database: pgtest.URL(t, map[string]fs.FS{"orchestrator": migrations.Of("orchestrator")}), natsURL: bustest.Server(t),
+		owner: rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleUser}, workflows: map[string]catalog.Definition{},
+	}
+	in.conn = bustest.Connect(t, in.natsURL)
+	server := bus.NewServer(catalog.Service, zerolog.Nop())
+	bus.Handle(server, catalog.ResolveDefinition, func(_ context.Context, _ rpc.Caller, req catalog.IDRequest) (catalog.Definition, error) {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		def, ok := in.workflows[req.ID]
+		if !ok {
+			return def, errs.New(errs.NotFound, "workflow not found")
+		}
+		return def, nil
+	})
+	bustest.Serve(t, in.conn, server)
+	return in
+}
+
+// start runs an orchestrator until stop is called or the test ends.
+func (in *installation) start() (stop func()) {
+	in.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	environ := map[string]string{"DATABASE_URL": in.database, "NATS_URL": in.natsURL, "LOG_LEVEL": os.Getenv("LOG_LEVEL")}
+	if environ["LOG_LEVEL"] == "" {
+		environ["LOG_LEVEL"] = "error"
+	}
+	go func() {
+		done <- orchestrator.Spec().Unit().Run(ctx, environ, zerolog.TestWriter{T: in.t}, func() { close(ready) })
+	}()
+	select {
+	case <-ready:
+	case err := <-done:
+		in.t.Fatalf("orchestrator: %v", err)
+	case <-time.After(20 * time.Second):
+		in.t.Fatal("the orchestrator does not become ready")
+	}
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				in.t.Errorf("orchestrator: %v", err)
+			}
+		})
+	}
+	in.t.Cleanup(stop)
+	return stop
+}
+
+// workflow saves a definition whose steps all run agents of type DATA.
+func (in *installation) workflow(steps ...catalog.Step) string {
+	def := catalog.Definition{WorkflowID: uuid.NewString(), WorkflowOwner: in.owner.UserID, WorkflowVersion: 1, TimeoutMs: 600_000, Priority: 5}
+	agent := catalog.DefinitionAgent{ID: uuid.NewString(), Type: catalog.AgentData, Version: 1, Config: json.RawMessage(`{}`)}
+	def.Agents = []catalog.DefinitionAgent{agent}
+	for i, s := range steps {
+		s.StepType, s.AgentID, s.Position = catalog.StepAgent, &agent.ID, i
+		if s.OnError == "" {
+			s.OnError = catalog.OnErrorFail
+		}
+		if s.TriggerRule == "" {
+			s.TriggerRule = catalog.TriggerNoneFailed
+		}
+		if s.TimeoutMs == 0 {
+			s.TimeoutMs = 60_000
+		}
+		def.Steps = append(def.Steps, s)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.workflows[def.WorkflowID] = def
+	return def.WorkflowID
+}
+
+func (in *installation) submit(workflow, inputs string) contract.Execution {
+	in.t.Helper()
+	resp, err := bus.Call(in.t.Context(), in.conn, contract.Submit, in.owner, contract.SubmitRequest{
+		WorkflowID: workflow, Inputs: json.RawMessage(inputs), TriggerType: contract.TriggerAPI,
+	})
+	if err != nil {
+		in.t.Fatalf("submit: %v", err)
+	}
+	return resp.Execution
+}
+
+func (in *installation) get(id string) contract.Execution {
+	in.t.Helper()
+	x, err := bus.Call(in.t.Context(), in.conn, contract.GetExecution, in.owner, contract.IDRequest{ID: id})
+	if err != nil {
+		in.t.Fatalf("get: %v", err)
+	}
+	return x
+}
+
+// await polls an execution until ok holds.
+func (in *installation) await(id string, what string, ok func(contract.Execution) bool) contract.Execution {
+	in.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		x, err := bus.Call(in.t.Context(), in.conn, contract.GetExecution, in.owner, contract.IDRequest{ID: id})
+		if err == nil && ok(x) {
+			return x
+		}
+		if time.Now().After(deadline) {
+			raw, _ := json.MarshalIndent(x, "", " ")
+			in.t.Fatalf("the execution is not %s in time (%v): %s", what, err, raw)
+		}
+		time.Sleep(5 * time.Millisecond) // between two looks; the deadline above decides
+	}
+}
+
+func terminal(x contract.Execution) bool {
+	switch x.Status {
+	case contract.ExecutionCompleted, contract.ExecutionFailed, contract.ExecutionCancelled, contract.ExecutionTimeout:
+		return true
+	}
+	return false
+}
+
+func (in *installation) events(id string) []contract.StoredEvent {
+	in.t.Helper()
+	resp, err := bus.Call(in.t.Context(), in.conn, contract.ListEvents, in.owner, contract.EventsRequest{ID: id})
+	if err != nil {
+		in.t.Fatalf("events: %v", err)
+	}
+	return resp.Events
+}
+
+// attempt is a ready step as a runner sees it.
+type attempt struct {
+	msg       jetstream.Msg
+	execution string
+	step      string
+	number    string
+	token     string
+	input     json.RawMessage
+}
+
+// play consumes ready steps until the test ends and lets fn answer each: an output, or an
+// error, or neither, which is a runner that has died.
+func (in *installation) play(fn func(a attempt) (output string, failure *runner.StepError)) {
+	in.t.Helper()
+	js, err := jetstream.New(in.conn.NATS())
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	consumer, err := js.Consumer(in.t.Context(), subject.StepsStream, subject.StepConsumer(subject.DefaultPool, catalog.AgentData))
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
+		h := m.Headers()
+		var body runner.StepBody
+		if err := json.Unmarshal(m.Data(), &body); err != nil {
+			in.t.Errorf("body of a ready step: %v", err)
+			return
+		}
+		a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), body.Input}
+		output, failure := fn(a)
+		if output == "" && failure == nil {
+			return
+		}
+		if err := report(js, a, output, failure); err != nil {
+			in.t.Logf("report: %v", err)
+			return
+		}
+		_ = m.Ack()
+	})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	in.t.Cleanup(func() { consuming.Stop(); <-consuming.Closed() })
+}
+
+func report(js jetstream.JetStream, a attempt, output string, failure *runner.StepError) error {
+	h := nats.Header{
+		event.HeaderSpecVersion: {event.SpecVersion}, event.HeaderType: {runner.TypeStepCompleted}, event.HeaderSource: {runner.Service},
+		event.HeaderID: {a.token}, event.HeaderSubject: {a.execution}, runner.HeaderStepKey: {a.step},
+	}
+	body := []byte(output)
+	if failure != nil {
+		h.Set(event.HeaderType, runner.TypeStepFailed)
+		body, _ = json.Marshal(failure)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject.ExecutionInputRun(subject.PartitionOf(a.execution)), Header: h, Data: body})
+	return err
+}
+
+func echo(a attempt) (string, *runner.StepError) {
+	return fmt.Sprintf(`{"step":%q,"input":%s}`, a.step, a.input), nil
+}

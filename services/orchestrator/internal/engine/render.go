@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/template"
+)
+
+// Input gives the resolved inputs of a step and the paths that did not resolve. It depends
+// on the definition, the execution's inputs and the results of the step's ancestors alone, so
+// it is the same whenever it is asked for once the step is ready.
+func (x *Execution) Input(step int) (json.RawMessage, []template.Path, *runner.StepError) {
+	b, unresolved, err := x.Definition.Steps[step].inputs.RenderWithin(runner.MaxInput, x.lookup)
+	if err != nil {
+		return nil, nil, &runner.StepError{
+			Code: runner.CodeInputLimit, StepKey: x.Definition.Steps[step].Key,
+			Message: fmt.Sprintf("the resolved inputs are larger than %d bytes; pass less to the step", runner.MaxInput),
+		}
+	}
+	return b, unresolved, nil
+}
+
+// Body gives the body of a ready step's message, a runner.StepBody.
+func (x *Execution) Body(step int) ([]byte, *runner.StepError) {
+	input, _, serr := x.Input(step)
+	if serr != nil {
+		return nil, serr
+	}
+	config := x.Definition.Steps[step].Config
+	b := make([]byte, 0, len(config)+len(input)+24)
+	b = append(b, `{"config":`...)
+	b = append(b, config...)
+	b = append(b, `,"input":`...)
+	b = append(b, input...)
+	return append(b, '}'), nil
+}
+
+// OutputsByKey gives the outputs of a COMPLETED execution: as its definition says, else
+// every completed step's output by its key.
+func (x *Execution) OutputsByKey() json.RawMessage {
+	if x.Outputs != nil || x.Status != orchestrator.ExecutionCompleted {
+		return x.Outputs
+	}
+	b := []byte{'{'}
+	for i := range x.Steps {
+		if x.Steps[i].Status != orchestrator.StepCompleted {
+			continue
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendQuote(b, x.Definition.Steps[i].Key)
+		b = append(b, ':')
+		b = append(b, x.Steps[i].Output...)
+	}
+	return append(b, '}')
+}
+
+func (x *Execution) lookup(p template.Path) (json.RawMessage, bool) {
+	switch p.Root() {
+	case "inputs":
+		return template.Walk(x.Inputs, p[1:])
+	case "metadata":
+		return template.Walk(x.metadata(), p[1:])
+	}
+	i, ok := x.Definition.byKey[p.Root()]
+	if !ok || len(p) < 2 || p[1].IsIndex {
+		return nil, false
+	}
+	s := &x.Steps[i]
+	switch p[1].Key {
+	case "output":
+		if s.Status != orchestrator.StepCompleted {
+			return template.Walk(json.RawMessage("null"), p[2:])
+		}
+		return template.Walk(s.Output, p[2:])
+	case "error":
+		raw, err := json.Marshal(s.Error)
+		if err != nil {
+			return nil, false
+		}
+		return template.Walk(raw, p[2:])
+	case "status":
+		return template.Walk(json.RawMessage(strconv.Quote(s.Status)), p[2:])
+	}
+	return nil, false
+}
+
+func (x *Execution) metadata() json.RawMessage {
+	raw, err := json.Marshal(map[string]any{ // encoding/json sorts the keys
+		"executionId": x.ID, "workflowId": x.WorkflowID, "workflowVersion": x.Definition.WorkflowVersion,
+		"userId": x.UserID, "triggerType": x.TriggerType, "startedAt": x.StartedAt.Std(),
+	})
+	if err != nil {
+		return json.RawMessage("{}")
+	}
+	return raw
+}
+
+func unresolvedMessage(paths []template.Path) string {
+	names := make([]string, len(paths))
+	for i, p := range paths {
+		names[i] = "{{" + p.String() + "}}"
+	}
+	return "does not resolve: " + strings.Join(names, ", ")
+}

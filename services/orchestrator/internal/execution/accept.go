@@ -1,0 +1,255 @@
+package execution
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+const (
+	// maxTogether is how many submits share one transaction.
+	maxTogether = 128
+	// committers is how many such transactions are under way at once.
+	committers = 2
+
+	maxKeyLength = 255
+)
+
+// Acceptor accepts executions. A submit that is answered is committed; it runs whether or
+// not NATS has heard of it.
+type Acceptor struct {
+	store   Store
+	log     Log
+	catalog Catalog
+	logger  zerolog.Logger
+	queue   chan pending
+}
+
+type pending struct {
+	accepted Accepted
+	reply    chan answer
+}
+
+type answer struct {
+	outcome Outcome
+	err     error
+}
+
+// NewAcceptor makes an acceptor; it works while Run does.
+func NewAcceptor(store Store, log Log, catalog Catalog, logger zerolog.Logger) *Acceptor {
+	return &Acceptor{store: store, log: log, catalog: catalog, logger: logger, queue: make(chan pending, 4*maxTogether)}
+}
+
+// Submit accepts an execution of a workflow. Without an idempotency key it is not safe to repeat.
+func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrator.SubmitRequest) (id string, replayed bool, err error) {
+	inputs, err := checkSubmit(req)
+	if err != nil {
+		return "", false, err
+	}
+	def, err := a.catalog.Resolve(ctx, caller, req.WorkflowID)
+	if err != nil {
+		return "", false, err
+	}
+	if err := checkInputs(def.InputSchema, inputs); err != nil {
+		return "", false, err
+	}
+	body, err := json.Marshal(def)
+	if err != nil {
+		return "", false, fmt.Errorf("encode the definition: %w", err)
+	}
+	hash := sha256.Sum256(body)
+	execution := Accepted{
+		ID: uuid.Must(uuid.NewV7()).String(), Caller: caller, Definition: def, DefinitionBody: body, DefinitionHash: hash[:],
+		TriggerType: req.TriggerType, Priority: def.Priority, Inputs: inputs, CreatedAt: time.Now().UTC(),
+	}
+	if req.Priority != nil {
+		execution.Priority = *req.Priority
+	}
+	if req.IdempotencyKey != "" {
+		execution.Key = &IdempotencyKey{UserID: caller.UserID, Route: "execute", Key: req.IdempotencyKey, BodyHash: bodyHash(req)}
+	}
+	outcome, err := a.commit(ctx, execution)
+	switch {
+	case err != nil:
+		return "", false, err
+	case outcome.Conflict:
+		return "", false, errs.New(errs.Conflict, "the Idempotency-Key was used for another request within 24 hours; use a new key")
+	case outcome.Replayed:
+		return outcome.ID, true, nil
+	}
+	a.log.Append(partition.Control{P: subject.PartitionOf(outcome.ID), Kind: engine.Submitted, ExecutionID: outcome.ID}, func(err error) {
+		if err != nil {
+			a.logger.Warn().Err(err).Str("executionId", outcome.ID).Msg("an accepted execution is not in the log yet; the reconciler puts it there")
+		}
+	})
+	return outcome.ID, false, nil
+}
+
+func checkSubmit(req orchestrator.SubmitRequest) ([]byte, error) {
+	var faults []errs.Detail
+	inputs := bytes.TrimSpace(req.Inputs)
+	if len(inputs) == 0 || string(inputs) == "null" {
+		inputs = []byte("{}")
+	}
+	if len(inputs) > runner.MaxOutput {
+		return nil, errs.New(errs.PayloadTooLarge, "the inputs have %d bytes; at most %d are possible", len(inputs), runner.MaxOutput)
+	}
+	if inputs[0] != '{' {
+		faults = append(faults, errs.Detail{Field: "inputs", Message: "must be a JSON object", Code: "bad_type"})
+	}
+	if !utf8.Valid(inputs) {
+		faults = append(faults, errs.Detail{Field: "inputs", Message: "is not valid UTF-8; encode it as UTF-8", Code: "bad_value"})
+	}
+	if req.Priority != nil && (*req.Priority < 0 || *req.Priority > 9) {
+		faults = append(faults, errs.Detail{Field: "priority", Message: "must be 0 to 9", Code: "out_of_range"})
+	}
+	if len(req.IdempotencyKey) > maxKeyLength || !printable(req.IdempotencyKey) {
+		faults = append(faults, errs.Detail{
+			Field: "Idempotency-Key", Message: "must be at most " + strconv.Itoa(maxKeyLength) + " printable characters", Code: "bad_value",
+		})
+	}
+	if len(faults) > 0 {
+		return nil, errs.Invalid("request", faults)
+	}
+	return slices.Clone(inputs), nil
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f || r == utf8.RuneError {
+			return false
+		}
+	}
+	return true
+}
+
+// bodyHash tells requests with one idempotency key apart.
+func bodyHash(req orchestrator.SubmitRequest) []byte {
+	var compact bytes.Buffer
+	if json.Compact(&compact, req.Inputs) != nil {
+		compact.Write(req.Inputs)
+	}
+	priority := ""
+	if req.Priority != nil {
+		priority = strconv.Itoa(*req.Priority)
+	}
+	sum := sha256.Sum256([]byte(req.WorkflowID + "\n" + priority + "\n" + compact.String()))
+	return sum[:]
+}
+
+// commit hands the execution to a committer and waits for the outcome. When ctx ends first
+// the outcome is unknown.
+func (a *Acceptor) commit(ctx context.Context, execution Accepted) (Outcome, error) {
+	p := pending{execution, make(chan answer, 1)}
+	select {
+	case a.queue <- p:
+	case <-ctx.Done():
+		return Outcome{}, errs.Wrap(ctx.Err(), errs.DependencyUnavailable, "the orchestrator is overloaded; try again shortly")
+	}
+	select {
+	case r := <-p.reply:
+		return r.outcome, r.err
+	case <-ctx.Done():
+		return Outcome{}, errs.Wrap(ctx.Err(), errs.DependencyUnavailable, "the execution was not committed in time; repeat the request with an Idempotency-Key")
+	}
+}
+
+// Run commits what Submit hands over until ctx ends.
+func (a *Acceptor) Run(ctx context.Context) error {
+	done := make(chan struct{}, committers)
+	for range committers {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			a.commitTogether(ctx)
+		}()
+	}
+	for range committers {
+		<-done
+	}
+	return nil
+}
+
+func (a *Acceptor) commitTogether(ctx context.Context) {
+	var next []pending // left over because its key was in the last transaction
+	for {
+		batch := next
+		next = nil
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case p := <-a.queue:
+				batch = append(batch, p)
+			}
+		}
+	fill:
+		for len(batch) < maxTogether {
+			select {
+			case p := <-a.queue:
+				batch = append(batch, p)
+			default:
+				break fill
+			}
+		}
+		batch, next = distinctKeys(batch)
+		a.commitBatch(ctx, batch)
+	}
+}
+
+// distinctKeys splits off what repeats an idempotency key of the batch.
+func distinctKeys(batch []pending) (first, rest []pending) {
+	type key struct{ user, route, key string }
+	seen := map[key]bool{}
+	for _, p := range batch {
+		if k := p.accepted.Key; k != nil {
+			id := key{k.UserID, k.Route, k.Key}
+			if seen[id] {
+				rest = append(rest, p)
+				continue
+			}
+			seen[id] = true
+		}
+		first = append(first, p)
+	}
+	return first, rest
+}
+
+func (a *Acceptor) commitBatch(ctx context.Context, batch []pending) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	executions := make([]Accepted, len(batch))
+	for i, p := range batch {
+		executions[i] = p.accepted
+	}
+	outcomes, err := a.store.Accept(ctx, executions)
+	if err != nil && len(batch) > 1 && errs.CodeOf(err) != errs.DependencyUnavailable {
+		for _, p := range batch { // one of them is refused: the others must not suffer
+			a.commitBatch(ctx, []pending{p})
+		}
+		return
+	}
+	for i, p := range batch {
+		if err != nil {
+			p.reply <- answer{err: err}
+			continue
+		}
+		p.reply <- answer{outcome: outcomes[i]}
+	}
+}

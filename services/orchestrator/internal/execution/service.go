@@ -1,0 +1,202 @@
+package execution
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Service answers what is asked about executions. An execution is visible to who started
+// it, to the owner of its workflow, and to an ADMIN; for everybody else it does not exist.
+type Service struct {
+	acceptor *Acceptor
+	store    Store
+	log      Log
+}
+
+// NewService makes a service over an acceptor's store and log.
+func NewService(acceptor *Acceptor) *Service {
+	return &Service{acceptor: acceptor, store: acceptor.store, log: acceptor.log}
+}
+
+// Submit accepts an execution and gives it as it is now.
+func (s *Service) Submit(ctx context.Context, caller rpc.Caller, req orchestrator.SubmitRequest) (orchestrator.SubmitResponse, error) {
+	id, replayed, err := s.acceptor.Submit(ctx, caller, req)
+	if err != nil {
+		return orchestrator.SubmitResponse{}, err
+	}
+	record, err := s.store.Get(ctx, id)
+	if err != nil {
+		return orchestrator.SubmitResponse{}, err
+	}
+	return orchestrator.SubmitResponse{Execution: view(record), Replayed: replayed}, nil
+}
+
+// Get gives an execution with its steps.
+func (s *Service) Get(ctx context.Context, caller rpc.Caller, req orchestrator.IDRequest) (orchestrator.Execution, error) {
+	record, err := s.visible(ctx, caller, req.ID)
+	if err != nil {
+		return orchestrator.Execution{}, err
+	}
+	return view(record), nil
+}
+
+func (s *Service) visible(ctx context.Context, caller rpc.Caller, id string) (Record, error) {
+	if uuid.Validate(id) != nil {
+		return Record{}, errs.New(errs.NotFound, "execution not found")
+	}
+	record, err := s.store.Get(ctx, id)
+	if err != nil {
+		return Record{}, err
+	}
+	if !caller.IsAdmin() && caller.UserID != record.Execution.UserID && caller.UserID != record.WorkflowOwner {
+		return Record{}, errs.New(errs.NotFound, "execution not found")
+	}
+	return record, nil
+}
+
+// List gives a page of executions without their steps, inputs and outputs.
+func (s *Service) List(ctx context.Context, caller rpc.Caller, req orchestrator.ListRequest) (rpc.List[orchestrator.Execution], error) {
+	user := caller.UserID
+	if caller.IsAdmin() {
+		user = ""
+	}
+	summaries, pagination, err := s.store.List(ctx, user, req)
+	if err != nil {
+		return rpc.List[orchestrator.Execution]{}, err
+	}
+	items := make([]orchestrator.Execution, len(summaries))
+	for i, summary := range summaries {
+		items[i] = viewSummary(summary)
+	}
+	return rpc.List[orchestrator.Execution]{Items: items, Pagination: pagination}, nil
+}
+
+// Cancel asks for the end of an execution. Asking again is the same as asking once; a
+// terminal execution is a CONFLICT.
+func (s *Service) Cancel(ctx context.Context, caller rpc.Caller, req orchestrator.IDRequest) (orchestrator.CommandResponse, error) {
+	record, err := s.visible(ctx, caller, req.ID)
+	if err != nil {
+		return orchestrator.CommandResponse{}, err
+	}
+	x := record.Execution
+	if x.Terminal() {
+		return orchestrator.CommandResponse{}, errs.New(errs.Conflict, "the execution is %s; only one that has not ended can be cancelled", x.Status)
+	}
+	c := Command{ID: uuid.Must(uuid.NewV7()).String(), ExecutionID: x.ID, Partition: x.Partition, Kind: CommandCancel, UserID: caller.UserID}
+	if err := s.store.AddCommand(ctx, c); err != nil {
+		return orchestrator.CommandResponse{}, err
+	}
+	// Committed: if NATS does not take it now, the reconciler repeats it.
+	s.log.Append(partition.Control{P: x.Partition, Kind: engine.Cancel, ExecutionID: x.ID, CommandID: c.ID}, func(error) {})
+	return orchestrator.CommandResponse{CommandID: c.ID}, nil
+}
+
+const maxEvents = 1000
+
+// Events gives the history of an execution after a seq.
+func (s *Service) Events(ctx context.Context, caller rpc.Caller, req orchestrator.EventsRequest) (orchestrator.EventsResponse, error) {
+	record, err := s.visible(ctx, caller, req.ID)
+	if err != nil {
+		return orchestrator.EventsResponse{}, err
+	}
+	limit := req.Limit
+	if limit <= 0 || limit > maxEvents {
+		limit = maxEvents
+	}
+	events, err := s.store.History(ctx, req.ID, req.After, limit)
+	if err != nil {
+		return orchestrator.EventsResponse{}, err
+	}
+	last := req.After
+	if len(events) > 0 {
+		last = events[len(events)-1].Seq
+	}
+	return orchestrator.EventsResponse{Events: events, Terminal: record.Execution.Terminal() && last >= record.Execution.EventSeq}, nil
+}
+
+func view(r Record) orchestrator.Execution {
+	x := r.Execution
+	out := orchestrator.Execution{
+		ID: x.ID, WorkflowID: x.WorkflowID, WorkflowVersion: r.WorkflowVersion, UserID: x.UserID, Status: x.Status, TriggerType: x.TriggerType,
+		Inputs: x.Inputs, Outputs: orNull(x.OutputsByKey()), Error: x.Error, Priority: x.Priority, ParentExecutionID: r.ParentID, RetryOf: r.RetryOf,
+		Progress: x.Progress(), CreatedAt: x.CreatedAt.Std(), Steps: make([]orchestrator.StepState, len(x.Steps)),
+	}
+	out.StartedAt, out.CompletedAt, out.DurationMs = span(x.StartedAt, x.CompletedAt)
+	for i := range x.Steps {
+		out.Steps[i] = viewStep(x, i)
+	}
+	return out
+}
+
+func viewStep(x *engine.Execution, i int) orchestrator.StepState {
+	s, def := &x.Steps[i], &x.Definition.Steps[i]
+	out := orchestrator.StepState{
+		StepKey: def.Key, StepType: def.Type, Status: s.Status, Attempts: s.Attempt, Input: json.RawMessage("null"), Output: orNull(s.Output), Error: s.Error,
+	}
+	if def.AgentID != "" {
+		out.AgentID = &def.AgentID
+	}
+	if s.Attempt > 0 {
+		if input, _, failure := x.Input(i); failure == nil {
+			out.Input = input
+		}
+	}
+	if s.RetryAt != 0 {
+		until := s.RetryAt.Std()
+		out.WaitingFor = &orchestrator.WaitingFor{Reason: "RETRY", Until: &until}
+	}
+	out.StartedAt, out.CompletedAt, out.DurationMs = span(s.StartedAt, s.CompletedAt)
+	return out
+}
+
+func viewSummary(s Summary) orchestrator.Execution {
+	out := orchestrator.Execution{
+		ID: s.ID, WorkflowID: s.WorkflowID, WorkflowVersion: s.WorkflowVersion, UserID: s.UserID, Status: s.Status, TriggerType: s.TriggerType,
+		Inputs: json.RawMessage("null"), Outputs: json.RawMessage("null"), Priority: s.Priority, ParentExecutionID: s.ParentID, RetryOf: s.RetryOf,
+		Progress: s.Progress, CreatedAt: s.CreatedAt.UTC(), StartedAt: s.StartedAt, CompletedAt: s.CompletedAt,
+	}
+	if len(s.Error) > 0 {
+		var failure runner.StepError
+		if json.Unmarshal(s.Error, &failure) == nil {
+			out.Error = &failure
+		}
+	}
+	if s.StartedAt != nil && s.CompletedAt != nil {
+		ms := s.CompletedAt.Sub(*s.StartedAt).Milliseconds()
+		out.DurationMs = &ms
+	}
+	return out
+}
+
+func span(from, to engine.Time) (start, end *time.Time, durationMs *int64) {
+	if from != 0 {
+		t := from.Std()
+		start = &t
+	}
+	if to != 0 {
+		t := to.Std()
+		end = &t
+	}
+	if from != 0 && to != 0 {
+		ms := to.Ms(from)
+		durationMs = &ms
+	}
+	return start, end, durationMs
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if raw == nil {
+		return json.RawMessage("null")
+	}
+	return raw
+}

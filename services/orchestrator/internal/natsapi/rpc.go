@@ -1,0 +1,28 @@
+package natsapi
+
+import (
+	"context"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/services/orchestrator/internal/execution"
+)
+
+// Register lets the service answer the methods of contracts/orchestrator.
+func Register(server *bus.Server, s *execution.Service) {
+	bus.Handle(server, orchestrator.Submit, s.Submit)
+	bus.Handle(server, orchestrator.GetExecution, s.Get)
+	bus.Handle(server, orchestrator.ListExecution, s.List)
+	bus.Handle(server, orchestrator.Cancel, s.Cancel)
+	bus.Handle(server, orchestrator.ListEvents, s.Events)
+}
+
+// Catalog asks the catalog service; it implements execution.Catalog.
+type Catalog struct{ Conn *bus.Conn }
+
+// Resolve implements execution.Catalog.
+func (c Catalog) Resolve(ctx context.Context, caller rpc.Caller, workflowID string) (catalog.Definition, error) {
+	return bus.Call(ctx, c.Conn, catalog.ResolveDefinition, caller, catalog.IDRequest{ID: workflowID})
+}

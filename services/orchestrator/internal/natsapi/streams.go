@@ -1,0 +1,124 @@
+// Package natsapi is the orchestrator's side of NATS: the streams it owns, the input log,
+// ready steps, public events, and the methods it answers.
+package natsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Limits are the sizes of the streams, in bytes.
+type Limits struct {
+	ExecutionInputBytes int64
+	StepsBytes          int64
+	EventsBytes         int64
+	EventsAge           time.Duration
+	Replicas            int
+}
+
+// stepAckWait is how long a runner may be silent about a step before another takes it.
+const stepAckWait = 5 * time.Second
+
+// streams gives the streams that the orchestrator owns.
+func (l Limits) streams() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		{
+			// No MaxAge: an input that nobody has applied must not vanish. Purged once all have.
+			Name: subject.ExecutionInputStream, Subjects: []string{subject.ExecutionInputAll}, Description: "what can change an execution, in order",
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxBytes: l.ExecutionInputBytes, Replicas: l.Replicas,
+		},
+		{
+			// No MaxAge: it would delete work without a word.
+			Name: subject.StepsStream, Subjects: []string{subject.StepsAll}, Description: "ready steps, a work queue",
+			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxBytes: l.StepsBytes, Replicas: l.Replicas,
+			Duplicates: 2 * time.Minute,
+		},
+		{
+			Name: subject.EventsStream, Subjects: []string{subject.EventsAll}, Description: "public events; older ones are in the ledger",
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxBytes: l.EventsBytes, MaxAge: l.EventsAge, Replicas: l.Replicas,
+		},
+	}
+}
+
+// stepConsumers gives the durable consumers of STEPS, one for each class of runner.
+func stepConsumers() []jetstream.ConsumerConfig {
+	var out []jetstream.ConsumerConfig
+	for _, agentType := range []string{catalog.AgentCode, catalog.AgentAPI, catalog.AgentLLM, catalog.AgentData} {
+		out = append(out, jetstream.ConsumerConfig{
+			Durable: subject.StepConsumer(subject.DefaultPool, agentType), FilterSubject: subject.StepsOf(subject.DefaultPool, agentType),
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: stepAckWait, MaxDeliver: -1, MaxAckPending: 8192,
+		})
+	}
+	return out
+}
+
+// Ensure implements partition.Transport.
+func (t *Transport) Ensure(ctx context.Context) (partition.Streams, error) {
+	var out partition.Streams
+	for _, cfg := range t.limits.streams() {
+		info, made, err := t.ensureStream(ctx, cfg)
+		if err != nil {
+			return out, fmt.Errorf("stream %s: %w", cfg.Name, err)
+		}
+		if cfg.Name == subject.ExecutionInputStream {
+			out.LogCreated, out.FirstSeq, out.LastSeq = info.Created.UnixNano(), info.State.FirstSeq, info.State.LastSeq
+		}
+		if made && cfg.Name == subject.StepsStream {
+			for _, consumer := range stepConsumers() {
+				if _, err := t.js.CreateOrUpdateConsumer(ctx, subject.StepsStream, consumer); err != nil {
+					return out, fmt.Errorf("consumer %s: %w", consumer.Durable, err)
+				}
+			}
+		}
+		out.Remade = out.Remade || made
+	}
+	if err := t.ensureBucket(ctx); err != nil {
+		return out, fmt.Errorf("bucket %s: %w", subject.CancelBucket, err)
+	}
+	return out, nil
+}
+
+// ensureStream makes the stream when this process has not seen it, or it is gone, and reads its state.
+func (t *Transport) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, bool, error) {
+	stream, err := t.js.Stream(ctx, cfg.Name)
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, false, err
+	}
+	t.mu.Lock()
+	known := t.created[cfg.Name]
+	t.mu.Unlock()
+	if err == nil && known.Equal(stream.CachedInfo().Created) {
+		return stream.CachedInfo(), false, nil
+	}
+	if stream, err = t.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return nil, false, err
+	}
+	t.mu.Lock()
+	t.created[cfg.Name] = stream.CachedInfo().Created
+	t.mu.Unlock()
+	return stream.CachedInfo(), true, nil
+}
+
+func (t *Transport) ensureBucket(ctx context.Context) error {
+	bucket, err := t.js.KeyValue(ctx, subject.CancelBucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		bucket, err = t.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: subject.CancelBucket, Description: "tokens of attempts that runners are to stop", TTL: time.Hour, Replicas: t.limits.Replicas,
+		})
+	}
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.cancelled = bucket
+	t.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,412 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/subject"
+)
+
+const (
+	leaseTime  = 5 * time.Second
+	renewEvery = time.Second
+	// leaseMargin is how long before its lease ends, by its own clock, an owner stops applying.
+	leaseMargin = time.Second
+	// releaseTime bounds how long a hand-over waits for the last commit.
+	releaseTime = 3 * time.Second
+	purgeEvery  = 30 * time.Second
+)
+
+// Owner holds a fair share of the partitions and runs them.
+type Owner struct {
+	id        string
+	ledger    Ledger
+	transport Transport
+	log       zerolog.Logger
+	verify    <-chan struct{} // receives when NATS is connected again
+
+	started time.Time
+	leased  atomic.Int64 // until when, in ns after started; 0: no lease
+
+	mu   sync.Mutex
+	held map[int]*holding
+}
+
+// holding is one partition that is held.
+type holding struct {
+	position Position
+	relay    *relay
+	verify   chan struct{}
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when nothing of it runs any more
+	current  atomic.Pointer[run]
+}
+
+// NewOwner makes an owner. id is unique to the process's start; reconnected receives
+// whenever NATS is connected again.
+func NewOwner(id string, ledger Ledger, transport Transport, reconnected <-chan struct{}, log zerolog.Logger) *Owner {
+	return &Owner{
+		id: id, ledger: ledger, transport: transport, verify: reconnected, log: log,
+		started: time.Now(), held: map[int]*holding{},
+	}
+}
+
+// Ready tells whether the partitions that are held are caught up, and how many they are.
+func (o *Owner) Ready() (partitions int, caughtUp bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	caughtUp = true
+	for _, h := range o.held {
+		r := h.current.Load()
+		caughtUp = caughtUp && r != nil && r.caughtUp.Load()
+	}
+	return len(o.held), caughtUp
+}
+
+// Run owns partitions until ctx ends, then commits what is applied and hands them over.
+func (o *Owner) Run(ctx context.Context) error {
+	secret, err := o.awaitSecret(ctx)
+	if err != nil {
+		return err
+	}
+	// The writer outlives ctx: what is applied is still to be committed.
+	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
+	s := shell{ledger: o.ledger, transport: o.transport, secret: secret, log: o.log, leased: o.awaitLease}
+	s.writer = newWriter(o.ledger, o.log)
+	s.stopper = newStopper(o.ledger, o.transport, o.log)
+	var workers sync.WaitGroup
+	workers.Go(func() { _ = s.writer.run(writing) })
+	workers.Go(func() { s.stopper.run(writing) })
+
+	ticker := time.NewTicker(renewEvery)
+	defer ticker.Stop()
+	purge := time.NewTicker(purgeEvery)
+	defer purge.Stop()
+	var streams Streams
+	for ctx.Err() == nil {
+		streams = o.watchStreams(ctx, streams)
+		o.renew(ctx, writing, s)
+		select {
+		case <-ctx.Done():
+		case <-o.verify:
+			o.verifyAll()
+		case <-purge.C:
+			o.purge(ctx)
+		case <-ticker.C:
+		}
+	}
+	o.release(slices.Collect(maps.Keys(o.held)))
+	stopWriting()
+	workers.Wait()
+	return nil
+}
+
+func (o *Owner) awaitSecret(ctx context.Context) ([]byte, error) {
+	for {
+		secret, err := o.ledger.Secret(ctx)
+		if err == nil {
+			return secret, nil
+		}
+		o.log.Warn().Err(err).Msg("the ledger is not readable yet; is it migrated?")
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("read the engine's secret: %w", err)
+		case <-time.After(renewEvery):
+		}
+	}
+}
+
+// watchStreams makes streams that are missing and has every partition look at the log when
+// it can be another one.
+func (o *Owner) watchStreams(ctx context.Context, before Streams) Streams {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	now, err := o.transport.Ensure(ctx)
+	if err != nil {
+		o.log.Warn().Err(err).Msg("JetStream is not available; trying again")
+		return before
+	}
+	if now.Remade || (before.LogCreated != 0 && (now.LogCreated != before.LogCreated || now.LastSeq < before.LastSeq)) {
+		o.log.Warn().Msg("JetStream's store has changed; comparing it with the ledger")
+		o.verifyAll()
+	}
+	return now
+}
+
+func (o *Owner) verifyAll() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, h := range o.held {
+		select {
+		case h.verify <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// renew extends the leases, drops what was lost, and takes or gives partitions until the share is fair.
+func (o *Owner) renew(ctx, writing context.Context, s shell) {
+	begin := time.Since(o.started)
+	query, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	held, live, err := o.ledger.Heartbeat(query, o.id, leaseTime, o.published())
+	if err != nil {
+		if ctx.Err() == nil {
+			o.log.Warn().Err(err).Msg("leases are not renewed; trying again")
+		}
+		return
+	}
+	o.leased.Store(int64(begin + leaseTime - leaseMargin))
+
+	o.mu.Lock()
+	var surplus, ended []int
+	for p, h := range o.held {
+		switch {
+		case isClosed(h.done): // it could not go on under its epoch; a new one is taken
+			ended = append(ended, p)
+			delete(o.held, p)
+		case !slices.Contains(held, p):
+			o.log.Warn().Int("partition", p).Msg("partition lost to another orchestrator")
+			h.drop()
+			delete(o.held, p)
+		}
+	}
+	share := (subject.Partitions + live - 1) / live
+	for p := range o.held {
+		if len(o.held)-len(surplus) > share {
+			surplus = append(surplus, p)
+		}
+	}
+	count := len(o.held) - len(surplus)
+	o.mu.Unlock()
+
+	if len(ended) > 0 {
+		if err := o.ledger.Release(query, o.id, ended); err != nil {
+			o.log.Warn().Err(err).Msg("leases are not released; they run out by themselves")
+		}
+	}
+	if len(surplus) > 0 {
+		o.release(surplus)
+	}
+	if count >= share {
+		return
+	}
+	positions, err := o.ledger.Acquire(query, o.id, leaseTime, share-count)
+	if err != nil {
+		o.log.Warn().Err(err).Msg("partitions are not acquired; trying again")
+		return
+	}
+	for _, pos := range positions {
+		o.hold(writing, s, pos)
+	}
+	if len(positions) > 0 {
+		o.log.Info().Int("taken", len(positions)).Int("held", count+len(positions)).Msg("partitions taken")
+	}
+}
+
+func (o *Owner) published() map[int]uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m := make(map[int]uint64, len(o.held))
+	for p, h := range o.held {
+		m[p] = h.relay.published.Load()
+	}
+	return m
+}
+
+// awaitLease returns once the lease is good for more than the margin, or ctx ends.
+func (o *Owner) awaitLease(ctx context.Context) error {
+	for int64(time.Since(o.started)) >= o.leased.Load() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// hold starts a partition. It runs until it is dropped or released, beginning anew whenever
+// its run was reset or the log is another.
+func (o *Owner) hold(writing context.Context, s shell, pos Position) {
+	ctx, cancel := context.WithCancel(writing)
+	s.log = s.log.With().Int("partition", pos.P).Logger()
+	h := &holding{
+		position: pos, verify: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
+		relay: newRelay(pos, o.ledger, o.transport, s.log),
+	}
+	o.mu.Lock()
+	o.held[pos.P] = h
+	o.mu.Unlock()
+	go func() {
+		defer close(h.done)
+		var relaying sync.WaitGroup
+		relaying.Go(func() { h.relay.run(ctx) })
+		defer relaying.Wait()
+		defer cancel()
+		h.run(ctx, s)
+	}()
+}
+
+func (h *holding) run(ctx context.Context, s shell) {
+	pos := h.position
+	faulty := map[string]string{}
+	for pause := 100 * time.Millisecond; ; pause = min(pause*2, 5*time.Second) {
+		r := newRun(s, pos, h.relay, h.verify, faulty)
+		h.current.Store(r)
+		err := r.work(ctx)
+		if ctx.Err() != nil {
+			h.finish(s, r)
+			return
+		}
+		next, nerr := h.next(ctx, s, r, err, faulty)
+		switch {
+		case errors.Is(nerr, errFenced):
+			r.drop()
+			return
+		case nerr == nil:
+			pos, pause = next, 100*time.Millisecond
+			continue
+		}
+		s.log.Warn().Err(errors.Join(err, nerr)).Msg("the partition pauses and begins again")
+		r.reset("", "")
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		if p, ok := reread(ctx, s, pos); ok {
+			pos = p
+		}
+	}
+}
+
+var errFenced = errors.New("the partition has another owner")
+
+// next gives the position from which to begin after a run that ended with err.
+func (h *holding) next(ctx context.Context, s shell, r *run, err error, faulty map[string]string) (Position, error) {
+	switch {
+	case errors.Is(err, errReset):
+		if r.fenced.Load() {
+			return Position{}, errFenced
+		}
+		if r.culprit != "" {
+			faulty[r.culprit] = r.reason
+		}
+		if pos, ok := reread(ctx, s, r.position); ok {
+			return pos, nil
+		}
+		return Position{}, errors.New("the partition's position can not be read")
+	case errors.Is(err, errOtherLog):
+		if ferr := s.writer.flush(ctx, r); ferr != nil {
+			return Position{}, ferr
+		}
+		streams, serr := s.transport.Ensure(ctx)
+		if serr != nil {
+			return Position{}, serr
+		}
+		pos, rerr := s.ledger.Rebuild(ctx, r.position.P, r.position.Epoch, max(streams.FirstSeq, 1)-1, streams.LogCreated)
+		var fenced *FencedError
+		if errors.As(rerr, &fenced) {
+			return Position{}, errFenced
+		}
+		if rerr != nil {
+			return Position{}, rerr
+		}
+		s.log.Warn().Msg("the input log is not the one that was applied; the partition goes on from the ledger")
+		return pos, nil
+	}
+	return Position{}, err
+}
+
+func reread(ctx context.Context, s shell, pos Position) (Position, bool) {
+	positions, err := s.ledger.Positions(ctx, []int{pos.P})
+	if err != nil || len(positions) != 1 || positions[0].Owner != pos.Owner {
+		return pos, false
+	}
+	return positions[0], true
+}
+
+// drop ends a holding whose partition is another's; nothing more of it is committed.
+func (h *holding) drop() {
+	if r := h.current.Load(); r != nil {
+		r.drop()
+	}
+	h.cancel()
+}
+
+// finish commits what a released run has applied.
+func (h *holding) finish(s shell, r *run) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	if err := s.writer.flush(ctx, r); err != nil {
+		s.log.Warn().Msg("not everything is committed before the hand-over; the next owner applies it again")
+		r.drop()
+	}
+}
+
+// release hands partitions over: stop, commit, then end the lease.
+func (o *Owner) release(ps []int) {
+	given := map[int]*holding{}
+	o.mu.Lock()
+	for _, p := range ps {
+		if h := o.held[p]; h != nil {
+			given[p] = h
+			delete(o.held, p)
+			h.cancel()
+		}
+	}
+	o.mu.Unlock()
+	if len(given) == 0 {
+		return
+	}
+	for _, h := range given {
+		<-h.done
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	if err := o.ledger.Release(ctx, o.id, slices.Collect(maps.Keys(given))); err != nil {
+		o.log.Warn().Err(err).Msg("leases are not released; they run out by themselves")
+	}
+}
+
+// purge drops inputs that every partition has applied.
+func (o *Owner) purge(ctx context.Context) {
+	o.mu.Lock()
+	_, mine := o.held[0]
+	o.mu.Unlock()
+	if !mine {
+		return
+	}
+	all := make([]int, subject.Partitions)
+	for p := range all {
+		all[p] = p
+	}
+	positions, err := o.ledger.Positions(ctx, all)
+	if err != nil || len(positions) != len(all) {
+		return
+	}
+	// The message at the smallest offset stays, for it tells whether the log is the same.
+	keep := slices.MinFunc(positions, func(a, b Position) int {
+		switch {
+		case a.InputSeq < b.InputSeq:
+			return -1
+		case a.InputSeq > b.InputSeq:
+			return 1
+		}
+		return 0
+	}).InputSeq
+	if keep <= 1 {
+		return
+	}
+	if err := o.transport.Purge(ctx, keep); err != nil {
+		o.log.Warn().Err(err).Msg("the input log is not purged; trying again")
+	}
+}

@@ -1,0 +1,365 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Bounds of what may be applied and not yet committed. Beyond them inputs wait in the log.
+const (
+	maxUncommitted      = 50_000
+	maxUncommittedBytes = 64 << 20
+	maxUncommittedAge   = 10 * time.Second
+
+	// maxBatch bounds one transaction.
+	maxBatch = 4000
+	// ackWait is how long a commit waits for the PubAcks of the steps it caused.
+	ackWait = time.Second
+)
+
+// change is what one input did. It is immutable but for the sends, whose sequence comes late.
+type change struct {
+	run     *run
+	seq     uint64
+	time    int64
+	eventN  uint64
+	exec    *ExecutionRow
+	steps   []stepChange
+	events  []EventRow
+	stops   []stopChange
+	command string
+	dead    *DeadLetter
+	size    int
+	made    time.Time
+}
+
+type stepChange struct {
+	row  StepRow
+	send *send // the message of the step's current attempt; nil when there is none
+}
+
+type stopChange struct {
+	attempt StoppedAttempt
+	send    *send
+}
+
+// send is one message on its way into STEPS.
+type send struct {
+	done chan struct{} // closed when the outcome is known
+	seq  uint64        // 0 when it failed; read it after done
+	at   time.Time
+}
+
+func (s *send) sequence() uint64 {
+	if s == nil {
+		return 0
+	}
+	select {
+	case <-s.done:
+		return s.seq
+	default:
+		return 0
+	}
+}
+
+// Writer is the only one in a process that commits what inputs did: one transaction for
+// everything since the last one.
+type Writer struct {
+	ledger Ledger
+	log    zerolog.Logger
+
+	mu      sync.Mutex
+	queue   []*change
+	count   int // changes not committed yet, also those in work
+	bytes   int
+	oldest  time.Time     // of the changes not committed yet; zero when there are none
+	changed chan struct{} // closed and replaced whenever something was committed or dropped
+	arrived chan struct{} // has one entry when the queue is not empty
+}
+
+func newWriter(ledger Ledger, log zerolog.Logger) *Writer {
+	return &Writer{ledger: ledger, log: log, changed: make(chan struct{}), arrived: make(chan struct{}, 1)}
+}
+
+// add queues a change. It never blocks; see admit.
+func (w *Writer) add(c *change) {
+	w.mu.Lock()
+	if w.count == 0 {
+		w.oldest = c.made
+	}
+	w.queue = append(w.queue, c)
+	w.count++
+	w.bytes += c.size
+	w.mu.Unlock()
+	select {
+	case w.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// admit waits until the bounds allow more changes, or ctx ends.
+func (w *Writer) admit(ctx context.Context) error {
+	return w.wait(ctx, func() bool {
+		return w.count < maxUncommitted && w.bytes < maxUncommittedBytes &&
+			(w.count == 0 || time.Since(w.oldest) < maxUncommittedAge)
+	})
+}
+
+// flush waits until every change of r so far is committed or dropped, or ctx ends.
+func (w *Writer) flush(ctx context.Context, r *run) error {
+	return w.wait(ctx, func() bool { return r.uncommitted.Load() == 0 })
+}
+
+func (w *Writer) wait(ctx context.Context, ok func() bool) error {
+	for {
+		w.mu.Lock()
+		done, changed := ok(), w.changed
+		w.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// run commits until ctx ends.
+func (w *Writer) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.arrived:
+		}
+		for {
+			w.mu.Lock()
+			n := min(len(w.queue), maxBatch)
+			batch := slices.Clone(w.queue[:n])
+			w.queue = slices.Delete(w.queue, 0, n)
+			w.mu.Unlock()
+			if n == 0 {
+				break
+			}
+			if err := w.commit(ctx, batch); err != nil {
+				return nil // ctx has ended; what is not committed is applied again by the next owner
+			}
+			w.settled(batch)
+		}
+	}
+}
+
+func (w *Writer) settled(batch []*change) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range batch {
+		w.count--
+		w.bytes -= c.size
+		c.run.uncommitted.Add(-1)
+	}
+	if len(w.queue) > 0 {
+		w.oldest = w.queue[0].made
+	}
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// commit writes the changes of live runs, however long the database is away. Its error is ctx's.
+func (w *Writer) commit(ctx context.Context, changes []*change) error {
+	awaitSends(ctx, changes)
+	pause := 20 * time.Millisecond
+	for ctx.Err() == nil {
+		if changes = ofLiveRuns(changes); len(changes) == 0 {
+			return nil
+		}
+		batch := batchOf(changes)
+		err := w.ledger.Commit(ctx, batch)
+		var fenced *FencedError
+		switch {
+		case err == nil:
+			announce(changes)
+			return nil
+		case errors.As(err, &fenced):
+			for _, c := range changes {
+				if slices.Contains(fenced.Partitions, c.run.position.P) {
+					c.run.drop()
+				}
+			}
+			continue
+		case errors.Is(err, ErrRefused):
+			if !w.isolate(ctx, changes, err) {
+				w.log.Error().Err(err).Msg("the ledger refuses a batch whose parts it takes; its partitions begin anew")
+				for _, c := range changes {
+					c.run.reset("", "")
+				}
+			}
+			continue
+		}
+		w.log.Warn().Err(err).Int("changes", len(changes)).Msg("commit failed; repeating it")
+		if w.wasCommitted(ctx, batch) {
+			announce(changes)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(pause*2, time.Second)
+	}
+	return ctx.Err()
+}
+
+// wasCommitted tells whether a commit without an answer took place. Every batch moves its
+// partitions, so one that stands where the batch put it says that all of it is there.
+func (w *Writer) wasCommitted(ctx context.Context, b Batch) bool {
+	ps := make([]int, len(b.Partitions))
+	for i, a := range b.Partitions {
+		ps[i] = a.P
+	}
+	positions, err := w.ledger.Positions(ctx, ps)
+	if err != nil {
+		return false
+	}
+	for _, pos := range positions {
+		for _, a := range b.Partitions {
+			if a.P == pos.P && a.Epoch == pos.Epoch && a.InputSeq == pos.InputSeq {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isolate finds the executions whose data the ledger refuses, by halving, and has their
+// partitions begin anew from the ledger with those executions marked as faulty; false when
+// none was found. Nothing of the affected partitions is committed, so their inputs are applied again.
+func (w *Writer) isolate(ctx context.Context, changes []*change, cause error) bool {
+	if len(changes) > 1 {
+		found := false
+		half := len(changes) / 2
+		for _, part := range [][]*change{changes[:half], changes[half:]} {
+			if err := w.ledger.Rehearse(ctx, batchOf(part)); errors.Is(err, ErrRefused) {
+				found = w.isolate(ctx, part, err) || found
+			}
+		}
+		return found
+	}
+	c := changes[0]
+	if c.exec == nil {
+		return false
+	}
+	w.log.Error().Err(cause).Str("executionId", c.exec.ID).Msg("the ledger refuses the state of an execution; it will be failed")
+	c.run.reset(c.exec.ID, "the ledger refused the state of the execution")
+	return true
+}
+
+func ofLiveRuns(changes []*change) []*change {
+	live := make([]*change, 0, len(changes))
+	for _, c := range changes {
+		if !c.run.dead.Load() {
+			live = append(live, c)
+		}
+	}
+	return live
+}
+
+func awaitSends(ctx context.Context, changes []*change) {
+	var deadline <-chan time.Time
+	for _, c := range changes {
+		for _, s := range c.steps {
+			if s.send == nil {
+				continue
+			}
+			select {
+			case <-s.send.done:
+				continue
+			default:
+			}
+			if deadline == nil {
+				timer := time.NewTimer(ackWait)
+				defer timer.Stop()
+				deadline = timer.C
+			}
+			select {
+			case <-s.send.done:
+			case <-deadline:
+				return // those without a PubAck are committed as unsent
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+type stepID struct {
+	execution string
+	index     int
+}
+
+// batchOf puts changes together: of each row the last counts.
+func batchOf(changes []*change) Batch {
+	var b Batch
+	partitions := map[int]int{}
+	executions := map[string]int{}
+	steps := map[stepID]int{}
+	for _, c := range changes {
+		pos := c.run.position
+		advance := Advance{P: pos.P, Epoch: pos.Epoch, InputSeq: c.seq, InputTime: c.time, EventN: c.eventN}
+		if i, ok := partitions[pos.P]; ok {
+			b.Partitions[i] = advance
+		} else {
+			partitions[pos.P] = len(b.Partitions)
+			b.Partitions = append(b.Partitions, advance)
+		}
+		if c.exec != nil {
+			if i, ok := executions[c.exec.ID]; ok {
+				b.Executions[i] = *c.exec
+			} else {
+				executions[c.exec.ID] = len(b.Executions)
+				b.Executions = append(b.Executions, *c.exec)
+			}
+		}
+		for _, s := range c.steps {
+			row := s.row
+			row.Sent = s.send.sequence()
+			id := stepID{row.ExecutionID, row.Index}
+			if i, ok := steps[id]; ok {
+				b.Steps[i] = row
+			} else {
+				steps[id] = len(b.Steps)
+				b.Steps = append(b.Steps, row)
+			}
+		}
+		b.Events = append(b.Events, c.events...)
+		if c.command != "" {
+			b.Commands = append(b.Commands, c.command)
+		}
+		if c.dead != nil {
+			b.DeadLetters = append(b.DeadLetters, *c.dead)
+		}
+	}
+	slices.SortFunc(b.Partitions, func(x, y Advance) int { return x.P - y.P })
+	return b
+}
+
+// announce tells each run what is committed, in order.
+func announce(changes []*change) {
+	byRun := map[*run][]*change{}
+	var order []*run
+	for _, c := range changes {
+		if byRun[c.run] == nil {
+			order = append(order, c.run)
+		}
+		byRun[c.run] = append(byRun[c.run], c)
+	}
+	for _, r := range order {
+		r.committed(byRun[r])
+	}
+}

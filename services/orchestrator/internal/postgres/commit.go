@@ -1,0 +1,293 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/postgres"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Commit implements partition.Ledger.
+func (s *Store) Commit(ctx context.Context, b partition.Batch) error {
+	return commitError(postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		if err := fence(ctx, tx, b.Partitions); err != nil {
+			return err
+		}
+		return write(ctx, tx, b)
+	}))
+}
+
+var errRehearsed = errors.New("rehearsed")
+
+// Rehearse implements partition.Ledger.
+func (s *Store) Rehearse(ctx context.Context, b partition.Batch) error {
+	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		if err := write(ctx, tx, b); err != nil {
+			return err
+		}
+		return errRehearsed
+	})
+	if errors.Is(err, errRehearsed) {
+		return nil
+	}
+	return commitError(err)
+}
+
+func commitError(err error) error {
+	if postgres.Refused(err) {
+		return fmt.Errorf("%w: %w", partition.ErrRefused, err)
+	}
+	return err
+}
+
+// fence locks the partitions, in their order, and fails unless all still have the batch's epochs.
+func fence(ctx context.Context, tx *sqlx.Tx, advances []partition.Advance) error {
+	ps := make([]int, len(advances))
+	epochs := map[int]int64{}
+	for i, a := range advances {
+		ps[i] = a.P
+		epochs[a.P] = a.Epoch
+	}
+	var rows []struct {
+		P     int   `db:"p"`
+		Epoch int64 `db:"epoch"`
+	}
+	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, pq.Array(ps)); err != nil {
+		return err
+	}
+	var lost []int
+	for _, r := range rows {
+		if epochs[r.P] != r.Epoch {
+			lost = append(lost, r.P)
+		}
+	}
+	if len(lost) > 0 {
+		return &partition.FencedError{Partitions: lost}
+	}
+	return nil
+}
+
+func write(ctx context.Context, tx *sqlx.Tx, b partition.Batch) error {
+	if err := advance(ctx, tx, b.Partitions); err != nil {
+		return fmt.Errorf("advance partitions: %w", err)
+	}
+	if err := updateExecutions(ctx, tx, b.Executions); err != nil {
+		return fmt.Errorf("update executions: %w", err)
+	}
+	if err := upsertSteps(ctx, tx, b.Steps); err != nil {
+		return fmt.Errorf("write steps: %w", err)
+	}
+	if err := insertEvents(ctx, tx, b.Events); err != nil {
+		return fmt.Errorf("write events: %w", err)
+	}
+	if commands := validUUIDs(b.Commands); len(commands) > 0 {
+		if _, err := tx.ExecContext(ctx, `UPDATE commands SET applied_at = now() WHERE id = ANY($1::uuid[]) AND applied_at IS NULL`, pq.Array(commands)); err != nil {
+			return fmt.Errorf("mark commands: %w", err)
+		}
+	}
+	for _, d := range b.DeadLetters {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO dead_letters (p, seq, subject, headers, body, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
+			d.P, d.Seq, d.Subject, nonNil(d.Headers), nonNil(d.Body), d.Reason); err != nil {
+			return fmt.Errorf("write a dead letter: %w", err)
+		}
+	}
+	return nil
+}
+
+func advance(ctx context.Context, tx *sqlx.Tx, advances []partition.Advance) error {
+	n := len(advances)
+	ps, seqs, times, ns := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, a := range advances {
+		ps[i], seqs[i], times[i], ns[i] = int64(a.P), int64(a.InputSeq), a.InputTime, int64(a.EventN)
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE partitions t SET input_seq = v.seq, input_time = v.at, event_n = v.n
+		FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) v(p, seq, at, n) WHERE t.p = v.p`,
+		pq.Array(ps), pq.Array(seqs), pq.Array(times), pq.Array(ns))
+	return err
+}
+
+func updateExecutions(ctx context.Context, tx *sqlx.Tx, rows []partition.ExecutionRow) error {
+	n := len(rows)
+	if n == 0 {
+		return nil
+	}
+	ids, statuses := make([]string, n), make([]string, n)
+	outputs, failures := make([][]byte, n), make([][]byte, n)
+	seqs, inputs, dues, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	completed, failed, skipped, percent := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, r := range rows {
+		failure, err := errorBytes(r.Error)
+		if err != nil {
+			return err
+		}
+		ids[i], statuses[i], outputs[i], failures[i] = r.ID, r.Status, nonNil(r.Outputs), failure
+		seqs[i], inputs[i], dues[i], starts[i], ends[i] = int64(r.EventSeq), int64(r.LastInput), int64(r.NextDue), int64(r.StartedAt), int64(r.CompletedAt)
+		completed[i], failed[i], skipped[i], percent[i] = int64(r.Completed), int64(r.Failed), int64(r.Skipped), int64(r.Percent)
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE executions t SET status = v.status, outputs = nullif(v.outputs, ''), error = nullif(v.error, ''), event_seq = v.seq,
+			last_input = moment(v.input), next_due = moment(v.due), started_at = moment(v.started), completed_at = moment(v.completed),
+			steps_completed = v.ok, steps_failed = v.failed, steps_skipped = v.skipped, percent = v.percent
+		FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+			$10::int[], $11::int[], $12::int[], $13::smallint[]) v(id, status, outputs, error, seq, input, due, started, completed, ok, failed, skipped, percent)
+		WHERE t.id = v.id`,
+		pq.Array(ids), pq.Array(statuses), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(seqs), pq.Array(inputs), pq.Array(dues),
+		pq.Array(starts), pq.Array(ends), pq.Array(completed), pq.Array(failed), pq.Array(skipped), pq.Array(percent))
+	return err
+}
+
+func upsertSteps(ctx context.Context, tx *sqlx.Tx, rows []partition.StepRow) error {
+	n := len(rows)
+	if n == 0 {
+		return nil
+	}
+	ids, statuses, tokens := make([]string, n), make([]string, n), make([]string, n)
+	outputs, failures := make([][]byte, n), make([][]byte, n)
+	indexes, ps, attempts, dispatches, sents := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	retries, backstops, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, r := range rows {
+		failure, err := errorBytes(r.Step.Error)
+		if err != nil {
+			return err
+		}
+		ids[i], statuses[i], tokens[i], outputs[i], failures[i] = r.ExecutionID, r.Step.Status, r.Step.Token, nonNil(r.Step.Output), failure
+		indexes[i], ps[i], attempts[i], dispatches[i], sents[i] = int64(r.Index), int64(r.P), int64(r.Step.Attempt), int64(r.Step.Dispatch), int64(r.Sent)
+		retries[i], backstops[i], starts[i], ends[i] = int64(r.Step.RetryAt), int64(r.Step.Backstop), int64(r.Step.StartedAt), int64(r.Step.CompletedAt)
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO steps (execution_id, step_index, p, status, attempt, token, dispatch, sent, retry_at, backstop, output, error, started_at, completed_at)
+		SELECT v.id, v.idx, v.p, v.status, v.attempt, v.token, v.dispatch, v.sent, moment(v.retry), moment(v.backstop), nullif(v.output, ''), nullif(v.error, ''),
+			moment(v.started), moment(v.completed)
+		FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::text[], $5::int[], $6::text[], $7::int[], $8::bigint[], $9::bigint[], $10::bigint[],
+			$11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[]) v(id, idx, p, status, attempt, token, dispatch, sent, retry, backstop, output, error, started, completed)
+		ON CONFLICT (execution_id, step_index, iteration) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, token = excluded.token,
+			dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, output = excluded.output,
+			error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at`,
+		pq.Array(ids), pq.Array(indexes), pq.Array(ps), pq.Array(statuses), pq.Array(attempts), pq.Array(tokens), pq.Array(dispatches), pq.Array(sents),
+		pq.Array(retries), pq.Array(backstops), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(starts), pq.Array(ends))
+	return err
+}
+
+func insertEvents(ctx context.Context, tx *sqlx.Tx, rows []partition.EventRow) error {
+	n := len(rows)
+	if n == 0 {
+		return nil
+	}
+	ids, types, bodies := make([]string, n), make([]string, n), make([][]byte, n)
+	seqs, ps, ns := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, r := range rows {
+		ids[i], types[i], bodies[i] = r.ExecutionID, r.Type, r.Body
+		seqs[i], ps[i], ns[i] = int64(r.Seq), int64(r.P), int64(r.N)
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO execution_events (execution_id, seq, p, n, type, body)
+		SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6::bytea[])`,
+		pq.Array(ids), pq.Array(seqs), pq.Array(ps), pq.Array(ns), pq.Array(types), pq.ByteaArray(bodies))
+	return err
+}
+
+func errorBytes(e *runner.StepError) ([]byte, error) {
+	if e == nil {
+		return []byte{}, nil
+	}
+	return json.Marshal(e)
+}
+
+// nonNil keeps an array of bytea free of NULLs; the statements turn empty ones back.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func validUUIDs(ids []string) []string {
+	var out []string
+	for _, id := range ids {
+		if uuid.Validate(id) == nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// Events implements partition.Ledger.
+func (s *Store) Events(ctx context.Context, p int, after uint64, limit int) ([]partition.EventRow, error) {
+	var rows []struct {
+		ExecutionID string `db:"execution_id"`
+		Seq         uint64 `db:"seq"`
+		N           uint64 `db:"n"`
+		Type        string `db:"type"`
+		Body        []byte `db:"body"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, seq, n, type, body FROM execution_events WHERE p = $1 AND n > $2 ORDER BY n LIMIT $3`, p, after, limit); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	out := make([]partition.EventRow, len(rows))
+	for i, r := range rows {
+		out[i] = partition.EventRow{ExecutionID: r.ExecutionID, P: p, Seq: r.Seq, N: r.N, Type: r.Type, Body: r.Body}
+	}
+	return out, nil
+}
+
+// Unseen implements partition.Ledger.
+func (s *Store) Unseen(ctx context.Context, p int, age time.Duration) ([]partition.Control, error) {
+	var out []partition.Control
+	var pending []string
+	if err := s.db.SelectContext(ctx, &pending, `SELECT id FROM executions WHERE p = $1 AND completed_at IS NULL AND status = 'PENDING'
+		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	for _, id := range pending {
+		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: id})
+	}
+	var commands []struct {
+		ID          string `db:"id"`
+		ExecutionID string `db:"execution_id"`
+	}
+	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id FROM commands WHERE p = $1 AND applied_at IS NULL
+		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	for _, c := range commands {
+		out = append(out, partition.Control{P: p, Kind: engine.Cancel, ExecutionID: c.ExecutionID, CommandID: c.ID})
+	}
+	return out, nil
+}
+
+// Stopped implements partition.Ledger.
+func (s *Store) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt, error) {
+	var rows []struct {
+		ExecutionID string `db:"execution_id"`
+		Index       int    `db:"step_index"`
+		Token       string `db:"token"`
+		Sent        uint64 `db:"sent"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, token, sent FROM steps WHERE p = $1 AND status = 'CANCELLED' AND sent > 0`, p); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	out := make([]partition.StoppedAttempt, len(rows))
+	for i, r := range rows {
+		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Index: r.Index, Token: r.Token, Sent: r.Sent}
+	}
+	return out, nil
+}
+
+// Cleared implements partition.Ledger.
+func (s *Store) Cleared(ctx context.Context, attempts []partition.StoppedAttempt) error {
+	n := len(attempts)
+	ids, indexes, sents := make([]string, n), make([]int64, n), make([]int64, n)
+	for i, a := range attempts {
+		ids[i], indexes[i], sents[i] = a.ExecutionID, int64(a.Index), int64(a.Sent)
+	}
+	_, err := s.db.ExecContext(ctx, `UPDATE steps t SET sent = 0 FROM unnest($1::uuid[], $2::int[], $3::bigint[]) v(id, idx, sent)
+		WHERE t.execution_id = v.id AND t.step_index = v.idx AND t.sent = v.sent`, pq.Array(ids), pq.Array(indexes), pq.Array(sents))
+	return postgres.Translate(err)
+}

@@ -1,0 +1,162 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/postgres"
+	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Accept implements execution.Store.
+func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error) {
+	outcomes := make([]execution.Outcome, len(executions))
+	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		fresh, err := claimKeys(ctx, tx, executions, outcomes)
+		if err != nil {
+			return err
+		}
+		if err := insertDefinitions(ctx, tx, fresh); err != nil {
+			return err
+		}
+		return insertExecutions(ctx, tx, fresh)
+	})
+	return outcomes, err
+}
+
+// claimKeys sorts out what was accepted before, and fills in the outcomes.
+func claimKeys(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted, outcomes []execution.Outcome) ([]execution.Accepted, error) {
+	var fresh []execution.Accepted
+	for i, x := range executions {
+		outcomes[i] = execution.Outcome{ID: x.ID}
+		if x.Key == nil {
+			fresh = append(fresh, x)
+			continue
+		}
+		var claimed bool
+		err := tx.GetContext(ctx, &claimed, `INSERT INTO idempotency_keys (user_id, route, key, body_hash, execution_id) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (user_id, route, key) DO UPDATE SET body_hash = excluded.body_hash, execution_id = excluded.execution_id, created_at = now()
+			WHERE idempotency_keys.created_at < now() - interval '24 hours' RETURNING true`, x.Key.UserID, x.Key.Route, x.Key.Key, x.Key.BodyHash, x.ID)
+		if err == nil {
+			fresh = append(fresh, x)
+			continue
+		}
+		if errs.CodeOf(notFound(err, "key")) != errs.NotFound {
+			return nil, err
+		}
+		var before struct {
+			BodyHash    []byte `db:"body_hash"`
+			ExecutionID string `db:"execution_id"`
+		}
+		if err := tx.GetContext(ctx, &before, `SELECT body_hash, execution_id FROM idempotency_keys WHERE user_id = $1 AND route = $2 AND key = $3`,
+			x.Key.UserID, x.Key.Route, x.Key.Key); err != nil {
+			return nil, err
+		}
+		outcomes[i] = execution.Outcome{ID: before.ExecutionID, Replayed: true, Conflict: string(before.BodyHash) != string(x.Key.BodyHash)}
+	}
+	return fresh, nil
+}
+
+func insertDefinitions(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted) error {
+	seen := map[string]bool{}
+	var hashes, bodies [][]byte
+	for _, x := range executions {
+		if !seen[string(x.DefinitionHash)] {
+			seen[string(x.DefinitionHash)] = true
+			hashes, bodies = append(hashes, x.DefinitionHash), append(bodies, x.DefinitionBody)
+		}
+	}
+	if len(hashes) == 0 {
+		return nil
+	}
+	// Only what is missing: a conflict would still write and lock.
+	_, err := tx.ExecContext(ctx, `INSERT INTO definitions (hash, body) SELECT v.hash, v.body FROM unnest($1::bytea[], $2::bytea[]) v(hash, body)
+		WHERE NOT EXISTS (SELECT 1 FROM definitions d WHERE d.hash = v.hash) ORDER BY v.hash ON CONFLICT DO NOTHING`, pq.ByteaArray(hashes), pq.ByteaArray(bodies))
+	return err
+}
+
+func insertExecutions(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted) error {
+	n := len(executions)
+	if n == 0 {
+		return nil
+	}
+	ids, workflows, owners, users := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	triggers, requests, parents := make([]string, n), make([]string, n), make([]string, n)
+	hashes, inputs := make([][]byte, n), make([][]byte, n)
+	ps, versions, priorities, totals, created := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, x := range executions {
+		ids[i], workflows[i], owners[i], users[i] = x.ID, x.Definition.WorkflowID, x.Definition.WorkflowOwner, x.Caller.UserID
+		triggers[i], requests[i], parents[i] = x.TriggerType, x.Caller.RequestID, x.Caller.Traceparent
+		hashes[i], inputs[i] = x.DefinitionHash, x.Inputs
+		ps[i], versions[i], priorities[i], totals[i], created[i] = int64(subject.PartitionOf(x.ID)), int64(x.Definition.WorkflowVersion), int64(x.Priority), int64(len(x.Definition.Steps)), x.CreatedAt.UnixMicro()
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
+			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at)
+		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $15, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created)
+		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::int[], $5::uuid[], $6::uuid[], $7::bytea[], $8::text[], $9::smallint[], $10::bytea[],
+			$11::text[], $12::text[], $13::int[], $14::bigint[]) v(id, p, workflow, version, owner, usr, definition, trigger, priority, inputs, request, parent, total, created)`,
+		pq.Array(ids), pq.Array(ps), pq.Array(workflows), pq.Array(versions), pq.Array(owners), pq.Array(users), pq.ByteaArray(hashes), pq.Array(triggers),
+		pq.Array(priorities), pq.ByteaArray(inputs), pq.Array(requests), pq.Array(parents), pq.Array(totals), pq.Array(created), partition.EngineVersion)
+	return err
+}
+
+// Get implements execution.Store.
+func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
+	var row executionRow
+	if err := s.db.GetContext(ctx, &row, `SELECT `+executionColumns+` FROM executions WHERE id = $1`, id); err != nil {
+		return execution.Record{}, notFound(err, "execution")
+	}
+	var steps []stepRow
+	if row.Status != orchestrator.ExecutionPending {
+		if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE execution_id = $1`, id); err != nil {
+			return execution.Record{}, postgres.Translate(err)
+		}
+	}
+	defs, err := s.definitionsOf(ctx, [][]byte{row.Definition})
+	if err != nil {
+		return execution.Record{}, err
+	}
+	def := defs[string(row.Definition)]
+	if def == nil {
+		return execution.Record{}, errors.New("the definition of execution " + id + " is not there")
+	}
+	loaded, err := restoreOne(row, steps, def.Compiled)
+	if err != nil {
+		return execution.Record{}, err
+	}
+	return execution.Record{
+		Execution: loaded.Execution, Definition: def.Source, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
+		ParentID: row.ParentID, RetryOf: row.RetryOf,
+	}, nil
+}
+
+// History implements execution.Store.
+func (s *Store) History(ctx context.Context, id string, after uint64, limit int) ([]orchestrator.StoredEvent, error) {
+	var rows []struct {
+		Seq  uint64 `db:"seq"`
+		Type string `db:"type"`
+		Body []byte `db:"body"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT seq, type, body FROM execution_events WHERE execution_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, id, int64(min(after, 1<<62)), limit); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	events := make([]orchestrator.StoredEvent, len(rows))
+	for i, r := range rows {
+		events[i] = orchestrator.StoredEvent{Seq: r.Seq, Type: r.Type, Body: json.RawMessage(r.Body)}
+	}
+	return events, nil
+}
+
+// AddCommand implements execution.Store.
+func (s *Store) AddCommand(ctx context.Context, c execution.Command) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO commands (id, execution_id, p, kind, user_id) VALUES ($1, $2, $3, $4, $5)`, c.ID, c.ExecutionID, c.Partition, c.Kind, c.UserID)
+	return postgres.Translate(err)
+}

@@ -1,0 +1,299 @@
+// Package postgres is the orchestrator's schema: the ledger of executions.
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/postgres"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Store reads and writes the schema. It is safe for concurrent use.
+type Store struct {
+	db          *sqlx.DB
+	definitions definitions
+}
+
+// New makes a store over an open schema.
+func New(db *sqlx.DB) *Store {
+	return &Store{db: db, definitions: definitions{byHash: map[[sha256.Size]byte]*Definition{}}}
+}
+
+// Definition is a stored definition with its compiled form.
+type Definition struct {
+	Source   catalog.Definition
+	Compiled *engine.Definition
+}
+
+// maxDefinitions bounds the cache of compiled definitions.
+const maxDefinitions = 2000
+
+// definitions caches what was stored under a hash; it can not change.
+type definitions struct {
+	mu     sync.Mutex
+	byHash map[[sha256.Size]byte]*Definition
+}
+
+func (d *definitions) get(hash []byte) *Definition {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.byHash[[sha256.Size]byte(hash)]
+}
+
+func (d *definitions) put(hash []byte, def *Definition) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.byHash) >= maxDefinitions {
+		clear(d.byHash)
+	}
+	d.byHash[[sha256.Size]byte(hash)] = def
+}
+
+// definitionsOf reads and compiles definitions by hash.
+func (s *Store) definitionsOf(ctx context.Context, hashes [][]byte) (map[string]*Definition, error) {
+	out := map[string]*Definition{}
+	var missing [][]byte
+	for _, h := range hashes {
+		if len(h) != sha256.Size {
+			return nil, fmt.Errorf("a definition's hash has %d bytes", len(h))
+		}
+		if _, ok := out[string(h)]; ok {
+			continue
+		}
+		if def := s.definitions.get(h); def != nil {
+			out[string(h)] = def
+			continue
+		}
+		missing = append(missing, h)
+	}
+	if len(missing) == 0 {
+		return out, nil
+	}
+	var rows []struct {
+		Hash []byte `db:"hash"`
+		Body []byte `db:"body"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT hash, body FROM definitions WHERE hash = ANY($1)`, pq.ByteaArray(missing)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	for _, row := range rows {
+		def, err := Compile(row.Body)
+		if err != nil {
+			return nil, err
+		}
+		s.definitions.put(row.Hash, def)
+		out[string(row.Hash)] = def
+	}
+	return out, nil
+}
+
+// Compile decodes and compiles a stored definition.
+func Compile(body []byte) (*Definition, error) {
+	var source catalog.Definition
+	if err := json.Unmarshal(body, &source); err != nil {
+		return nil, fmt.Errorf("decode a definition: %w", err)
+	}
+	compiled, err := engine.Compile(source)
+	if err != nil {
+		return nil, fmt.Errorf("compile a definition of workflow %s: %w", source.WorkflowID, err)
+	}
+	return &Definition{Source: source, Compiled: compiled}, nil
+}
+
+// Secret gives the installation's engine secret.
+func (s *Store) Secret(ctx context.Context) ([]byte, error) {
+	var secret []byte
+	err := s.db.GetContext(ctx, &secret, `SELECT secret FROM engine_secret`)
+	return secret, postgres.Translate(err)
+}
+
+// executionRow is an execution as the table has it.
+type executionRow struct {
+	ID              string       `db:"id"`
+	P               int          `db:"p"`
+	WorkflowID      string       `db:"workflow_id"`
+	WorkflowVersion int          `db:"workflow_version"`
+	WorkflowOwner   string       `db:"workflow_owner"`
+	UserID          string       `db:"user_id"`
+	Definition      []byte       `db:"definition"`
+	Status          string       `db:"status"`
+	TriggerType     string       `db:"trigger_type"`
+	Priority        int          `db:"priority"`
+	Inputs          []byte       `db:"inputs"`
+	Outputs         []byte       `db:"outputs"`
+	Error           []byte       `db:"error"`
+	RequestID       string       `db:"request_id"`
+	Traceparent     string       `db:"traceparent"`
+	ParentID        *string      `db:"parent_execution_id"`
+	RetryOf         *string      `db:"retry_of"`
+	Total           int          `db:"steps_total"`
+	Completed       int          `db:"steps_completed"`
+	Failed          int          `db:"steps_failed"`
+	Skipped         int          `db:"steps_skipped"`
+	Percent         int          `db:"percent"`
+	EventSeq        uint64       `db:"event_seq"`
+	LastInput       sql.NullTime `db:"last_input"`
+	CreatedAt       time.Time    `db:"created_at"`
+	StartedAt       sql.NullTime `db:"started_at"`
+	CompletedAt     sql.NullTime `db:"completed_at"`
+}
+
+const executionColumns = `id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, status, trigger_type, priority,
+	inputs, outputs, error, request_id, traceparent, parent_execution_id, retry_of, steps_total, steps_completed, steps_failed,
+	steps_skipped, percent, event_seq, last_input, created_at, started_at, completed_at`
+
+type stepRow struct {
+	ExecutionID string       `db:"execution_id"`
+	Index       int          `db:"step_index"`
+	Status      string       `db:"status"`
+	Attempt     int          `db:"attempt"`
+	Token       string       `db:"token"`
+	Dispatch    int          `db:"dispatch"`
+	Sent        uint64       `db:"sent"`
+	RetryAt     sql.NullTime `db:"retry_at"`
+	Backstop    sql.NullTime `db:"backstop"`
+	Output      []byte       `db:"output"`
+	Error       []byte       `db:"error"`
+	StartedAt   sql.NullTime `db:"started_at"`
+	CompletedAt sql.NullTime `db:"completed_at"`
+}
+
+const stepColumns = `execution_id, step_index, status, attempt, token, dispatch, sent, retry_at, backstop, output, error, started_at, completed_at`
+
+// restore makes engine states of rows.
+func (s *Store) restore(ctx context.Context, executions []executionRow, steps []stepRow) ([]partition.Loaded, error) {
+	hashes := make([][]byte, len(executions))
+	for i, x := range executions {
+		hashes[i] = x.Definition
+	}
+	defs, err := s.definitionsOf(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	byExecution := map[string][]stepRow{}
+	for _, st := range steps {
+		byExecution[st.ExecutionID] = append(byExecution[st.ExecutionID], st)
+	}
+	loaded := make([]partition.Loaded, 0, len(executions))
+	for _, row := range executions {
+		def := defs[string(row.Definition)]
+		if def == nil {
+			return nil, fmt.Errorf("the definition of execution %s is not there", row.ID)
+		}
+		l, err := restoreOne(row, byExecution[row.ID], def.Compiled)
+		if err != nil {
+			return nil, err
+		}
+		loaded = append(loaded, l)
+	}
+	return loaded, nil
+}
+
+func restoreOne(row executionRow, steps []stepRow, def *engine.Definition) (partition.Loaded, error) {
+	x := engine.Execution{
+		ID: row.ID, WorkflowID: row.WorkflowID, UserID: row.UserID, TriggerType: row.TriggerType, RequestID: row.RequestID, Traceparent: row.Traceparent,
+		Partition: row.P, Priority: row.Priority, Inputs: row.Inputs, CreatedAt: engine.TimeOf(row.CreatedAt),
+	}
+	fresh := engine.New(x, def)
+	sent := make([]uint64, len(fresh.Steps))
+	fresh.Status, fresh.EventSeq = row.Status, row.EventSeq
+	fresh.Outputs = row.Outputs
+	fresh.StartedAt, fresh.CompletedAt, fresh.LastInput = timeOf(row.StartedAt), timeOf(row.CompletedAt), timeOf(row.LastInput)
+	var err error
+	if fresh.Error, err = stepErrorOf(row.Error); err != nil {
+		return partition.Loaded{}, err
+	}
+	for _, st := range steps {
+		if st.Index < 0 || st.Index >= len(fresh.Steps) {
+			return partition.Loaded{}, fmt.Errorf("execution %s has a step %d that its definition has not", row.ID, st.Index)
+		}
+		step := engine.Step{
+			Status: st.Status, Attempt: st.Attempt, Token: st.Token, Dispatch: st.Dispatch, RetryAt: timeOf(st.RetryAt), Backstop: timeOf(st.Backstop),
+			Output: st.Output, StartedAt: timeOf(st.StartedAt), CompletedAt: timeOf(st.CompletedAt),
+		}
+		if step.Error, err = stepErrorOf(st.Error); err != nil {
+			return partition.Loaded{}, err
+		}
+		fresh.Steps[st.Index] = step
+		sent[st.Index] = st.Sent
+	}
+	return partition.Loaded{Execution: engine.Restore(*fresh, def), Sent: sent}, nil
+}
+
+func timeOf(t sql.NullTime) engine.Time {
+	if !t.Valid {
+		return 0
+	}
+	return engine.TimeOf(t.Time)
+}
+
+func stepErrorOf(raw []byte) (*runner.StepError, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	var e runner.StepError
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return nil, fmt.Errorf("decode a step's error: %w", err)
+	}
+	return &e, nil
+}
+
+// LoadLive implements partition.Ledger.
+func (s *Store) LoadLive(ctx context.Context, p int) ([]partition.Loaded, error) {
+	var executions []executionRow
+	if err := s.db.SelectContext(ctx, &executions, `SELECT `+executionColumns+` FROM executions WHERE p = $1 AND completed_at IS NULL AND status <> 'PENDING'`, p); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	var steps []stepRow
+	if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps s WHERE EXISTS
+		(SELECT 1 FROM executions e WHERE e.id = s.execution_id AND e.p = $1 AND e.completed_at IS NULL) ORDER BY execution_id, step_index`, p); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	return s.restore(ctx, executions, steps)
+}
+
+// Load implements partition.Ledger.
+func (s *Store) Load(ctx context.Context, ids []string) ([]partition.Loaded, error) {
+	valid := validUUIDs(ids)
+	if len(valid) == 0 {
+		return nil, nil
+	}
+	var executions []executionRow
+	if err := s.db.SelectContext(ctx, &executions, `SELECT `+executionColumns+` FROM executions WHERE id = ANY($1::uuid[])`, pq.Array(valid)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	begun := make([]string, 0, len(executions))
+	for _, x := range executions {
+		if x.Status != "PENDING" {
+			begun = append(begun, x.ID)
+		}
+	}
+	var steps []stepRow
+	if len(begun) > 0 {
+		if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE execution_id = ANY($1::uuid[]) ORDER BY execution_id, step_index`, pq.Array(begun)); err != nil {
+			return nil, postgres.Translate(err)
+		}
+	}
+	return s.restore(ctx, executions, steps)
+}
+
+func notFound(err error, what string) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return errs.New(errs.NotFound, "%s not found", what)
+	}
+	return postgres.Translate(err)
+}
