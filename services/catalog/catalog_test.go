@@ -1,0 +1,234 @@
+package catalog_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	contract "turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/migrations"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/bus/bustest"
+	"turbocat.io/pkg/postgres/pgtest"
+	"turbocat.io/pkg/service"
+	"turbocat.io/services/catalog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// client calls a catalog that runs for one test.
+type client struct {
+	t   *testing.T
+	bus *bus.Conn
+}
+
+func start(t *testing.T) client {
+	t.Helper()
+	t.Parallel()
+	db := pgtest.New(t, contract.Service, migrations.Of(contract.Service))
+	conn := bustest.New(t)
+	svc, err := catalog.New(service.Env{Log: zerolog.Nop(), Bus: conn, DB: db, Health: service.NewHealth(contract.Service)}, catalog.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- svc.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	c := client{t, bustest.Connect(t, conn.NATS().ConnectedUrl())}
+	for ctx, stop := context.WithTimeout(ctx, bus.DefaultTimeout); ; {
+		_, err := bus.Call(ctx, c.bus, contract.ListAgents, admin, contract.ListRequest{})
+		if err == nil || ctx.Err() != nil {
+			stop()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+	}
+}
+
+func call[Req, Resp any](c client, m rpc.Method[Req, Resp], caller rpc.Caller, req Req) Resp {
+	c.t.Helper()
+	resp, err := bus.Call(context.Background(), c.bus, m, caller, req)
+	if err != nil {
+		c.t.Fatalf("%s: %v %+v", m.Name, err, errs.From(err).Details)
+	}
+	return resp
+}
+
+func refused[Req, Resp any](c client, code errs.Code, m rpc.Method[Req, Resp], caller rpc.Caller, req Req) *errs.Error {
+	c.t.Helper()
+	resp, err := bus.Call(context.Background(), c.bus, m, caller, req)
+	if err == nil {
+		c.t.Fatalf("%s answers %+v, want %s", m.Name, resp, code)
+	}
+	e := errs.From(err)
+	if e.Code != code || e.Message == "" {
+		c.t.Fatalf("%s: %v, want %s", m.Name, err, code)
+	}
+	return e
+}
+
+var (
+	admin = rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleAdmin}
+	alice = rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleUser}
+	bob   = rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleUser}
+)
+
+func body(format string, args ...any) contract.CreateRequest {
+	return contract.CreateRequest{Body: json.RawMessage(fmt.Sprintf(format, args...))}
+}
+
+func patch(id, format string, args ...any) contract.PatchRequest {
+	return contract.PatchRequest{ID: id, Body: json.RawMessage(fmt.Sprintf(format, args...))}
+}
+
+func byID(id string) contract.IDRequest { return contract.IDRequest{ID: id} }
+
+const sum = `{"name":"sum","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x => x","timeoutMs":5000}%s}`
+
+func TestWorkflowLife(t *testing.T) {
+	c := start(t)
+	agent := call(c, contract.CreateAgent, alice, body(sum, ""))
+	if agent.UserID != alice.UserID || agent.Version != 1 || agent.CreatedAt.IsZero() || uuid.MustParse(agent.ID).Version() != 7 {
+		t.Errorf("got %+v", agent)
+	}
+	w := call(c, contract.CreateWorkflow, alice, body(
+		`{"name":"etl","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%[1]q},{"stepKey":"b","stepType":"AGENT","agentId":%[1]q,"dependsOn":["a"],"inputs":{"x":"{{a.output.sum}}"}}]}`, agent.ID))
+	if got := call(c, contract.GetWorkflow, alice, byID(w.ID)); len(got.Steps) != 2 || string(got.Steps[1].Inputs) != `{"x":"{{a.output.sum}}"}` || !got.CreatedAt.Equal(w.CreatedAt) {
+		t.Errorf("got %+v", got)
+	}
+
+	e := refused(c, errs.Conflict, contract.ResolveDefinition, alice, byID(w.ID))
+	if !strings.Contains(e.Message, `"etl" is DRAFT`) {
+		t.Error(e.Message)
+	}
+	call(c, contract.PatchWorkflow, alice, patch(w.ID, `{"status":"ACTIVE"}`))
+	d := call(c, contract.ResolveDefinition, alice, byID(w.ID))
+	if d.WorkflowID != w.ID || d.WorkflowOwner != alice.UserID || d.WorkflowVersion != 1 || len(d.Steps) != 2 || len(d.Agents) != 1 || d.Agents[0].TimeoutMs != 5000 {
+		t.Errorf("got %+v", d)
+	}
+
+	// An edit makes a version; a stale one is refused.
+	edit := patch(w.ID, `{"steps":[{"stepKey":"b","_delete":true}]}`)
+	edit.IfMatch = 1
+	if got := call(c, contract.PatchWorkflow, alice, edit); got.Version != 2 || len(got.Steps) != 1 || !got.UpdatedAt.After(w.UpdatedAt) {
+		t.Errorf("got %+v", got)
+	}
+	refused(c, errs.PreconditionFailed, contract.PatchWorkflow, alice, edit)
+	refused(c, errs.Validation, contract.PatchWorkflow, alice, patch(w.ID, `{"steps":[{"stepKey":"a","dependsOn":["b"]}]}`))
+
+	// Agents are pinned at their current version; a deleted one is in the way.
+	if got := call(c, contract.PatchAgent, alice, patch(agent.ID, `{"config":{"runtime":"javascript","source":"y => y"}}`)); got.Version != 2 {
+		t.Errorf("got %+v", got)
+	}
+	if d := call(c, contract.ResolveDefinition, alice, byID(w.ID)); d.Agents[0].Version != 2 || d.Agents[0].TimeoutMs != 0 || d.WorkflowVersion != 2 {
+		t.Errorf("got %+v", d)
+	}
+	call(c, contract.DeleteAgent, alice, byID(agent.ID))
+	if e := refused(c, errs.Conflict, contract.ResolveDefinition, alice, byID(w.ID)); !strings.Contains(e.Message, agent.ID) {
+		t.Error(e.Message)
+	}
+	e = refused(c, errs.Validation, contract.CreateWorkflow, alice, body(`{"name":"x","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, agent.ID))
+	if e.Details[0].Code != "unknown_agent" || e.Details[0].Field != "steps[0].agentId" {
+		t.Errorf("got %+v", e.Details)
+	}
+	call(c, contract.DeleteWorkflow, alice, byID(w.ID))
+	refused(c, errs.NotFound, contract.GetWorkflow, alice, byID(w.ID))
+	refused(c, errs.NotFound, contract.ResolveDefinition, alice, byID(w.ID))
+	refused(c, errs.NotFound, contract.DeleteWorkflow, alice, byID(w.ID))
+}
+
+func TestVisibility(t *testing.T) {
+	c := start(t)
+	private := call(c, contract.CreateAgent, alice, body(sum, ""))
+	public := call(c, contract.CreateAgent, alice, body(sum, `,"isPublic":true`))
+	hidden := call(c, contract.CreateWorkflow, alice, body(`{"name":"w","status":"ACTIVE","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, private.ID))
+	shown := call(c, contract.CreateWorkflow, alice, body(`{"name":"w","status":"ACTIVE","isPublic":true,"steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, private.ID))
+
+	for _, id := range []string{private.ID, uuid.NewString(), "x"} {
+		refused(c, errs.NotFound, contract.GetAgent, bob, byID(id))
+		refused(c, errs.NotFound, contract.PatchAgent, bob, patch(id, `{}`))
+		refused(c, errs.NotFound, contract.DeleteAgent, bob, byID(id))
+	}
+	for _, id := range []string{hidden.ID, uuid.NewString(), "x"} {
+		refused(c, errs.NotFound, contract.GetWorkflow, bob, byID(id))
+		refused(c, errs.NotFound, contract.ResolveDefinition, bob, byID(id))
+		refused(c, errs.NotFound, contract.PatchWorkflow, bob, patch(id, `{}`))
+		refused(c, errs.NotFound, contract.DeleteWorkflow, bob, byID(id))
+	}
+	call(c, contract.GetAgent, bob, byID(public.ID))
+	refused(c, errs.NotFound, contract.PatchAgent, bob, patch(public.ID, `{"name":"mine"}`))
+	refused(c, errs.NotFound, contract.DeleteAgent, bob, byID(public.ID))
+	call(c, contract.GetWorkflow, bob, byID(shown.ID))
+	refused(c, errs.NotFound, contract.PatchWorkflow, bob, patch(shown.ID, `{"name":"mine"}`))
+	// The workflow's own agents need not be visible to who runs it, only to its owner.
+	if d := call(c, contract.ResolveDefinition, bob, byID(shown.ID)); d.WorkflowOwner != alice.UserID {
+		t.Errorf("got %+v", d)
+	}
+
+	refused(c, errs.Validation, contract.CreateWorkflow, bob, body(`{"name":"w","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, private.ID))
+	call(c, contract.CreateWorkflow, bob, body(`{"name":"w","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, public.ID))
+	call(c, contract.CreateWorkflow, admin, body(`{"name":"w","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, private.ID))
+
+	yes := true
+	for _, l := range []struct {
+		caller    rpc.Caller
+		req       contract.ListRequest
+		agents    int
+		workflows int
+	}{
+		{alice, contract.ListRequest{}, 2, 2},
+		{bob, contract.ListRequest{}, 0, 1},
+		{bob, contract.ListRequest{IsPublic: &yes}, 1, 1},
+		{admin, contract.ListRequest{}, 2, 4},
+	} {
+		agents, workflows := call(c, contract.ListAgents, l.caller, l.req), call(c, contract.ListWorkflows, l.caller, l.req)
+		if agents.Pagination.Total != l.agents || len(agents.Items) != l.agents || workflows.Pagination.Total != l.workflows || len(workflows.Items) != l.workflows {
+			t.Errorf("%s sees %d agents and %d workflows, want %d and %d", l.caller.Role, len(agents.Items), len(workflows.Items), l.agents, l.workflows)
+		}
+	}
+
+	if got := call(c, contract.PatchAgent, admin, patch(private.ID, `{"name":"by admin"}`)); got.Name != "by admin" || got.UserID != alice.UserID {
+		t.Errorf("got %+v", got)
+	}
+	call(c, contract.DeleteWorkflow, admin, byID(hidden.ID))
+}
+
+func TestRefusals(t *testing.T) {
+	c := start(t)
+	e := refused(c, errs.Validation, contract.CreateAgent, alice, body(`{"type":"CODE","config":{"runtime":"ruby"},"nam":1}`))
+	if len(e.Details) != 4 || e.Message != "4 problems in the agent" {
+		t.Errorf("got %v %+v", e, e.Details)
+	}
+	refused(c, errs.Validation, contract.CreateAgent, alice, body(`[]`))
+	refused(c, errs.Validation, contract.CreateWorkflow, alice, body(`"x"`))
+	refused(c, errs.Validation, contract.ListAgents, alice, contract.ListRequest{Status: "ON"})
+	refused(c, errs.Validation, contract.ListWorkflows, alice, contract.ListRequest{Page: rpc.Page{Cursor: "x"}})
+	refused(c, errs.Unauthorized, contract.CreateAgent, rpc.Caller{}, body(sum, ""))
+	refused(c, errs.Unauthorized, contract.ListWorkflows, rpc.Caller{}, contract.ListRequest{})
+
+	chosen := body(sum, "")
+	chosen.ID = uuid.NewString()
+	refused(c, errs.Forbidden, contract.CreateAgent, alice, chosen)
+	if a := call(c, contract.CreateAgent, admin, chosen); a.ID != chosen.ID {
+		t.Errorf("got %s, want %s", a.ID, chosen.ID)
+	}
+	refused(c, errs.Conflict, contract.CreateAgent, admin, chosen)
+	call(c, contract.DeleteAgent, admin, byID(chosen.ID))
+	refused(c, errs.Conflict, contract.CreateAgent, admin, chosen)
+}

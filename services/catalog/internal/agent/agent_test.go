@@ -1,0 +1,199 @@
+package agent_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/services/catalog/internal/agent"
+)
+
+func schemas(t testing.TB) agent.Schemas {
+	t.Helper()
+	s, err := agent.LoadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// faults gives the details of a VALIDATION_ERROR as "field code", one a line.
+func faults(t testing.TB, err error) string {
+	t.Helper()
+	if err == nil {
+		return ""
+	}
+	var e *errs.Error
+	if !errors.As(err, &e) || e.Code != errs.Validation {
+		t.Fatalf("not a VALIDATION_ERROR: %v", err)
+	}
+	var lines []string
+	for _, d := range e.Details {
+		if d.Message == "" {
+			t.Errorf("no message for %s", d.Field)
+		}
+		lines = append(lines, d.Field+" "+d.Code)
+	}
+	return strings.Join(lines, "\n")
+}
+
+const code = `{"runtime":"javascript","source":"function handler(i){return i}"}`
+
+func TestNewDefaults(t *testing.T) {
+	a, err := schemas(t).New([]byte(`{"name":"sum","type":"CODE","config":{ "runtime":"javascript", "source":"x<y" }}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := json.Marshal(a)
+	const want = `{"id":"","userId":"","name":"sum","description":"","type":"CODE","status":"DRAFT","version":1,` +
+		`"config":{"runtime":"javascript","source":"x\u003cy"},"inputSchema":null,"outputSchema":null,"tags":[],"isPublic":false,` +
+		`"createdAt":"0001-01-01T00:00:00Z","updatedAt":"0001-01-01T00:00:00Z"}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if string(a.Config) != `{ "runtime":"javascript", "source":"x<y" }` {
+		t.Errorf("the config is not as written: %s", a.Config)
+	}
+}
+
+func TestNew(t *testing.T) {
+	with := func(config string) string { return `{"name":"n","type":"CODE","config":` + config + `}` }
+	api := func(config string) string { return `{"name":"n","type":"API","config":` + config + `}` }
+	data := func(config string) string { return `{"name":"n","type":"DATA","config":` + config + `}` }
+	long := strings.Repeat("ü", 201)
+	for _, c := range []struct{ name, body, want string }{
+		{"not JSON", `{"name":`, " bad_json"},
+		{"not UTF-8", "{\"name\":\"\xff\"}", " bad_json"},
+		{"not an object", `[1]`, " bad_type"},
+		{"null", `null`, " bad_type"},
+		{"deep", strings.Repeat("[", 300) + strings.Repeat("]", 300), " bad_value"},
+		{"empty", `{}`, "name required\ntype required\nconfig required"},
+		{"null where required", `{"name":null,"type":null,"config":null}`, "name required\ntype required\nconfig required"},
+		{"wrong types", `{"name":1,"type":2,"config":[],"description":{},"status":[],"tags":"x","isPublic":"yes","inputSchema":"s","outputSchema":3}`,
+			"name bad_type\ndescription bad_type\ntype bad_type\nstatus bad_type\nconfig bad_type\ntags bad_type\nisPublic bad_type\ninputSchema bad_type\noutputSchema bad_type"},
+		{"bad enums", `{"name":"n","type":"MAGIC","status":"ON","config":{}}`, "type bad_enum\nstatus bad_enum"},
+		{"unknown field", `{"name":"n","type":"CODE","config":` + code + `,"nam":1,"z z":2}`, "nam unknown_field\n[\"z z\"] unknown_field"},
+		{"read-only fields are ignored", `{"id":"x","userId":1,"version":9,"createdAt":0,"updatedAt":0,"sourceId":0,"name":"n","type":"CODE","config":` + code + `}`, ""},
+		{"empty name", `{"name":"","type":"CODE","config":` + code + `}`, "name out_of_range"},
+		{"long name", `{"name":"` + long + `","type":"CODE","config":` + code + `}`, "name out_of_range"},
+		{"longest name", `{"name":"` + long[2:] + `","type":"CODE","config":` + code + `}`, ""},
+		{"NUL in name", `{"name":"a\u0000","type":"CODE","config":` + code + `}`, "name bad_value"},
+		{"tags", `{"name":"n","type":"CODE","config":` + code + `,"tags":["",1,"` + long + `","ok"]}`, "tags[0] out_of_range\ntags[1] bad_type\ntags[2] out_of_range"},
+		{"too many tags", `{"name":"n","type":"CODE","config":` + code + `,"tags":["a"` + strings.Repeat(`,"a"`, 20) + `]}`, "tags out_of_range"},
+
+		{"CODE", with(code), ""},
+		{"CODE whole", with(`{"runtime":"python","source":"x","files":{},"entry":"handler","timeoutMs":3e4,"memoryMb":128,"allowHosts":["a.b"]}`), ""},
+		{"CODE files", with(`{"runtime":"typescript","files":{"a.ts":"x"}}`), ""},
+		{"CODE faults", with(`{"runtime":"ruby","timeoutMs":0,"memoryMb":"x","entry":"a b","extra":1,"allowHosts":[1]}`),
+			"config required\nconfig.allowHosts[0] bad_type\nconfig.entry bad_value\nconfig.extra unknown_field\nconfig.memoryMb bad_type\nconfig.runtime bad_enum\nconfig.timeoutMs out_of_range"},
+		{"CODE without source", with(`{"runtime":"javascript"}`), "config required"},
+		{"CODE source and files", with(`{"runtime":"javascript","source":"x","files":{"a.js":"y"}}`), "config.files out_of_range"},
+		{"CODE empty files", with(`{"runtime":"javascript","files":{}}`), "config required"},
+		{"huge number", with(`{"runtime":"javascript","source":"x","timeoutMs":1e999999999}`), "config out_of_range"},
+		{"tiny number", with(`{"runtime":"javascript","source":"x","timeoutMs":1e-999999999}`), "config out_of_range"},
+
+		{"API", api(`{"url":"https://x/{{id}}"}`), ""},
+		{"API whole", api(`{"method":"GET","url":"https://x","headers":{},"query":{"a":1},"body":null,"auth":{"type":"bearer","token":"t"},` +
+			`"retry":{"count":0,"delayMs":1000,"statusCodes":[]},"responseType":"auto","successStatus":["2xx","404"],"timeoutMs":30000}`), ""},
+		{"API bad auth", api(`{"url":"https://x","auth":{"type":"basic","username":"u","pasword":"p"}}`), "config.auth.password required\nconfig.auth.pasword unknown_field"},
+		{"API key", api(`{"url":"https://x","auth":{"type":"apiKey","value":"v"},"successStatus":[200,"3XX"]}`), ""},
+		{"API key in query", api(`{"url":"https://x","auth":{"type":"apiKey","value":"v","in":"query"},"successStatus":[99,"6xx"]}`),
+			"config.auth.name required\nconfig.successStatus[0] out_of_range\nconfig.successStatus[1] bad_value"},
+		{"API bad auth type", api(`{"url":"https://x","auth":{"type":"digest"}}`), "config.auth.type bad_enum"},
+		{"API bad retry", api(`{"url":"https://x","retry":{"statusCodes":[200,"x"]}}`), "config.retry.statusCodes[1] bad_type"},
+		{"API bad url", api(`{"url":"file:///etc/passwd"}`), "config.url bad_value"},
+		{"API bad template", api(`{"url":"https://x/{{","headers":{"a":"{{b.}}"}}`), "config.url bad_template\nconfig.headers.a bad_template"},
+		{"API secrets", api(`{"url":"https://x","headers":{"a":"{{secrets.KEY}}"}}`), "config.headers.a unsupported"},
+
+		{"DATA", data(`{"operation":"filter","anything":[1]}`), ""},
+		{"DATA pipeline", data(`{"pipeline":[{"operation":"sort","by":"x"}]}`), ""},
+		{"DATA neither", data(`{}`), "config required"},
+		{"DATA both", data(`{"operation":"filter","pipeline":[{"operation":"sort"}]}`), "config bad_value"},
+		{"DATA unknown operation", data(`{"pipeline":[{"operation":"sort"},{"operation":"shuffle"},{}]}`), "config.pipeline[1].operation bad_enum\nconfig.pipeline[2].operation required"},
+
+		{"LLM draft", `{"name":"n","type":"LLM","config":{"model":"m","temperature":3}}`, "config.temperature out_of_range"},
+		{"LLM active", `{"name":"n","type":"LLM","status":"ACTIVE","config":{"model":"m"}}`, "status unsupported"},
+		{"WORKFLOW active", `{"name":"n","type":"WORKFLOW","status":"ACTIVE","config":{"workflowId":"0193b7f0-0000-7000-8000-000000000000"}}`, "status unsupported"},
+		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
+		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},
+		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
+		{"oauth2 active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"oauth2","tokenUrl":"https://t","clientId":"i","clientSecret":"s"}}}`, "status unsupported"},
+		{"reduce active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"pipeline":[{"operation":"sort"},{"operation":"reduce"}]}}`, "status unsupported"},
+		{"sort active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"operation":"sort"}}`, ""},
+		{"bearer active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"bearer","token":"t"}}}`, ""},
+		{"javascript active", `{"name":"n","type":"CODE","status":"ACTIVE","config":` + code + `}`, ""},
+
+		{"good schemas", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"type":"integer"}}},"outputSchema":true}`, ""},
+		{"bad schema", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"type":"objekt","properties":{"a":{"minimum":"x"}}}}`, "inputSchema.properties.a.minimum bad_type\ninputSchema.type bad_enum"},
+		{"foreign schema", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"$ref":"file:///etc/passwd"},"outputSchema":{"$ref":"https://example.com/x"}}`,
+			"inputSchema bad_value\noutputSchema bad_value"},
+		{"schema with a broken pattern", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"pattern":"("}}`, "inputSchema.pattern bad_value"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := schemas(t).New([]byte(c.body))
+			if got := faults(t, err); got != c.want {
+				t.Errorf("faults of %s\n got %q\nwant %q\n%+v", c.body, got, c.want, err)
+			}
+		})
+	}
+}
+
+func TestPatch(t *testing.T) {
+	s := schemas(t)
+	base, err := s.New([]byte(`{"name":"n","description":"d","type":"CODE","config":` + code + `,"inputSchema":{"type":"object"},"tags":["a"],"isPublic":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, body, want string
+		version          int
+	}{
+		{"nothing", `{}`, "", 1},
+		{"name only", `{"name":"m"}`, "", 1},
+		{"null clears", `{"description":null,"inputSchema":null,"tags":null,"isPublic":null,"status":null}`, "", 2},
+		{"same config", `{"config":` + code + `}`, "", 1},
+		{"new config", `{"config":{"runtime":"javascript","source":"y"}}`, "", 2},
+		{"name can not be cleared", `{"name":null}`, "name required", 0},
+		{"config can not be cleared", `{"config":null}`, "config required", 0},
+		{"type without its config", `{"type":"API"}`, "config.runtime unknown_field\nconfig.source unknown_field\nconfig.url required", 0},
+		{"type with its config", `{"type":"API","config":{"url":"https://x"}}`, "", 2},
+		{"read-only is ignored", `{"version":7,"id":"x"}`, "", 1},
+		{"unknown field", `{"versoin":7}`, "versoin unknown_field", 0},
+		{"active and typescript", `{"status":"ACTIVE","config":{"runtime":"typescript","source":"y"}}`, "status unsupported", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			next, err := s.Patch(base, []byte(c.body))
+			if got := faults(t, err); got != c.want {
+				t.Fatalf("faults %q, want %q", got, c.want)
+			}
+			if c.want == "" && next.Version != c.version {
+				t.Errorf("version %d, want %d", next.Version, c.version)
+			}
+		})
+	}
+	cleared, _ := s.Patch(base, []byte(`{"description":null,"inputSchema":null,"tags":null,"isPublic":null}`))
+	if cleared.Description != "" || string(cleared.InputSchema) != "null" || cleared.Tags == nil || len(cleared.Tags) > 0 || cleared.IsPublic || cleared.Name != "n" {
+		t.Errorf("not cleared: %+v", cleared)
+	}
+	if base.Description != "d" || len(base.Tags) != 1 {
+		t.Errorf("the base changed: %+v", base)
+	}
+}
+
+func FuzzNew(f *testing.F) {
+	f.Add([]byte(`{"name":"n","type":"API","config":{"url":"https://x/{{id}}","auth":{"type":"oauth2"}},"inputSchema":{"type":"object"}}`))
+	f.Add([]byte(`{"name":"n","type":"DATA","config":{"pipeline":[{"operation":"sort"}]},"tags":["a"]}`))
+	f.Add([]byte(`{"type":"CODE","config":{"timeoutMs":1e99999999}}`))
+	s := schemas(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a, err := s.New(body)
+		if faults(t, err) != "" {
+			return
+		}
+		if !json.Valid(a.Config) || !json.Valid(a.InputSchema) || a.Name == "" {
+			t.Fatalf("accepted %q as %+v", body, a)
+		}
+	})
+}

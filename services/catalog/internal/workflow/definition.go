@@ -1,0 +1,85 @@
+package workflow
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/form"
+)
+
+// Define freezes a workflow with the current versions of its agents. CONFLICT, naming all that
+// is in the way, unless the workflow has a step and it and each agent it names are ACTIVE.
+func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Definition, error) {
+	d := catalog.Definition{
+		WorkflowID: w.ID, WorkflowOwner: w.UserID, WorkflowVersion: w.Version, InputSchema: given(w.InputSchema), Outputs: given(w.Outputs),
+		TimeoutMs: w.TimeoutMs, Priority: w.Priority, StrictTemplates: w.StrictTemplates, Steps: w.Steps, Agents: []catalog.DefinitionAgent{},
+	}
+	var obstacles []errs.Detail
+	obstacle := func(field, code, format string, args ...any) {
+		obstacles = append(obstacles, errs.Detail{Field: field, Code: code, Message: fmt.Sprintf(format, args...)})
+	}
+	if w.Status != catalog.StatusActive {
+		obstacle("status", "not_active", "the workflow %s is %s; set its status to ACTIVE", form.Quote(w.Name), w.Status)
+	}
+	if len(w.Steps) == 0 {
+		obstacle("steps", "no_steps", "the workflow %s has no steps; add one", form.Quote(w.Name))
+	}
+	used := map[string]bool{}
+	for i, s := range w.Steps {
+		if s.AgentID == nil || used[*s.AgentID] {
+			continue
+		}
+		used[*s.AgentID] = true
+		field := form.At("steps", i) + ".agentId"
+		a, found := agents[*s.AgentID]
+		switch {
+		case !found:
+			obstacle(field, UnknownAgent, "the agent %s of step %q is deleted or no longer shared; choose another", *s.AgentID, s.StepKey)
+		case a.Status != catalog.StatusActive:
+			obstacle(field, "not_active", "the agent %s (%s) of step %q is %s; set its status to ACTIVE", form.Quote(a.Name), a.ID, s.StepKey, a.Status)
+		default:
+			d.Agents = append(d.Agents, catalog.DefinitionAgent{
+				ID: a.ID, Type: a.Type, Version: a.Version, Config: a.Config, TimeoutMs: timeoutMs(a.Config),
+			})
+		}
+	}
+	if len(obstacles) > 0 {
+		return catalog.Definition{}, &errs.Error{Code: errs.Conflict, Message: summary(obstacles), Details: obstacles}
+	}
+	return d, nil
+}
+
+// summary names the first few obstacles in one line; the details hold them all.
+func summary(obstacles []errs.Detail) string {
+	var texts []string
+	for i, o := range obstacles {
+		if i == 3 {
+			texts = append(texts, fmt.Sprintf("and %d more", len(obstacles)-i))
+			break
+		}
+		texts = append(texts, o.Message)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// given leaves out a JSON null.
+func given(raw json.RawMessage) json.RawMessage {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
+// timeoutMs gives the timeoutMs of an agent's config, 0 when it has none.
+func timeoutMs(config json.RawMessage) int64 {
+	var c struct {
+		TimeoutMs float64 `json:"timeoutMs"` // 3e4 is as good as 30000
+	}
+	if json.Unmarshal(config, &c) != nil {
+		return 0
+	}
+	return int64(c.TimeoutMs)
+}

@@ -1,0 +1,222 @@
+// Package workflow owns workflows: what a client may save as one, their versions, and the
+// definition that an execution runs. A version, which is everything that decides how the
+// workflow runs, never changes once saved.
+package workflow
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/services/catalog/internal/agent"
+	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/schema"
+)
+
+// MaxSteps is how many steps a workflow may have.
+const MaxSteps = 1000
+
+const (
+	defaultTimeoutMs = 3_600_000
+	maxTimeoutMs     = 604_800_000
+	defaultPriority  = 5
+)
+
+// Codes of the faults of a workflow, beside those of a form.
+const (
+	UnknownStep    = "unknown_step"
+	UnknownAgent   = "unknown_agent"
+	SelfDependency = "self_dependency"
+	DuplicateKey   = "duplicate_key"
+	Cycle          = "cycle"
+	NotAnAncestor  = "not_an_ancestor"
+	BadTemplate    = "bad_template"
+	BadKey         = "bad_key"
+	ReservedKey    = "reserved_key"
+)
+
+var fields = []string{
+	"name", "description", "status", "inputSchema", "outputs", "timeoutMs", "concurrency", "priority", "strictTemplates", "tags", "isPublic", "steps",
+	// Read-only ones that a client may send back; they are ignored.
+	"id", "userId", "version", "createdAt", "updatedAt", "sourceId",
+}
+
+// Draft is a workflow as a client wants it, with the faults found so far. It is complete
+// once it is known which of its agents exist.
+type Draft struct {
+	workflow catalog.Workflow
+	steps    []draftStep
+	current  *catalog.Workflow // what is patched; nil for a new one
+	faults   form.Faults
+}
+
+// draftStep is a step and its place in the client's body.
+type draftStep struct {
+	catalog.Step
+	at string
+}
+
+// New drafts a workflow at version 1 of a client's body. Id, owner and times are the caller's to set.
+func New(body json.RawMessage) *Draft {
+	d := &Draft{workflow: catalog.Workflow{
+		Status: catalog.StatusDraft, Version: 1, InputSchema: null(), Outputs: null(), TimeoutMs: defaultTimeoutMs,
+		Concurrency: null(), Priority: defaultPriority, Tags: []string{},
+	}}
+	d.read(body)
+	return d
+}
+
+// Patch drafts the next state of a workflow of a client's body: an absent field stays, null
+// clears, and steps merge by their key.
+func Patch(current catalog.Workflow, body json.RawMessage) *Draft {
+	d := &Draft{workflow: current, current: &current}
+	for _, s := range current.Steps {
+		d.steps = append(d.steps, draftStep{Step: s, at: `steps["` + s.StepKey + `"]`})
+	}
+	d.read(body)
+	return d
+}
+
+// AgentIDs gives the different agents that the steps name.
+func (d *Draft) AgentIDs() []string { return agentIDs(d.workflow.Steps) }
+
+func agentIDs(steps []catalog.Step) []string {
+	var ids []string
+	for _, s := range steps {
+		if s.AgentID != nil && !slices.Contains(ids, *s.AgentID) {
+			ids = append(ids, *s.AgentID)
+		}
+	}
+	return ids
+}
+
+// Finish gives the workflow, or a VALIDATION_ERROR with every fault. exists tells which agents
+// the client may use. A patch that changes how the workflow runs makes the next version.
+func (d *Draft) Finish(exists func(agentID string) bool) (catalog.Workflow, error) {
+	for _, s := range d.steps {
+		if s.AgentID != nil && !exists(*s.AgentID) {
+			d.faults.Add(s.at+".agentId", UnknownAgent, "unknown agent %s; create it or correct the id", form.Quote(*s.AgentID))
+		}
+	}
+	if err := d.faults.Err("workflow"); err != nil {
+		return catalog.Workflow{}, err
+	}
+	if d.current != nil && !sameDefinition(*d.current, d.workflow) {
+		d.workflow.Version++
+	}
+	return d.workflow, nil
+}
+
+func sameDefinition(a, b catalog.Workflow) bool {
+	stepsA, errA := json.Marshal(a.Steps)
+	stepsB, errB := json.Marshal(b.Steps)
+	return errA == nil && errB == nil && bytes.Equal(stepsA, stepsB) &&
+		bytes.Equal(a.InputSchema, b.InputSchema) && bytes.Equal(a.Outputs, b.Outputs) && bytes.Equal(a.Concurrency, b.Concurrency) &&
+		a.TimeoutMs == b.TimeoutMs && a.Priority == b.Priority && a.StrictTemplates == b.StrictTemplates
+}
+
+func (d *Draft) read(body json.RawMessage) {
+	o, ok := form.Read(body, &d.faults)
+	if !ok {
+		return
+	}
+	w := &d.workflow
+	create := d.current == nil
+	o.Require(create, "name")
+	if create {
+		o.Require(true, "steps")
+	}
+	o.String("name", &w.Name, w.Name, 1, 200)
+	o.String("description", &w.Description, "", 0, 5000)
+	o.Enum("status", &w.Status, catalog.StatusDraft, agent.Statuses()...)
+	o.Any("inputSchema", &w.InputSchema, null())
+	schema.Check("inputSchema", w.InputSchema, &d.faults)
+	o.Any("outputs", &w.Outputs, null())
+	o.Int("timeoutMs", &w.TimeoutMs, defaultTimeoutMs, 1, maxTimeoutMs)
+	o.Any("concurrency", &w.Concurrency, null())
+	if string(w.Concurrency) != "null" {
+		d.faults.Add("concurrency", form.Unsupported, "concurrency limits are not available yet; leave it null")
+	}
+	priority := int64(w.Priority)
+	o.Int("priority", &priority, defaultPriority, 0, 9)
+	w.Priority = int(priority)
+	o.Bool("strictTemplates", &w.StrictTemplates, false)
+	o.Strings("tags", &w.Tags, 20, 1, 50)
+	o.Bool("isPublic", &w.IsPublic, false)
+	o.Only(fields...)
+	d.readSteps(o)
+	d.checkGraph()
+
+	slices.SortStableFunc(d.steps, func(a, b draftStep) int { return a.Position - b.Position })
+	w.Steps = make([]catalog.Step, len(d.steps))
+	for i, s := range d.steps {
+		w.Steps[i] = s.Step
+	}
+}
+
+// readSteps merges the steps of the body into those of the workflow, by key.
+func (d *Draft) readSteps(o form.Object) {
+	if o.Has("steps") && o.IsNull("steps") {
+		d.steps = nil
+		return
+	}
+	items, _ := o.List("steps", "steps")
+	if len(items) > MaxSteps {
+		d.faults.Add("steps", form.OutOfRange, "has %d steps; give at most %d", len(items), MaxSteps)
+		return
+	}
+	named := map[string]bool{}
+	for i, item := range items {
+		at := form.At("steps", i)
+		step, ok := form.Open(at, item, &d.faults)
+		if !ok {
+			continue
+		}
+		key := step.Text("stepKey")
+		if named[key] {
+			d.faults.Add(at+".stepKey", DuplicateKey, "the key %s stands twice; give each step a key of its own", form.Quote(key))
+		}
+		named[key] = key != ""
+		d.merge(step, key)
+	}
+	if len(d.steps) > MaxSteps {
+		d.faults.Add("steps", form.OutOfRange, "the workflow would have %d steps; keep at most %d", len(d.steps), MaxSteps)
+	}
+}
+
+// merge changes, adds or removes one step.
+func (d *Draft) merge(o form.Object, key string) {
+	place := slices.IndexFunc(d.steps, func(s draftStep) bool { return s.StepKey == key })
+	if d.current == nil {
+		place = -1
+	}
+	remove := false
+	if d.current != nil {
+		o.Bool("_delete", &remove, false)
+	}
+	switch {
+	case remove && place < 0:
+		d.faults.Add(o.Field("stepKey"), UnknownStep, "unknown step %s can not be deleted; remove it from the body", form.Quote(key))
+	case remove:
+		d.steps = slices.Delete(d.steps, place, place+1)
+	case place >= 0:
+		s := d.steps[place].Step
+		d.readStep(o, &s, s.Position)
+		d.steps[place] = draftStep{Step: s, at: o.Path}
+	default:
+		position := len(d.steps)
+		if d.current != nil {
+			for _, s := range d.steps {
+				position = max(position, s.Position+1)
+			}
+		}
+		s := newStep(position)
+		d.readStep(o, &s, position)
+		s.StepKey = key // also a refused one, so that what depends on it is not at fault too
+		d.steps = append(d.steps, draftStep{Step: s, at: o.Path})
+	}
+}
+
+func null() json.RawMessage        { return json.RawMessage("null") }
+func emptyObject() json.RawMessage { return json.RawMessage("{}") }
