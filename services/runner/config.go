@@ -1,0 +1,57 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"strings"
+	"time"
+
+	"turbocat.io/contracts/subject"
+)
+
+// Config of the runner.
+type Config struct {
+	// Pool whose steps are taken.
+	Pool string `env:"TURBOCAT_RUNNER_POOL"`
+	// Concurrency bounds the attempts of one agent type that run at once; 0 chooses by the processors.
+	Concurrency int `env:"TURBOCAT_RUNNER_CONCURRENCY"`
+	// CodeConcurrency is the bound of CODE, whose attempts are processes; 0 chooses by the processors.
+	CodeConcurrency int `env:"TURBOCAT_RUNNER_CODE_CONCURRENCY"`
+	// AllowAddresses are private networks that API agents may reach all the same, as CIDRs.
+	AllowAddresses []netip.Prefix `env:"TURBOCAT_RUNNER_ALLOW_ADDRESSES"`
+	// DrainMs is how long running attempts may go on when the runner is stopped.
+	DrainMs int64 `env:"TURBOCAT_RUNNER_DRAIN_MS" envDefault:"10000"`
+}
+
+const maxConcurrency = 1024
+
+// complete fills in what was left to choose and refuses what can not be.
+func (c Config) complete() (Config, error) {
+	processors := runtime.GOMAXPROCS(0)
+	if c.Pool == "" {
+		c.Pool = subject.DefaultPool
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = max(64, 16*processors) // most of these attempts wait for somebody else
+	}
+	if c.CodeConcurrency == 0 {
+		c.CodeConcurrency = 2 * processors
+	}
+	var faults []error
+	if strings.ContainsAny(c.Pool, ".*> \t\r\n/\\") {
+		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_POOL is %q; use letters, digits, - and _", c.Pool))
+	}
+	for name, n := range map[string]int{"TURBOCAT_RUNNER_CONCURRENCY": c.Concurrency, "TURBOCAT_RUNNER_CODE_CONCURRENCY": c.CodeConcurrency} {
+		if n < 1 || n > maxConcurrency {
+			faults = append(faults, fmt.Errorf("%s is %d; give a number from 1 to %d", name, n, maxConcurrency))
+		}
+	}
+	if c.DrainMs < 0 {
+		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_DRAIN_MS is %d; give 0 or more", c.DrainMs))
+	}
+	return c, errors.Join(faults...)
+}
+
+func (c Config) drain() time.Duration { return time.Duration(c.DrainMs) * time.Millisecond }

@@ -1,0 +1,138 @@
+package api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/runner/internal/guard"
+)
+
+// output gives the step's output of an answer; a JSON body stays as its bytes are.
+func output(resp *http.Response, kind string, start time.Time) (json.RawMessage, error) {
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, runner.MaxOutput+1))
+	if errors.Is(err, guard.ErrBodyTooLarge) || len(raw) > runner.MaxOutput {
+		return nil, tooLarge("the body of the answer")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the body: %w", err)
+	}
+	body, err := decode(raw, kind, resp.Header.Get("Content-Type"))
+	if err != nil {
+		return nil, err
+	}
+	headers := make(map[string]string, len(resp.Header))
+	for name, values := range resp.Header {
+		headers[strings.ToLower(name)] = strings.Join(values, ", ")
+	}
+	encoded, err := json.Marshal(headers)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, len(body)+len(encoded)+80)
+	out = append(out, `{"status":`...)
+	out = strconv.AppendInt(out, int64(resp.StatusCode), 10)
+	out = append(out, `,"headers":`...)
+	out = append(out, encoded...)
+	out = append(out, `,"body":`...)
+	out = append(out, body...)
+	out = append(out, `,"timing":{"totalMs":`...)
+	out = strconv.AppendInt(out, time.Since(start).Milliseconds(), 10)
+	if out = append(out, "}}"...); len(out) > runner.MaxOutput {
+		return nil, tooLarge("the answer as JSON")
+	}
+	return out, nil
+}
+
+func tooLarge(what string) *runner.StepError {
+	return &runner.StepError{
+		Code:    runner.CodeOutputLimit,
+		Message: fmt.Sprintf("%s is larger than %d KiB; ask the server for less, such as a page", what, runner.MaxOutput>>10),
+	}
+}
+
+// decode gives the body as JSON.
+func decode(raw []byte, kind, contentType string) (json.RawMessage, error) {
+	if len(raw) == 0 && kind != "text" && kind != "binary" {
+		return json.RawMessage("null"), nil
+	}
+	switch kind {
+	case "json":
+		if v, ok := asJSON(raw); ok {
+			return v, nil
+		}
+		return nil, &runner.StepError{
+			Code:    runner.CodeInvalidOutput,
+			Message: fmt.Sprintf("the body of the answer is not valid JSON (its content type is %q); set responseType to auto or text", contentType),
+		}
+	case "text":
+		return text(raw)
+	case "binary":
+		return text([]byte(base64.StdEncoding.EncodeToString(raw)))
+	}
+	media, _, _ := mime.ParseMediaType(contentType)
+	if media == "application/json" || strings.HasSuffix(media, "+json") {
+		if v, ok := asJSON(raw); ok {
+			return v, nil
+		}
+	}
+	if utf8.Valid(raw) || strings.HasPrefix(media, "text/") {
+		return text(raw)
+	}
+	return text([]byte(base64.StdEncoding.EncodeToString(raw)))
+}
+
+func asJSON(raw []byte) (json.RawMessage, bool) {
+	raw = bytes.TrimSpace(bytes.TrimPrefix(raw, []byte("\ufeff")))
+	// Bytes that are no UTF-8 pass for JSON in Go and for nothing elsewhere.
+	raw = bytes.ToValidUTF8(raw, []byte("\ufffd"))
+	return raw, json.Valid(raw)
+}
+
+func text(raw []byte) (json.RawMessage, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(string(raw)); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
+}
+
+// excerptLength is how many characters of an answer an error shows.
+const excerptLength = 500
+
+func (r *request) badStatus(resp *http.Response) *runner.StepError {
+	// A character has at most four bytes. What can not be read is not worth another error.
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 4*excerptLength))
+	message := r.name() + ": the status is " + strings.TrimSpace(strconv.Itoa(resp.StatusCode)+" "+http.StatusText(resp.StatusCode)) +
+		", which is not in successStatus"
+	if excerpt := excerpt(raw); excerpt != "" {
+		message += "; the body begins: " + excerpt
+	}
+	return &runner.StepError{Code: runner.CodeHTTPStatus, Message: message, Retryable: transient(resp.StatusCode)}
+}
+
+// excerpt gives the first characters of a body as text without control characters.
+func excerpt(raw []byte) string {
+	runes := []rune(strings.ToValidUTF8(string(raw), ""))
+	if len(runes) > excerptLength {
+		runes = runes[:excerptLength]
+	}
+	return strings.TrimSpace(strings.Map(func(c rune) rune {
+		if c < ' ' && c != '\n' && c != '\t' || c == 0x7f {
+			return -1
+		}
+		return c
+	}, string(runes)))
+}

@@ -1,0 +1,185 @@
+// Package code runs CODE agents. Each attempt runs in a process of its own that is jailed
+// before it reads a byte of the job and killed when it has answered, or its time is up:
+// what code does to its process ends with it. The parent believes the sandbox nothing; it
+// bounds and checks every frame. Where a jail can not be made, nothing is run.
+package code
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/code/frame"
+	"turbocat.io/services/runner/internal/code/jail"
+	"turbocat.io/services/runner/internal/code/script"
+)
+
+// Config says how sandboxes are started.
+type Config struct {
+	// Program is the absolute path of a program whose main begins with Main; this one when empty.
+	Program string
+}
+
+// startTimeout bounds the start of a sandbox, which takes milliseconds on a host that is not starved.
+const startTimeout = 10 * time.Second
+
+var errTimeUp = errors.New("the code's time is up")
+
+// Executor runs attempts of CODE agents. It is safe for concurrent use.
+type Executor struct {
+	program string
+	missing error // why this host can not jail, if so
+}
+
+// New gives an Executor, and tries once whether this host can jail code; Available tells.
+// It fails only for a wrong Config.
+func New(cfg Config) (*Executor, error) {
+	e := &Executor{program: "/proc/self/exe"}
+	if cfg.Program != "" {
+		if !filepath.IsAbs(cfg.Program) {
+			return nil, fmt.Errorf("code.Config.Program: %q is no absolute path; give one, or leave it empty", cfg.Program)
+		}
+		e.program = cfg.Program
+	}
+	e.missing = e.probe()
+	return e, nil
+}
+
+// Available gives nil, or why this host can not run CODE.
+func (e *Executor) Available() error { return e.missing }
+
+func (e *Executor) probe() error {
+	c := config{memoryMb: 128, timeout: startTimeout}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	s, err := e.start(ctx, c)
+	if err != nil {
+		return err
+	}
+	s.child.Close()
+	return nil
+}
+
+// Run implements agent.Executor.
+func (e *Executor) Run(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+	c, fault := parseConfig(task.Config)
+	if fault != nil {
+		return nil, fault
+	}
+	if e.missing != nil {
+		return nil, &runner.StepError{
+			Code: runner.CodeNoSandbox, Retryable: true,
+			Message: "this runner can not jail code, so it runs none: " + e.missing.Error(),
+		}
+	}
+	if len(task.Input) > runner.MaxInput {
+		return nil, &runner.StepError{Code: runner.CodeInputLimit, Message: fmt.Sprintf("the input has %d bytes, more than %d", len(task.Input), runner.MaxInput)}
+	}
+	if !json.Valid(task.Input) {
+		return nil, errors.New("code: the input is no JSON")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s, err := e.start(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return s.run(ctx, c.timeout, script.Job{
+		Context: script.Context{
+			ExecutionID: task.ExecutionID, StepKey: task.StepKey,
+			Attempt: task.Attempt, IdempotencyKey: task.IdempotencyKey,
+		},
+		Source: []byte(c.source), Input: task.Input, File: c.file, Entry: c.entry,
+	}, task.Log)
+}
+
+// warmSandbox is a jailed process that waits for its one job.
+type warmSandbox struct {
+	child  *jail.Child
+	frames *frame.Reader
+}
+
+// start gives a sandbox with its jail closed, or ctx.Err(), or why there is none.
+func (e *Executor) start(ctx context.Context, c config) (*warmSandbox, error) {
+	child, err := jail.Start(e.program, sandboxArgs(c)...)
+	if err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	defer context.AfterFunc(bounded, child.Kill)()
+
+	s := &warmSandbox{child: child, frames: frame.NewReader(child.Result, answers)}
+	if err := awaitReady(s.frames); err != nil {
+		exit := child.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, died("the sandbox did not start", err, exit)
+	}
+	return s, nil
+}
+
+// run has the sandbox do the job, and leaves nothing of it.
+func (s *warmSandbox) run(ctx context.Context, timeout time.Duration, job script.Job, log agent.Logger) (json.RawMessage, error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errTimeUp)
+	defer cancel()
+	defer context.AfterFunc(bounded, s.child.Kill)()
+
+	// A sandbox that dies early ends both pipes; what it said last is worth more than that
+	// the job could not be written.
+	errWrite := writeJob(s.child.Job, job)
+	output, err := converse(s.frames, log)
+	exit := s.child.Close()
+
+	var fault *runner.StepError
+	switch {
+	case err == nil || errors.As(err, &fault):
+		return output, err
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(context.Cause(bounded), errTimeUp):
+		return nil, &runner.StepError{
+			Code: runner.CodeStepTimeout, Retryable: true,
+			Message: fmt.Sprintf("%s ran longer than %d ms", job.Entry, timeout.Milliseconds()),
+		}
+	default:
+		return nil, crash(errors.Join(err, errWrite), exit)
+	}
+}
+
+// crash tells what a sandbox that died without an answer died of.
+func crash(err error, exit jail.Exit) error {
+	says := func(signs ...string) bool {
+		for _, sign := range signs {
+			if strings.Contains(exit.Stderr, sign) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	// As the Go runtime says it, the race detector, which has ENOMEM by its number, and the
+	// collector, which does not check all that it allocates.
+	case says("out of memory", "cannot allocate memory", "errno=12", "errno: 12", "SIGSEGV: segmentation violation\nPC="):
+		return &runner.StepError{Code: runner.CodeMemoryLimit, Message: "the code ran out of memory; use less, or raise config.memoryMb"}
+	case says("stack overflow"):
+		return &runner.StepError{
+			Code: runner.CodeError, Type: "RangeError", Retryable: true,
+			Message: "the code or its data is nested too deep",
+		}
+	default:
+		return died("the sandbox died", err, exit)
+	}
+}
+
+func died(what string, err error, exit jail.Exit) error {
+	return fmt.Errorf("%s: %s: %w: %s", what, exit.Reason, err, strings.TrimSpace(exit.Stderr))
+}

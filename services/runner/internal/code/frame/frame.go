@@ -1,0 +1,84 @@
+// Package frame is the wire between a sandbox and the process that started it: a kind, a
+// length and a body. Each side says how long a body of each kind may be, and believes
+// nothing else of the other.
+package frame
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Kind says what the body of a frame is.
+type Kind byte
+
+// A sandbox says Ready, is sent Context, Source and Input, says Log any number of times
+// and ends with Output or Failure.
+const (
+	Ready   Kind = 'R' // no body: the jail is closed
+	Context Kind = 'C'
+	Source  Kind = 'S'
+	Input   Kind = 'I'
+	Log     Kind = 'L'
+	Output  Kind = 'O'
+	Failure Kind = 'F'
+)
+
+const headerSize = 5
+
+// ErrBroken is what every frame that breaks the rules ends as.
+var ErrBroken = errors.New("broken frame")
+
+// Write writes one frame in one call of w.
+func Write(w io.Writer, kind Kind, body []byte) error {
+	buf := make([]byte, headerSize, headerSize+len(body))
+	buf[0] = byte(kind)
+	binary.BigEndian.PutUint32(buf[1:], uint32(len(body)))
+	_, err := w.Write(append(buf, body...))
+	return err
+}
+
+// Limits are the kinds that may come, each with the longest body it may have.
+type Limits map[Kind]int
+
+// Reader reads frames. It is not safe for concurrent use.
+type Reader struct {
+	in     *bufio.Reader
+	limits Limits
+}
+
+// NewReader gives a Reader of in that lets through what limits allow.
+func NewReader(in io.Reader, limits Limits) *Reader {
+	return &Reader{in: bufio.NewReader(in), limits: limits}
+}
+
+// Next gives the next frame; the body is the caller's. It gives io.EOF at the end between
+// two frames, and an error that wraps ErrBroken for a frame that is cut, unknown or too long.
+func (r *Reader) Next() (Kind, []byte, error) {
+	var header [headerSize]byte
+	if _, err := io.ReadFull(r.in, header[:]); err != nil {
+		return 0, nil, cut(err)
+	}
+	kind, size := Kind(header[0]), binary.BigEndian.Uint32(header[1:])
+	limit, known := r.limits[kind]
+	if !known {
+		return 0, nil, fmt.Errorf("%w: kind %q is not expected here", ErrBroken, byte(kind))
+	}
+	if int64(size) > int64(limit) {
+		return 0, nil, fmt.Errorf("%w: kind %q has %d bytes, more than %d", ErrBroken, byte(kind), size, limit)
+	}
+	body := make([]byte, size)
+	if _, err := io.ReadFull(r.in, body); err != nil {
+		return 0, nil, fmt.Errorf("%w: kind %q is cut: %w", ErrBroken, byte(kind), err)
+	}
+	return kind, body, nil
+}
+
+func cut(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: the header is cut", ErrBroken)
+	}
+	return err
+}

@@ -1,0 +1,23 @@
+// Package jail starts child processes that can do nothing but compute, and talk over the
+// pipes they were given. The operating system is the boundary, not the program inside:
+// Start gives a child with its own session, no environment, no descriptors and, under
+// root, no privileges; Enter, the first thing the child calls, gives up the file system,
+// the network, other processes and all memory and CPU time above its limits, for good.
+package jail
+
+import "errors"
+
+// ErrUnsupported says that this system has no jail.
+var ErrUnsupported = errors.New("a jail needs Linux on amd64 or arm64, with Landlock and seccomp")
+
+// Limits are what a jailed process may use from Enter on.
+type Limits struct {
+	Memory     uint64 // bytes beside those in use at Enter
+	CPUSeconds uint64 // from the start of the process
+}
+
+// Exit is how a child ended.
+type Exit struct {
+	Reason string // "exit status 2", "signal: killed"
+	Stderr string // the first 16 KiB of it
+}

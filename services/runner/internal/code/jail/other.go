@@ -1,0 +1,23 @@
+//go:build !linux || !(amd64 || arm64)
+
+package jail
+
+import "os"
+
+// Child is a process in its jail.
+type Child struct {
+	Job    *os.File
+	Result *os.File
+}
+
+// Start always gives ErrUnsupported on this system.
+func Start(string, ...string) (*Child, error) { return nil, ErrUnsupported }
+
+// Enter always gives ErrUnsupported on this system.
+func Enter(Limits) error { return ErrUnsupported }
+
+// Kill does nothing: no child was ever started.
+func (c *Child) Kill() {}
+
+// Close does nothing: no child was ever started.
+func (c *Child) Close() Exit { return Exit{} }

@@ -1,0 +1,154 @@
+//go:build linux && (amd64 || arm64)
+
+package jail
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	nobody    = 65534
+	maxStderr = 16 << 10
+	// resultFD is the last descriptor of a child: the ones before it are stdin, /dev/null and stderr.
+	resultFD = 3
+)
+
+// environment is all that a child has of it. On one processor a collector that runs beside
+// the program saves nothing, and keeps garbage for longer.
+var environment = []string{"GOMAXPROCS=1", "GODEBUG=gcstoptheworld=1", "TZ=UTC"}
+
+// Child is a process in its jail. Its methods are safe for concurrent use.
+type Child struct {
+	Job    *os.File // what is written here the child reads from its standard input
+	Result *os.File // what the child writes to its descriptor 3 is read here
+
+	cmd    *exec.Cmd
+	stderr *head
+	done   chan struct{} // closed when the child is reaped
+
+	mu   sync.Mutex
+	dead bool
+}
+
+// Start runs program with args as a child that dies with this process. The caller must Close it.
+func Start(program string, args ...string) (*Child, error) {
+	jobR, jobW, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make the job pipe: %w", err)
+	}
+	resultR, resultW, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the result pipe: %w", err), jobR.Close(), jobW.Close())
+	}
+	c := &Child{Job: jobW, Result: resultR, stderr: &head{}, done: make(chan struct{})}
+	c.cmd = &exec.Cmd{
+		Path:        program,
+		Args:        append([]string{"turbocat-sandbox"}, args...),
+		Env:         environment,
+		Dir:         "/",
+		Stdin:       jobR,
+		Stderr:      c.stderr,
+		ExtraFiles:  []*os.File{resultW},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+		WaitDelay:   time.Second,
+	}
+	if os.Geteuid() == 0 {
+		c.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	started := make(chan error)
+	go c.life(started)
+	err = <-started
+	// The child has its own copies; with ours closed, its death ends the pipes.
+	err = errors.Join(err, jobR.Close(), resultW.Close())
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	return c, nil
+}
+
+// life starts the child, and reaps it. It holds one thread all along, for the child is
+// killed when the thread that forked it ends, not when the process does.
+func (c *Child) life(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(c.done)
+	if err := c.cmd.Start(); err != nil {
+		c.mu.Lock()
+		c.dead = true
+		c.mu.Unlock()
+		started <- err
+		return
+	}
+	started <- nil
+	// The dead child keeps its process id until Wait, so that until then the id of its
+	// group can not be another's.
+	for {
+		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	c.mu.Lock()
+	c.killGroup()
+	c.dead = true
+	c.mu.Unlock()
+	_ = c.cmd.Wait() // how it ended stands in ProcessState
+}
+
+// Kill kills the child and all of its group. It may be called again.
+func (c *Child) Kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dead {
+		c.killGroup()
+	}
+}
+
+func (c *Child) killGroup() { _ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) }
+
+// Close kills the child, waits until it is reaped, closes the pipes and tells how it
+// ended. A child that was ending by itself is told as such. It may be called again.
+func (c *Child) Close() Exit {
+	c.Kill()
+	<-c.done
+	_ = c.Job.Close()
+	_ = c.Result.Close()
+	exit := Exit{Stderr: c.stderr.String()}
+	if c.cmd.ProcessState != nil {
+		exit.Reason = c.cmd.ProcessState.String()
+	}
+	return exit
+}
+
+// head keeps the start of what is written to it and refuses the rest.
+type head struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := min(len(p), maxStderr-len(h.buf))
+	h.buf = append(h.buf, p[:n]...)
+	if n < len(p) {
+		return n, errors.New("the child wrote too much to stderr")
+	}
+	return n, nil
+}
+
+func (h *head) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return string(h.buf)
+}

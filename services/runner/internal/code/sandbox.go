@@ -1,0 +1,128 @@
+package code
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strconv"
+
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/runner/internal/code/frame"
+	"turbocat.io/services/runner/internal/code/jail"
+	"turbocat.io/services/runner/internal/code/script"
+)
+
+// sandboxWord as the first argument makes a program a sandbox.
+const sandboxWord = "__turbocat_sandbox"
+
+// levels are the levels of log lines as the first byte of a log frame.
+var levels = map[byte]string{'D': "DEBUG", 'I': "INFO", 'W': "WARN", 'E': "ERROR"}
+
+// Main makes this process a sandbox and never returns, if it was started as one; else it
+// returns at once. It must be the first thing main does: what runs before it runs outside
+// the jail and delays each attempt.
+func Main() {
+	if len(os.Args) < 2 || os.Args[1] != sandboxWord {
+		return
+	}
+	os.Clearenv()
+	if err := sandbox(os.Args[2:], os.Stdin, os.NewFile(3, "result")); err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox:", err)
+		os.Exit(97)
+	}
+	os.Exit(0)
+}
+
+// sandboxArgs are the arguments of a sandbox for code under c.
+func sandboxArgs(c config) []string {
+	// The deadline is the parent's; this holds when the parent is stopped.
+	cpuSeconds := uint64(c.timeout.Seconds()) + 5
+	return []string{sandboxWord, strconv.FormatUint(c.memoryMb, 10), strconv.FormatUint(cpuSeconds, 10)}
+}
+
+func sandbox(args []string, in io.Reader, out io.Writer) error {
+	memory, cpuSeconds, err := parseSandboxArgs(args)
+	if err != nil {
+		return err
+	}
+	if err := jail.Enter(jail.Limits{Memory: 2 * memory, CPUSeconds: cpuSeconds}); err != nil {
+		return err
+	}
+	// A stack that outgrows this ends the process in a way that tells why.
+	debug.SetMaxStack(64 << 20)
+	// With garbage of at most half of the data, data of the size the config allows fit into
+	// twice that; the rest is the collector's own. A limit that the collector knew of would
+	// make it run all the time near it: code out of memory would end as out of time.
+	debug.SetGCPercent(50)
+
+	if err := frame.Write(out, frame.Ready, nil); err != nil {
+		return err
+	}
+	job, err := readJob(in)
+	if err != nil {
+		return fmt.Errorf("read the job: %w", err)
+	}
+	lines := 0
+	output, fault := script.Run(job, func(level, message string) {
+		// One more than is kept, so that the parent knows that some were not.
+		if lines++; lines <= maxLines+1 {
+			_ = frame.Write(out, frame.Log, append([]byte(level[:1]), message...))
+		}
+	})
+	if fault == nil {
+		return frame.Write(out, frame.Output, output)
+	}
+	body, err := json.Marshal(fault)
+	return errors.Join(err, frame.Write(out, frame.Failure, body))
+}
+
+func parseSandboxArgs(args []string) (memory, cpuSeconds uint64, err error) {
+	if len(args) != 2 {
+		return 0, 0, fmt.Errorf("wanted 2 arguments, got %d", len(args))
+	}
+	memoryMb, errMemory := strconv.ParseUint(args[0], 10, 32)
+	cpuSeconds, errCPU := strconv.ParseUint(args[1], 10, 32)
+	return memoryMb << 20, cpuSeconds, errors.Join(errMemory, errCPU)
+}
+
+func writeJob(out io.Writer, job script.Job) error {
+	head, err := json.Marshal(job)
+	if err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		kind frame.Kind
+		body []byte
+	}{{frame.Context, head}, {frame.Source, job.Source}, {frame.Input, job.Input}} {
+		if err := frame.Write(out, part.kind, part.body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readJob reads the three frames of a job; Input is the last.
+func readJob(in io.Reader) (script.Job, error) {
+	var job script.Job
+	frames := frame.NewReader(in, frame.Limits{frame.Context: 1 << 20, frame.Source: maxSource, frame.Input: runner.MaxInput})
+	for {
+		kind, body, err := frames.Next()
+		if err != nil {
+			return job, err
+		}
+		switch kind {
+		case frame.Context:
+			if err := json.Unmarshal(body, &job); err != nil {
+				return job, err
+			}
+		case frame.Source:
+			job.Source = body
+		case frame.Input:
+			job.Input = body
+			return job, nil
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package script
+
+import (
+	"container/heap"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/grafana/sobek"
+)
+
+var errNeverSettles = errors.New("the promise of the handler never settles: nothing is left to run that could resolve it; resolve it, or return without waiting for it")
+
+// rejection is the reason of a rejected promise.
+type rejection struct{ reason sobek.Value }
+
+func (r rejection) Error() string { return "promise rejected" }
+
+// settle gives v, or what v resolves to when it is a promise, running timers meanwhile.
+func (h *host) settle(v sobek.Value) (sobek.Value, error) {
+	if _, ok := v.(*sobek.Object); !ok {
+		return v, nil
+	}
+	// A promise of our own follows those of the code and whatever else has a then.
+	promise, resolve, _ := h.vm.NewPromise()
+	if err := resolve(v); err != nil {
+		return nil, err
+	}
+	for promise.State() == sobek.PromiseStatePending {
+		next, ok := h.timers.next()
+		if !ok {
+			return nil, errNeverSettles
+		}
+		time.Sleep(time.Until(next.due))
+		if _, err := next.run(sobek.Undefined(), next.arguments...); err != nil {
+			return nil, err
+		}
+	}
+	if promise.State() == sobek.PromiseStateRejected {
+		h.handled(promise)
+		return nil, rejection{promise.Result()}
+	}
+	return promise.Result(), nil
+}
+
+func (h *host) trackRejection(promise *sobek.Promise, operation sobek.PromiseRejectionOperation) {
+	if operation == sobek.PromiseRejectionReject {
+		h.rejected = append(h.rejected, promise)
+		return
+	}
+	h.handled(promise)
+}
+
+func (h *host) handled(promise *sobek.Promise) {
+	h.rejected = slices.DeleteFunc(h.rejected, func(p *sobek.Promise) bool { return p == promise })
+}
+
+// warnOfRejections tells the author of errors that would be lost with nobody waiting for them.
+func (h *host) warnOfRejections() {
+	for _, promise := range h.rejected {
+		h.log("WARN", clip("a promise was rejected and nothing handled it: "+h.show(promise.Result()), MaxLine, lineCut))
+	}
+}
+
+type timer struct {
+	id        int64
+	due       time.Time
+	run       sobek.Callable
+	arguments []sobek.Value
+	index     int
+}
+
+// timers are the timers of a script; the zero value has none.
+type timers struct {
+	queue  queue
+	byID   map[int64]*timer
+	lastID int64
+}
+
+// next takes out the timer that is due first.
+func (t *timers) next() (*timer, bool) {
+	if len(t.queue) == 0 {
+		return nil, false
+	}
+	first := heap.Pop(&t.queue).(*timer)
+	delete(t.byID, first.id)
+	return first, true
+}
+
+func (h *host) setTimeout(call sobek.FunctionCall) sobek.Value {
+	run, ok := sobek.AssertFunction(call.Argument(0))
+	if !ok {
+		panic(h.vm.NewTypeError("setTimeout needs a function as its first argument"))
+	}
+	const longest = 1<<31 - 1
+	delay := time.Duration(min(max(call.Argument(1).ToInteger(), 0), longest)) * time.Millisecond
+	t := &h.timers
+	t.lastID++
+	next := &timer{id: t.lastID, due: time.Now().Add(delay), run: run}
+	if len(call.Arguments) > 2 {
+		next.arguments = slices.Clone(call.Arguments[2:])
+	}
+	if t.byID == nil {
+		t.byID = map[int64]*timer{}
+	}
+	t.byID[next.id] = next
+	heap.Push(&t.queue, next)
+	return h.vm.ToValue(next.id)
+}
+
+func (h *host) clearTimeout(call sobek.FunctionCall) sobek.Value {
+	id := call.Argument(0).ToInteger()
+	if known := h.timers.byID[id]; known != nil {
+		heap.Remove(&h.timers.queue, known.index)
+		delete(h.timers.byID, id)
+	}
+	return sobek.Undefined()
+}
+
+// queue is a heap of timers, by due time, then in order of creation.
+type queue []*timer
+
+func (q queue) Len() int { return len(q) }
+
+func (q queue) Less(i, j int) bool {
+	if q[i].due.Equal(q[j].due) {
+		return q[i].id < q[j].id
+	}
+	return q[i].due.Before(q[j].due)
+}
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+func (q *queue) Push(x any) {
+	added := x.(*timer)
+	added.index = len(*q)
+	*q = append(*q, added)
+}
+
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	removed := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return removed
+}

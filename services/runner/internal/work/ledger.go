@@ -1,0 +1,254 @@
+package work
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"turbocat.io/contracts/runner"
+)
+
+const (
+	rememberAnswered  = 8192
+	rememberCancelled = 65536
+
+	// tick is how often the ledger looks after what it holds.
+	tick = 50 * time.Millisecond
+	// announceAfter is how long a step runs before it is reported as started.
+	announceAfter = 200 * time.Millisecond
+)
+
+var errCancelled = errors.New("the attempt was cancelled")
+
+// Ledger knows every attempt that this runner holds, has answered or was told to stop,
+// whatever its agent type. It keeps the leases of those held. It is safe for concurrent use.
+type Ledger struct {
+	report func(context.Context, Report, func())
+
+	mu        sync.Mutex
+	held      map[string]*attempt // by token
+	answered  *recent
+	cancelled *recent
+}
+
+// attempt is what the ledger holds from its delivery until its message is done with.
+// From count on it is guarded by the ledger's mutex.
+type attempt struct {
+	step     *Step
+	overrun  bool   // delivered too often to be run
+	free     func() // gives its place back, once
+	ackWait  time.Duration
+	count    int // of deliveries, the most that a message of it had
+	leases   []hold
+	extended time.Time // when its leases were surely ours
+
+	began     time.Time // zero while it waits for a slot and once it has ended
+	announced int       // the count that step.started was reported for
+	stop      context.CancelCauseFunc
+}
+
+// hold is the lease on the latest delivery of one message.
+type hold struct {
+	sequence uint64
+	lease    Lease
+}
+
+// NewLedger makes an empty ledger. report must not block for step.started.
+func NewLedger(report func(context.Context, Report, func())) *Ledger {
+	return &Ledger{
+		report: report, held: map[string]*attempt{},
+		answered: newRecent(rememberAnswered), cancelled: newRecent(rememberCancelled),
+	}
+}
+
+// Run keeps leases and reports starts until ctx ends.
+func (l *Ledger) Run(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			l.look(ctx, now)
+		}
+	}
+}
+
+// Cancel stops the attempt with this token, now or when it is delivered; nothing is reported of it.
+func (l *Ledger) Cancel(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancelled.add(token)
+	if a := l.held[token]; a != nil && a.stop != nil {
+		a.stop(errCancelled)
+	}
+}
+
+// GiveBackAll lets other runners take everything that is still held.
+func (l *Ledger) GiveBackAll() {
+	l.mu.Lock()
+	held := l.held
+	l.held = map[string]*attempt{}
+	l.mu.Unlock()
+	for _, a := range held {
+		for _, h := range a.leases {
+			h.lease.Nak()
+		}
+	}
+}
+
+// admit takes a delivery in. It gives nil when there is nothing to run: the attempt was
+// answered or cancelled, or is held already.
+func (l *Ledger) admit(d *Delivery) *attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	token := d.Step.Token
+	if l.answered.contains(token) || l.cancelled.contains(token) {
+		d.Lease.Ack()
+		d.Lease.Free()
+		return nil
+	}
+	if a := l.held[token]; a != nil {
+		a.renew(d)
+		d.Lease.Free()
+		return nil
+	}
+	a := &attempt{
+		step: d.Step, overrun: d.Count >= MaxDeliveries, free: d.Lease.Free, ackWait: d.AckWait,
+		count: d.Count, extended: time.Now(), leases: []hold{{d.Sequence, d.Lease}},
+	}
+	l.held[token] = a
+	return a
+}
+
+// renew makes a later delivery the one that is kept and acked.
+func (a *attempt) renew(d *Delivery) {
+	a.extended = time.Now()
+	a.count = max(a.count, d.Count)
+	for i := range a.leases {
+		if a.leases[i].sequence == d.Sequence {
+			a.leases[i].lease = d.Lease
+			return
+		}
+	}
+	a.leases = append(a.leases, hold{d.Sequence, d.Lease})
+}
+
+// begin marks the attempt as running; stop ends it. False: it is not to be run, because it
+// was cancelled or because its lease ran out while it waited, and it is let go of.
+func (l *Ledger) begin(ctx context.Context, a *attempt, stop context.CancelCauseFunc) bool {
+	l.mu.Lock()
+	now := time.Now()
+	cancelled := l.cancelled.contains(a.step.Token)
+	if cancelled || now.Sub(a.extended) > a.ackWait {
+		delete(l.held, a.step.Token)
+		l.mu.Unlock()
+		if cancelled {
+			a.ack()
+		}
+		return false
+	}
+	a.began, a.stop = now, stop
+	announce := a.count > 1
+	if announce {
+		a.announced = a.count
+	}
+	l.mu.Unlock()
+	if announce {
+		l.report(ctx, Report{Type: runner.TypeStepStarted, Step: a.step}, nil)
+	}
+	return true
+}
+
+// end marks the attempt as no longer running; its leases are still kept.
+func (l *Ledger) end(a *attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.began, a.stop = time.Time{}, nil
+}
+
+// settle lets go of an attempt whose result is stored.
+func (l *Ledger) settle(a *attempt) {
+	l.mu.Lock()
+	l.answered.add(a.step.Token)
+	l.mu.Unlock()
+	l.drop(a)
+}
+
+// drop acks every message of an attempt and forgets it.
+func (l *Ledger) drop(a *attempt) {
+	if l.forget(a) {
+		a.ack()
+	}
+}
+
+// giveBack lets another runner take the attempt.
+func (l *Ledger) giveBack(a *attempt) {
+	if l.forget(a) {
+		for _, h := range a.leases {
+			h.lease.Nak()
+		}
+	}
+}
+
+// forget takes the attempt out of the ledger, so that nobody else changes its leases; false
+// when it was out already.
+func (l *Ledger) forget(a *attempt) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[a.step.Token] != a {
+		return false
+	}
+	delete(l.held, a.step.Token)
+	return true
+}
+
+func (a *attempt) ack() {
+	for _, h := range a.leases {
+		h.lease.Ack()
+	}
+}
+
+// look extends the leases that are due and reports what has run for a while.
+func (l *Ledger) look(ctx context.Context, now time.Time) {
+	var due []*attempt
+	var leases [][]hold
+	var started []*Step
+	l.mu.Lock()
+	for _, a := range l.held {
+		// A lease that has run out is not ours to extend; a redelivery renews it.
+		if since := now.Sub(a.extended); since >= a.ackWait/3-tick/2 && since <= a.ackWait {
+			due = append(due, a)
+			leases = append(leases, append([]hold(nil), a.leases...))
+		}
+		if !a.began.IsZero() && a.announced < a.count && (a.count > 1 || now.Sub(a.began) >= announceAfter) {
+			a.announced = a.count
+			started = append(started, a.step)
+		}
+	}
+	l.mu.Unlock()
+
+	var extended []*attempt
+	for i, a := range due {
+		ok := true
+		for _, h := range leases[i] {
+			ok = h.lease.Extend() && ok
+		}
+		if ok {
+			extended = append(extended, a)
+		}
+	}
+	for _, step := range started {
+		l.report(ctx, Report{Type: runner.TypeStepStarted, Step: step}, nil)
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range extended {
+		if a.extended.Before(now) {
+			a.extended = now
+		}
+	}
+}

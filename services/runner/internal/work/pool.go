@@ -1,0 +1,175 @@
+package work
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/runner/internal/agent"
+)
+
+var (
+	errTimeUp   = errors.New("the step's time is up")
+	errStopping = errors.New("the runner stops")
+)
+
+// Config wires a Pool.
+type Config struct {
+	Executor    agent.Executor
+	Concurrency int           // how many attempts run at once
+	Drain       time.Duration // how long running attempts may go on once the pool stops
+	Ledger      *Ledger
+
+	// Report has a report stored; stored, when given, is called once it is. It may block while
+	// too much is on its way, until ctx ends and the report is dropped.
+	Report func(ctx context.Context, r Report, stored func())
+	// AwaitWatch returns nil when every cancellation so far is known, or ctx's error.
+	AwaitWatch func(ctx context.Context) error
+	// Logger gives where the lines of an attempt go.
+	Logger func(*Step) agent.Logger
+	Log    zerolog.Logger
+}
+
+// Pool runs the attempts of one agent type with as many goroutines as may run at once.
+type Pool struct {
+	Config
+	queue chan *attempt
+}
+
+// Places is how many deliveries a pool of this concurrency should be given before it has
+// freed one.
+func Places(concurrency int) int { return 2 * concurrency }
+
+// NewPool makes a pool that runs nothing before Run.
+func NewPool(cfg Config) *Pool {
+	return &Pool{Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency))}
+}
+
+// Take takes a delivery in. It blocks only when more are given than there are places.
+func (p *Pool) Take(d *Delivery) {
+	if a := p.Ledger.admit(d); a != nil {
+		p.queue <- a
+	}
+}
+
+// Run works until ctx ends, gives back what has not begun, and lets what runs go on for
+// Drain before it is stopped and given back too.
+func (p *Pool) Run(ctx context.Context) {
+	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var workers sync.WaitGroup
+	for range p.Concurrency {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				select {
+				case <-ctx.Done():
+				case a := <-p.queue:
+					p.handle(ctx, running, a)
+				}
+			}
+		})
+	}
+	<-ctx.Done()
+	timer := time.AfterFunc(p.Drain, func() { stop(errStopping) })
+	defer timer.Stop()
+	workers.Wait()
+	for {
+		select {
+		case a := <-p.queue:
+			p.Ledger.giveBack(a)
+		default:
+			return
+		}
+	}
+}
+
+// handle brings one attempt to its end. intake ends when nothing new may begin, running when
+// nothing may go on.
+func (p *Pool) handle(intake, running context.Context, a *attempt) {
+	defer a.free()
+	step := a.step
+	switch {
+	case step.Fault != nil:
+		p.fail(running, a, step.Fault, 0)
+		return
+	case a.overrun:
+		p.fail(running, a, lost(), 0)
+		return
+	}
+	if p.AwaitWatch(intake) != nil {
+		p.Ledger.giveBack(a)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(running)
+	defer cancel(nil)
+	if !p.Ledger.begin(running, a, cancel) {
+		return
+	}
+	begin := time.Now()
+	bounded, release := context.WithTimeoutCause(ctx, step.Timeout, errTimeUp)
+	output, err := p.execute(bounded, step)
+	cause := context.Cause(bounded)
+	release()
+	took := time.Since(begin)
+	p.Ledger.end(a)
+	step.Body = nil // the report needs it no more
+
+	switch {
+	case errors.Is(cause, errCancelled):
+		p.Ledger.drop(a)
+	case errors.Is(cause, errStopping) && err != nil:
+		p.Ledger.giveBack(a)
+	case errors.Is(cause, errTimeUp) && err != nil:
+		p.fail(running, a, timedOut(step.Timeout), took)
+	case err != nil:
+		p.fail(running, a, p.blame(step, err), took)
+	default:
+		p.Report(running, Report{Type: runner.TypeStepCompleted, Step: step, Body: output, Duration: took}, func() { p.Ledger.settle(a) })
+	}
+}
+
+// execute runs an attempt and gives its output, checked.
+func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			output, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	var body runner.StepBody
+	if err := json.Unmarshal(step.Body, &body); err != nil {
+		return nil, &runner.StepError{Code: runner.CodeInternal, Message: "the ready step's body does not decode"}
+	}
+	output, err = p.Executor.Run(ctx, agent.Task{
+		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
+		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: p.Logger(step),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return output, checkOutput(output)
+}
+
+// blame gives err as a StepError and logs what is not the agent's fault.
+func (p *Pool) blame(step *Step, err error) *runner.StepError {
+	fault := faultOf(err)
+	if fault.Code == runner.CodeInternal {
+		p.Log.Error().Err(err).Str("executionId", step.ExecutionID).Str("stepKey", step.StepKey).
+			Str("requestId", step.RequestID).Msg("step not run")
+	}
+	return fault
+}
+
+func (p *Pool) fail(ctx context.Context, a *attempt, fault *runner.StepError, took time.Duration) {
+	body, err := json.Marshal(fault)
+	if err != nil {
+		body = []byte(`{"code":"` + runner.CodeInternal + `","message":"the runner failed","retryable":true}`) // strings always encode
+	}
+	p.Report(ctx, Report{Type: runner.TypeStepFailed, Step: a.step, Body: body, Duration: took}, func() { p.Ledger.settle(a) })
+}

@@ -1,0 +1,131 @@
+// Package runner is the service that runs the attempts of AGENT steps. It holds no database.
+//
+// It owns nothing. It consumes ready steps of the agent types it can run from stream STEPS,
+// and the bucket of cancelled attempts. It emits step.started, step.completed and step.failed
+// into EXECUTION_INPUT and log lines into LOGS. A ready step is acked only once its result is
+// stored; whatever happens before that, another runner gets it.
+package runner
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/service"
+	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/api"
+	"turbocat.io/services/runner/internal/code"
+	"turbocat.io/services/runner/internal/data"
+	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/services/runner/internal/natsapi"
+	"turbocat.io/services/runner/internal/work"
+)
+
+// settleTimeout bounds how long a stop waits for the last reports to be stored.
+const settleTimeout = 2 * time.Second
+
+// Spec describes the service.
+func Spec() service.Spec[Config] {
+	return service.Spec[Config]{
+		Name: runner.Service,
+		New:  func(env service.Env, cfg Config) (service.Service, error) { return New(env, cfg) },
+	}
+}
+
+// SandboxMain makes this process the sandbox of one attempt and never returns, if it was
+// started as one; else it returns at once. It must be the first thing main does.
+func SandboxMain() { code.Main() }
+
+// Service is a wired runner.
+type Service struct {
+	ledger  *work.Ledger
+	cancels *natsapi.Cancels
+	reports *natsapi.Reports
+	logs    *natsapi.Logs
+	pools   []*work.Pool
+	steps   []*natsapi.Steps
+}
+
+// New wires a runner for every agent type that this host can run.
+func New(env service.Env, cfg Config) (*Service, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	sandbox, err := code.New(code.Config{})
+	if err != nil {
+		return nil, err
+	}
+	env.Health.Add("sandbox", func(context.Context) error { return sandbox.Available() })
+	kinds := []kind{
+		{catalog.AgentAPI, cfg.Concurrency, api.New(guard.NewClient(guard.Config{Allow: cfg.AllowAddresses}))},
+		{catalog.AgentData, cfg.Concurrency, data.Executor{}},
+	}
+	if err := sandbox.Available(); err == nil {
+		kinds = append(kinds, kind{catalog.AgentCode, cfg.CodeConcurrency, sandbox})
+	} else {
+		env.Log.Error().Err(err).Msg("this host can not jail code; CODE steps are left to other runners")
+	}
+	return wire(env, cfg, kinds)
+}
+
+// kind is an agent type that is run here.
+type kind struct {
+	agentType   string
+	concurrency int
+	executor    agent.Executor
+}
+
+func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
+	reports, err := natsapi.NewReports(env.Bus, env.Log)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log), ledger: work.NewLedger(reports.Report)}
+	s.cancels = natsapi.NewCancels(env.Bus, s.ledger.Cancel, env.Log)
+	env.Health.Add("cancellations", s.cancels.Check)
+	for _, k := range kinds {
+		pool := work.NewPool(work.Config{
+			Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Ledger: s.ledger,
+			Report: reports.Report, AwaitWatch: s.cancels.Await, Logger: s.logs.Of, Log: env.Log,
+		})
+		steps := natsapi.NewSteps(env.Bus, cfg.Pool, k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
+		env.Health.Add("steps "+k.agentType, steps.Check)
+		s.pools, s.steps = append(s.pools, pool), append(s.steps, steps)
+	}
+	return s, nil
+}
+
+// Run takes and runs steps until ctx ends. Then it takes no more, lets running attempts end
+// within the drain time, and gives back what is left, so that other runners have it at once.
+func (s *Service) Run(ctx context.Context) error {
+	// What the last attempts need outlives ctx: their leases, cancellations, reports and logs.
+	support, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var supporting, working, taking sync.WaitGroup
+	supporting.Go(func() { s.ledger.Run(support) })
+	supporting.Go(func() { s.cancels.Run(support) })
+	supporting.Go(func() { s.reports.Run(support) })
+	supporting.Go(func() { s.logs.Run(support) })
+	// What is given back must not come here again, so the pools stop after the intake.
+	running, drain := context.WithCancel(support)
+	defer drain()
+	for _, pool := range s.pools {
+		working.Go(func() { pool.Run(running) })
+	}
+	for _, steps := range s.steps {
+		taking.Go(func() { steps.Run(ctx) })
+	}
+	taking.Wait()
+	drain()
+	working.Wait()
+	settling, cancel := context.WithTimeout(support, settleTimeout)
+	defer cancel()
+	s.reports.Settle(settling)
+	stop()
+	supporting.Wait()
+	s.ledger.GiveBackAll()
+	return nil
+}
