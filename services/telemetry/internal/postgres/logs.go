@@ -1,0 +1,135 @@
+// Package postgres keeps log lines in telemetry's own schema.
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/telemetry"
+	"turbocat.io/pkg/postgres"
+	"turbocat.io/pkg/postgres/listing"
+	"turbocat.io/services/telemetry/internal/logline"
+)
+
+// Logs keeps log lines. It is safe for concurrent use.
+type Logs struct{ db *sqlx.DB }
+
+// NewLogs makes a store over telemetry's schema.
+func NewLogs(db *sqlx.DB) *Logs { return &Logs{db: db} }
+
+// A line without a step or an iteration travels as an empty text or as -1: arrays of nulls
+// would need an encoder of their own.
+const insertLines = `INSERT INTO execution_logs
+	(execution_id, id, step_key, attempt, iteration, seq, level, source, message, fields, created_at)
+	SELECT execution_id, id, nullif(step_key, ''), attempt, nullif(iteration, -1), seq, level, source, message, fields, created_at
+	FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+	AS l (execution_id, id, step_key, attempt, iteration, seq, level, source, message, fields, created_at)
+	ON CONFLICT (execution_id, id) DO NOTHING`
+
+// Insert implements logline.Store.
+func (s *Logs) Insert(ctx context.Context, lines []telemetry.LogLine) error {
+	n := len(lines)
+	executions, ids, steps, sources, messages, fields, times := make([]string, n), make([]string, n), make([]string, n),
+		make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	attempts, iterations, seqs, levels := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, l := range lines {
+		executions[i], ids[i], sources[i], messages[i], fields[i] = l.ExecutionID, l.ID, l.Source, l.Message, string(l.Fields)
+		times[i] = l.CreatedAt.UTC().Format(time.RFC3339Nano)
+		if l.StepKey != nil {
+			steps[i] = *l.StepKey
+		}
+		iterations[i] = -1
+		if l.Iteration != nil {
+			iterations[i] = int64(*l.Iteration)
+		}
+		level, _ := logline.Level(l.Level) // Clean has checked it
+		attempts[i], seqs[i], levels[i] = int64(l.Attempt), l.Seq, int64(level)
+	}
+	_, err := s.db.ExecContext(ctx, insertLines, pq.Array(executions), pq.Array(ids), pq.Array(steps), pq.Array(attempts), pq.Array(iterations),
+		pq.Array(seqs), pq.Array(levels), pq.Array(sources), pq.Array(messages), pq.Array(fields), pq.Array(times))
+	if postgres.Refused(err) {
+		return fmt.Errorf("%w: %w", logline.ErrRefused, err)
+	}
+	return postgres.Translate(err)
+}
+
+type row struct {
+	ID          string    `db:"id"`
+	ExecutionID string    `db:"execution_id"`
+	StepKey     *string   `db:"step_key"`
+	Attempt     int       `db:"attempt"`
+	Iteration   *int      `db:"iteration"`
+	Seq         int64     `db:"seq"`
+	Level       int       `db:"level"`
+	Source      string    `db:"source"`
+	Message     string    `db:"message"`
+	Fields      string    `db:"fields"`
+	CreatedAt   time.Time `db:"created_at"`
+	listing.Key
+}
+
+func (r row) line() telemetry.LogLine {
+	return telemetry.LogLine{
+		ID: r.ID, ExecutionID: r.ExecutionID, StepKey: r.StepKey, Attempt: r.Attempt, Iteration: r.Iteration, Seq: r.Seq,
+		Level: telemetry.Levels[r.Level], Source: r.Source, Message: r.Message, Fields: json.RawMessage(r.Fields), CreatedAt: r.CreatedAt.UTC(),
+	}
+}
+
+const columns = "id, execution_id, step_key, attempt, iteration, seq, level, source, message, fields, created_at"
+
+// List reads a page of an execution's lines, oldest first. A request that can not be is a
+// VALIDATION_ERROR with every fault of it.
+func (s *Logs) List(ctx context.Context, q telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error) {
+	table := listing.Table{From: "execution_logs", ID: "id", Columns: map[string]listing.Column{"createdAt": {SQL: "created_at", Kind: listing.Time}}}
+	page, faults := table.Parse(rpc.Page{
+		Page: q.Page, PageSize: q.PageSize, Cursor: q.Cursor, Search: q.Search, SortBy: "createdAt", SortOrder: "asc",
+	})
+	if _, err := uuid.Parse(q.ExecutionID); err != nil {
+		faults = append(faults, errs.Detail{Field: "executionId", Code: "bad_value", Message: "must be a UUID"})
+	}
+	level := 0
+	if q.Level != "" {
+		var known bool
+		if level, known = logline.Level(q.Level); !known {
+			faults = append(faults, errs.Detail{Field: "level", Code: "bad_enum", Message: "must be one of " + strings.Join(telemetry.Levels, ", ")})
+		}
+	}
+	if strings.ContainsRune(q.StepKey, 0) {
+		faults = append(faults, errs.Detail{Field: "stepKey", Code: "bad_value", Message: "must be text without NUL"})
+	}
+	if faults != nil {
+		return rpc.List[telemetry.LogLine]{}, errs.Invalid("query", faults)
+	}
+	var where listing.Where
+	where.And("execution_id = ?::uuid", q.ExecutionID)
+	if level > 0 {
+		where.And("level >= ?", level)
+	}
+	if q.StepKey != "" {
+		where.And("step_key = ?", q.StepKey)
+	}
+	if q.Since != nil {
+		where.And("created_at >= ?", q.Since.UTC())
+	}
+	if q.Search != "" {
+		where.And("message ILIKE ?", listing.Contains(q.Search))
+	}
+	rows, pagination, err := listing.Select[row](ctx, s.db, page, columns, where)
+	if err != nil {
+		return rpc.List[telemetry.LogLine]{}, err
+	}
+	list := rpc.List[telemetry.LogLine]{Items: make([]telemetry.LogLine, len(rows)), Pagination: pagination}
+	for i, r := range rows {
+		list.Items[i] = r.line()
+	}
+	return list, nil
+}

@@ -1,0 +1,57 @@
+// Package telemetry is the service that keeps log lines.
+//
+// It owns execution_logs and stream LOGS with its consumer. It consumes the batches of lines
+// that runners put there, and offers the RPC methods of contracts/telemetry. It emits nothing.
+package telemetry
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"turbocat.io/contracts/rpc"
+	contract "turbocat.io/contracts/telemetry"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/service"
+	"turbocat.io/services/telemetry/internal/logline"
+	"turbocat.io/services/telemetry/internal/natsapi"
+	"turbocat.io/services/telemetry/internal/postgres"
+)
+
+// Spec describes the service.
+func Spec() service.Spec[Config] {
+	return service.Spec[Config]{
+		Name: contract.Service, Database: true,
+		New: func(env service.Env, cfg Config) (service.Service, error) { return New(env, cfg) },
+	}
+}
+
+// Service is the wired telemetry service.
+type Service struct {
+	bus    *bus.Conn
+	server *bus.Server
+	intake *natsapi.Intake
+}
+
+// New wires the service. It reads and writes nothing before Run.
+func New(env service.Env, _ Config) (*Service, error) {
+	store := postgres.NewLogs(env.DB)
+	server := bus.NewServer(contract.Service, env.Log)
+	bus.Handle(server, contract.ListLogs, func(ctx context.Context, _ rpc.Caller, q contract.LogsRequest) (rpc.List[contract.LogLine], error) {
+		return store.List(ctx, q)
+	})
+	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log), env.Log)
+	env.Health.Add("logs", intake.Check)
+	return &Service{bus: env.Bus, server: server, intake: intake}, nil
+}
+
+// Run takes log lines in and answers requests until ctx ends, then finishes what is in work.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.server.Run(ctx, s.bus) })
+	group.Go(func() error {
+		s.intake.Run(ctx)
+		return nil
+	})
+	return group.Wait()
+}
