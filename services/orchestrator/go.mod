@@ -13,6 +13,7 @@ require (
 
 require (
 	go.uber.org/goleak v1.3.0
+	pgregory.net/rapid v1.3.0
 	turbocat.io/contracts v0.0.0
 	turbocat.io/migrations v0.0.0
 	turbocat.io/pkg v0.0.0
@@ -38,9 +39,11 @@ require (
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/peterldowns/pgtestdb v0.1.1 // indirect
 	github.com/redis/go-redis/v9 v9.23.0 // indirect
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 )
 

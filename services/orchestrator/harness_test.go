@@ -3,6 +3,7 @@ package orchestrator_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,10 +28,18 @@ import (
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/bus/bustest"
 	"turbocat.io/pkg/postgres/pgtest"
+	"turbocat.io/pkg/service"
 	"turbocat.io/services/orchestrator"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(envServe) != "" {
+		os.Exit(service.Main(orchestrator.Spec().Unit()))
+	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("10") // the tests wait for leases and timers much more than they compute
+	}
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
 }
 
@@ -39,7 +48,7 @@ func TestMain(m *testing.M) {
 type installation struct {
 	t        *testing.T
 	database string
-	natsURL  string
+	nats     *natsServer
 	conn     *bus.Conn
 	owner    rpc.Caller
 
@@ -50,10 +59,10 @@ type installation struct {
 func newInstallation(t *testing.T) *installation {
 	t.Helper()
 	in := &installation{
-		t: t, database: pgtest.URL(t, map[string]fs.FS{"orchestrator": migrations.Of("orchestrator")}), natsURL: bustest.Server(t),
+		t: t, database: pgtest.URL(t, map[string]fs.FS{"orchestrator": migrations.Of("orchestrator")}), nats: newNATS(t),
 		owner: rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleUser}, workflows: map[string]catalog.Definition{},
 	}
-	in.conn = bustest.Connect(t, in.natsURL)
+	in.conn = bustest.Connect(t, in.nats.url)
 	server := bus.NewServer(catalog.Service, zerolog.Nop())
 	bus.Handle(server, catalog.ResolveDefinition, func(_ context.Context, _ rpc.Caller, req catalog.IDRequest) (catalog.Definition, error) {
 		in.mu.Lock()
@@ -68,15 +77,25 @@ func newInstallation(t *testing.T) *installation {
 	return in
 }
 
+// environ configures an orchestrator of the installation.
+func (in *installation) environ() map[string]string {
+	environ := map[string]string{"DATABASE_URL": in.database, "NATS_URL": in.nats.url, "LOG_LEVEL": os.Getenv("LOG_LEVEL")}
+	if environ["LOG_LEVEL"] == "" {
+		environ["LOG_LEVEL"] = "fatal" // faults are what these tests are about
+	}
+	return environ
+}
+
 // start runs an orchestrator until stop is called or the test ends.
 func (in *installation) start() (stop func()) {
 	in.t.Helper()
+	return in.startWith(in.environ())
+}
+
+func (in *installation) startWith(environ map[string]string) (stop func()) {
+	in.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
-	environ := map[string]string{"DATABASE_URL": in.database, "NATS_URL": in.natsURL, "LOG_LEVEL": os.Getenv("LOG_LEVEL")}
-	if environ["LOG_LEVEL"] == "" {
-		environ["LOG_LEVEL"] = "error"
-	}
 	go func() {
 		done <- orchestrator.Spec().Unit().Run(ctx, environ, zerolog.TestWriter{T: in.t}, func() { close(ready) })
 	}()
@@ -102,7 +121,12 @@ func (in *installation) start() (stop func()) {
 
 // workflow saves a definition whose steps all run agents of type DATA.
 func (in *installation) workflow(steps ...catalog.Step) string {
-	def := catalog.Definition{WorkflowID: uuid.NewString(), WorkflowOwner: in.owner.UserID, WorkflowVersion: 1, TimeoutMs: 600_000, Priority: 5}
+	return in.define(catalog.Definition{TimeoutMs: 600_000}, steps...)
+}
+
+// define is workflow for one whose definition has more than steps.
+func (in *installation) define(def catalog.Definition, steps ...catalog.Step) string {
+	def.WorkflowID, def.WorkflowOwner, def.WorkflowVersion, def.Priority = uuid.NewString(), in.owner.UserID, 1, 5
 	agent := catalog.DefinitionAgent{ID: uuid.NewString(), Type: catalog.AgentData, Version: 1, Config: json.RawMessage(`{}`)}
 	def.Agents = []catalog.DefinitionAgent{agent}
 	for i, s := range steps {
@@ -188,40 +212,91 @@ type attempt struct {
 	input     json.RawMessage
 }
 
-// play consumes ready steps until the test ends and lets fn answer each: an output, or an
-// error, or neither, which is a runner that has died.
+// play runs ready steps until the test ends and lets fn answer each, in a goroutine of its own: an
+// output, or an error, or neither, which is a runner that has died. It keeps at it whatever
+// becomes of NATS, and holds what fn takes long for.
 func (in *installation) play(fn func(a attempt) (output string, failure *runner.StepError)) {
 	in.t.Helper()
 	js, err := jetstream.New(in.conn.NATS())
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	consumer, err := js.Consumer(in.t.Context(), subject.StepsStream, subject.StepConsumer(subject.DefaultPool, catalog.AgentData))
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	consuming, err := consumer.Consume(func(m jetstream.Msg) {
-		h := m.Headers()
-		var body runner.StepBody
-		if err := json.Unmarshal(m.Data(), &body); err != nil {
-			in.t.Errorf("body of a ready step: %v", err)
-			return
+	ctx, cancel := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	working.Go(func() {
+		for ctx.Err() == nil {
+			if err := take(ctx, js, func(m jetstream.Msg) { working.Go(func() { in.run(js, m, fn) }) }); err != nil {
+				wait(ctx, 20*time.Millisecond)
+			}
 		}
-		a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), body.Input}
-		output, failure := fn(a)
-		if output == "" && failure == nil {
-			return
-		}
-		if err := report(js, a, output, failure); err != nil {
-			in.t.Logf("report: %v", err)
-			return
-		}
-		_ = m.Ack()
 	})
+	in.t.Cleanup(func() { cancel(); working.Wait() })
+}
+
+// take hands ready steps over for a while.
+func take(ctx context.Context, js jetstream.JetStream, got func(m jetstream.Msg)) error {
+	looking, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	consumer, err := js.Consumer(looking, subject.StepsStream, subject.StepConsumer(subject.DefaultPool, catalog.AgentData))
 	if err != nil {
-		in.t.Fatal(err)
+		return err
 	}
-	in.t.Cleanup(func() { consuming.Stop(); <-consuming.Closed() })
+	for ctx.Err() == nil {
+		batch, err := consumer.Fetch(200, jetstream.FetchMaxWait(500*time.Millisecond))
+		if err != nil {
+			return err
+		}
+		n := 0
+		for m := range batch.Messages() {
+			got(m)
+			n++
+		}
+		if n == 0 || batch.Error() != nil {
+			return batch.Error()
+		}
+	}
+	return nil
+}
+
+func (in *installation) run(js jetstream.JetStream, m jetstream.Msg, fn func(a attempt) (string, *runner.StepError)) {
+	h := m.Headers()
+	var body runner.StepBody
+	if err := json.Unmarshal(m.Data(), &body); err != nil {
+		in.t.Errorf("body of a ready step: %v", err)
+		return
+	}
+	a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), body.Input}
+	done := make(chan struct{})
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(1500 * time.Millisecond):
+				_ = m.InProgress()
+			}
+		}
+	})
+	output, failure := fn(a)
+	close(done)
+	holding.Wait()
+	if output == "" && failure == nil {
+		return
+	}
+	if err := report(js, a, output, failure); err != nil {
+		in.t.Logf("report: %v", err)
+		return
+	}
+	_ = m.Ack()
+}
+
+// wait lets time pass; what ends it early is ctx.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 func report(js jetstream.JetStream, a attempt, output string, failure *runner.StepError) error {

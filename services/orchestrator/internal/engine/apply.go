@@ -114,8 +114,16 @@ func (a *applier) current(in Input) (int, bool) {
 }
 
 func (a *applier) stepStarted(in Input) {
-	if i, ok := a.current(in); ok {
-		a.x.Steps[i].Backstop = a.x.LastInput.Add(a.x.Definition.Steps[i].TimeoutMs + backstopMs)
+	i, ok := a.current(in)
+	if !ok {
+		return
+	}
+	s, at := &a.x.Steps[i], a.x.LastInput
+	if s.Backstop != 0 {
+		at = in.Time // a start that is read again after others is not a later one
+	}
+	if until := at.Add(a.x.Definition.Steps[i].TimeoutMs + backstopMs); until > s.Backstop {
+		s.Backstop = until
 		a.touch(i)
 	}
 }

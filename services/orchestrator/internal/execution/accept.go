@@ -58,21 +58,25 @@ func NewAcceptor(store Store, log Log, catalog Catalog, logger zerolog.Logger) *
 }
 
 // Submit accepts an execution of a workflow. Without an idempotency key it is not safe to repeat.
-func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrator.SubmitRequest) (id string, replayed bool, err error) {
+// The outcome tells whose execution it is when the key was used before.
+func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrator.SubmitRequest) (Accepted, Outcome, error) {
 	inputs, err := checkSubmit(req)
 	if err != nil {
-		return "", false, err
+		return Accepted{}, Outcome{}, err
 	}
 	def, err := a.catalog.Resolve(ctx, caller, req.WorkflowID)
 	if err != nil {
-		return "", false, err
+		return Accepted{}, Outcome{}, err
 	}
 	if err := checkInputs(def.InputSchema, inputs); err != nil {
-		return "", false, err
+		return Accepted{}, Outcome{}, err
+	}
+	if _, err := engine.Compile(def); err != nil { // accepted, it would hold up its partition
+		return Accepted{}, Outcome{}, errs.Wrap(err, errs.Conflict, "this version can not run the workflow: %s", err)
 	}
 	body, err := json.Marshal(def)
 	if err != nil {
-		return "", false, fmt.Errorf("encode the definition: %w", err)
+		return Accepted{}, Outcome{}, fmt.Errorf("encode the definition: %w", err)
 	}
 	hash := sha256.Sum256(body)
 	execution := Accepted{
@@ -88,18 +92,18 @@ func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrat
 	outcome, err := a.commit(ctx, execution)
 	switch {
 	case err != nil:
-		return "", false, err
+		return Accepted{}, Outcome{}, err
 	case outcome.Conflict:
-		return "", false, errs.New(errs.Conflict, "the Idempotency-Key was used for another request within 24 hours; use a new key")
+		return Accepted{}, Outcome{}, errs.New(errs.Conflict, "the Idempotency-Key was used for another request within 24 hours; use a new key")
 	case outcome.Replayed:
-		return outcome.ID, true, nil
+		return execution, outcome, nil
 	}
 	a.log.Append(partition.Control{P: subject.PartitionOf(outcome.ID), Kind: engine.Submitted, ExecutionID: outcome.ID}, func(err error) {
 		if err != nil {
 			a.logger.Warn().Err(err).Str("executionId", outcome.ID).Msg("an accepted execution is not in the log yet; the reconciler puts it there")
 		}
 	})
-	return outcome.ID, false, nil
+	return execution, outcome, nil
 }
 
 func checkSubmit(req orchestrator.SubmitRequest) ([]byte, error) {

@@ -1,8 +1,23 @@
 package execution
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"fmt"
+
+	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/schema"
+)
 
 // checkInputs fails with every fault of the inputs against the workflow's inputSchema.
 func checkInputs(inputSchema json.RawMessage, inputs []byte) error {
-	return nil
+	if len(inputSchema) == 0 || string(inputSchema) == "null" {
+		return nil
+	}
+	compiled, err := schema.Compile(inputSchema)
+	if err != nil {
+		return fmt.Errorf("compile the inputSchema: %w", err) // the catalog has checked it
+	}
+	var faults form.Faults
+	schema.Validate(compiled, "inputs", inputs, &faults)
+	return faults.Err("inputs")
 }

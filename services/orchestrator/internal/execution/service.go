@@ -30,15 +30,32 @@ func NewService(acceptor *Acceptor) *Service {
 
 // Submit accepts an execution and gives it as it is now.
 func (s *Service) Submit(ctx context.Context, caller rpc.Caller, req orchestrator.SubmitRequest) (orchestrator.SubmitResponse, error) {
-	id, replayed, err := s.acceptor.Submit(ctx, caller, req)
+	accepted, outcome, err := s.acceptor.Submit(ctx, caller, req)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
-	record, err := s.store.Get(ctx, id)
+	if !outcome.Replayed {
+		return orchestrator.SubmitResponse{Execution: viewAccepted(accepted)}, nil
+	}
+	record, err := s.store.Get(ctx, outcome.ID)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
-	return orchestrator.SubmitResponse{Execution: view(record), Replayed: replayed}, nil
+	return orchestrator.SubmitResponse{Execution: view(record), Replayed: true}, nil
+}
+
+// viewAccepted shows an execution that was committed just now and has seen no input.
+func viewAccepted(a Accepted) orchestrator.Execution {
+	out := orchestrator.Execution{
+		ID: a.ID, WorkflowID: a.Definition.WorkflowID, WorkflowVersion: a.Definition.WorkflowVersion, UserID: a.Caller.UserID,
+		Status: orchestrator.ExecutionPending, TriggerType: a.TriggerType, Inputs: a.Inputs, Outputs: orNull(nil), Priority: a.Priority,
+		Progress:  orchestrator.Progress{Total: len(a.Definition.Steps)},
+		CreatedAt: a.CreatedAt.Truncate(time.Microsecond), Steps: make([]orchestrator.StepState, len(a.Definition.Steps)),
+	}
+	for i, s := range a.Definition.Steps {
+		out.Steps[i] = orchestrator.StepState{StepKey: s.StepKey, StepType: s.StepType, AgentID: s.AgentID, Status: orchestrator.StepPending, Input: orNull(nil), Output: orNull(nil)}
+	}
+	return out
 }
 
 // Get gives an execution with its steps.
@@ -51,10 +68,11 @@ func (s *Service) Get(ctx context.Context, caller rpc.Caller, req orchestrator.I
 }
 
 func (s *Service) visible(ctx context.Context, caller rpc.Caller, id string) (Record, error) {
-	if uuid.Validate(id) != nil {
+	parsed, err := uuid.Parse(id)
+	if err != nil {
 		return Record{}, errs.New(errs.NotFound, "execution not found")
 	}
-	record, err := s.store.Get(ctx, id)
+	record, err := s.store.Get(ctx, parsed.String())
 	if err != nil {
 		return Record{}, err
 	}
@@ -67,8 +85,11 @@ func (s *Service) visible(ctx context.Context, caller rpc.Caller, id string) (Re
 // List gives a page of executions without their steps, inputs and outputs.
 func (s *Service) List(ctx context.Context, caller rpc.Caller, req orchestrator.ListRequest) (rpc.List[orchestrator.Execution], error) {
 	user := caller.UserID
-	if caller.IsAdmin() {
+	switch {
+	case caller.IsAdmin():
 		user = ""
+	case user == "":
+		return rpc.List[orchestrator.Execution]{}, errs.New(errs.Unauthorized, "only a user has executions; sign in")
 	}
 	summaries, pagination, err := s.store.List(ctx, user, req)
 	if err != nil {
@@ -113,7 +134,7 @@ func (s *Service) Events(ctx context.Context, caller rpc.Caller, req orchestrato
 	if limit <= 0 || limit > maxEvents {
 		limit = maxEvents
 	}
-	events, err := s.store.History(ctx, req.ID, req.After, limit)
+	events, err := s.store.History(ctx, record.Execution.ID, req.After, limit)
 	if err != nil {
 		return orchestrator.EventsResponse{}, err
 	}

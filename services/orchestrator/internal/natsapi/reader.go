@@ -139,7 +139,7 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 	case runner.TypeStepFailed:
 		out.Input.Kind = engine.StepFailed
 		var failure runner.StepError
-		if err := json.Unmarshal(m.Data(), &failure); err != nil {
+		if err := json.Unmarshal(m.Data(), &failure); err != nil || failure.Code == "" {
 			failure = runner.StepError{Code: runner.CodeInternal, Message: "the runner's error does not decode", Retryable: true}
 		}
 		out.Input.Err = &failure

@@ -69,7 +69,7 @@ func (t *Transport) Ensure(ctx context.Context) (partition.Streams, error) {
 			return out, fmt.Errorf("stream %s: %w", cfg.Name, err)
 		}
 		if cfg.Name == subject.ExecutionInputStream {
-			out.LogCreated, out.FirstSeq, out.LastSeq = info.Created.UnixNano(), info.State.FirstSeq, info.State.LastSeq
+			out.LogCreated, out.FirstSeq, out.LastSeq, out.Now = info.Created.UnixNano(), info.State.FirstSeq, info.State.LastSeq, info.TimeStamp.UnixNano()
 		}
 		if made && cfg.Name == subject.StepsStream {
 			for _, consumer := range stepConsumers() {
@@ -78,6 +78,9 @@ func (t *Transport) Ensure(ctx context.Context) (partition.Streams, error) {
 				}
 			}
 		}
+		t.mu.Lock()
+		t.created[cfg.Name] = info.Created // known only now that it has its consumers
+		t.mu.Unlock()
 		out.Remade = out.Remade || made
 	}
 	if err := t.ensureBucket(ctx); err != nil {
@@ -101,9 +104,6 @@ func (t *Transport) ensureStream(ctx context.Context, cfg jetstream.StreamConfig
 	if stream, err = t.js.CreateOrUpdateStream(ctx, cfg); err != nil {
 		return nil, false, err
 	}
-	t.mu.Lock()
-	t.created[cfg.Name] = stream.CachedInfo().Created
-	t.mu.Unlock()
 	return stream.CachedInfo(), true, nil
 }
 

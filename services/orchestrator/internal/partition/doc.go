@@ -48,14 +48,17 @@ type Loaded struct {
 }
 
 // Ledger is the orchestrator's schema as the owner of partitions uses it. Calls fail with
-// DEPENDENCY_UNAVAILABLE while the database is away; all but Commit are safe to repeat.
+// DEPENDENCY_UNAVAILABLE while the database is away; all are safe to repeat.
 type Ledger interface {
 	Secret(ctx context.Context) ([]byte, error)
 
-	// Heartbeat says that owner lives, extends the leases it still has by lease, and notes how
-	// far events are published. It gives the partitions that owner holds and the number of live owners.
+	// Heartbeat says that owner lives, extends the leases it still has of the partitions in
+	// published, and notes how far their events are published. It gives those it still has and
+	// the number of live owners. The lease of any other partition runs out: nobody works on it.
 	Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live int, err error)
-	// Acquire takes up to n partitions of others whose lease is over, each under a new epoch.
+	// Leave takes owner off the live ones.
+	Leave(ctx context.Context, owner string) error
+	// Acquire takes up to n partitions whose lease is over, each under a new epoch.
 	Acquire(ctx context.Context, owner string, lease time.Duration, n int) ([]Position, error)
 	// Release ends the leases that owner has of the given partitions.
 	Release(ctx context.Context, owner string, ps []int) error
@@ -71,9 +74,10 @@ type Ledger interface {
 	LoadLive(ctx context.Context, p int) ([]Loaded, error)
 	// Load gives executions by id; those that are not there are left out.
 	Load(ctx context.Context, ids []string) ([]Loaded, error)
-	// Commit writes the batch as one transaction. A *FencedError names partitions that are
-	// another's by now; nothing is written then. ErrRefused: the data itself was rejected. Any
-	// other error leaves the outcome unknown; Positions tells.
+	// Commit writes the batch as one transaction, once: a batch that is there already is not
+	// written again. A *FencedError names partitions that are another's by now, or stand
+	// elsewhere than the batch goes on from; nothing is written then. ErrRefused: the data itself
+	// was rejected. Any other error leaves the outcome unknown, until Commit is repeated.
 	Commit(ctx context.Context, b Batch) error
 	// Rehearse does what Commit does and takes it back, whoever owns the partitions.
 	Rehearse(ctx context.Context, b Batch) error
@@ -91,7 +95,7 @@ type Ledger interface {
 // ErrRefused says that the ledger rejected data, so that repeating is in vain.
 var ErrRefused = errors.New("the ledger refused the data")
 
-// FencedError names the partitions of a batch that have another owner by now.
+// FencedError names the partitions of a batch that have another owner by now, or moved without it.
 type FencedError struct{ Partitions []int }
 
 func (e *FencedError) Error() string { return "partitions have another owner" }
@@ -101,7 +105,8 @@ type Streams struct {
 	LogCreated int64 // ns
 	FirstSeq   uint64
 	LastSeq    uint64
-	Remade     bool // a stream or bucket had to be made by this call
+	Now        int64 // ns, by the server's clock
+	Remade     bool  // a stream or bucket had to be made by this call
 }
 
 // Transport is JetStream as the owner of partitions uses it. done functions are called once,
@@ -205,6 +210,7 @@ type Batch struct {
 type Advance struct {
 	P         int
 	Epoch     int64
+	From      uint64 // where it must stand
 	InputSeq  uint64
 	InputTime int64
 	EventN    uint64

@@ -106,6 +106,7 @@ func (o *Owner) Run(ctx context.Context) error {
 	o.release(slices.Collect(maps.Keys(o.held)))
 	stopWriting()
 	workers.Wait()
+	o.leave()
 	return nil
 }
 
@@ -260,6 +261,7 @@ func (h *holding) run(ctx context.Context, s shell) {
 	pos := h.position
 	faulty := map[string]string{}
 	for pause := 100 * time.Millisecond; ; pause = min(pause*2, 5*time.Second) {
+		h.relay.upTo(pos.EventN)
 		r := newRun(s, pos, h.relay, h.verify, faulty)
 		h.current.Store(r)
 		err := r.work(ctx)
@@ -282,7 +284,7 @@ func (h *holding) run(ctx context.Context, s shell) {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
-		if p, ok := reread(ctx, s, pos); ok {
+		if p, ok := reread(ctx, s, r); ok {
 			pos = p
 		}
 	}
@@ -300,7 +302,7 @@ func (h *holding) next(ctx context.Context, s shell, r *run, err error, faulty m
 		if r.culprit != "" {
 			faulty[r.culprit] = r.reason
 		}
-		if pos, ok := reread(ctx, s, r.position); ok {
+		if pos, ok := reread(ctx, s, r); ok {
 			return pos, nil
 		}
 		return Position{}, errors.New("the partition's position can not be read")
@@ -326,10 +328,14 @@ func (h *holding) next(ctx context.Context, s shell, r *run, err error, faulty m
 	return Position{}, err
 }
 
-func reread(ctx context.Context, s shell, pos Position) (Position, bool) {
-	positions, err := s.ledger.Positions(ctx, []int{pos.P})
-	if err != nil || len(positions) != 1 || positions[0].Owner != pos.Owner {
-		return pos, false
+// reread gives where the partition of a run that was reset stands, once nothing more of it can be committed.
+func reread(ctx context.Context, s shell, r *run) (Position, bool) {
+	if err := s.writer.flush(ctx, r); err != nil {
+		return r.position, false
+	}
+	positions, err := s.ledger.Positions(ctx, []int{r.position.P})
+	if err != nil || len(positions) != 1 || positions[0].Owner != r.position.Owner {
+		return r.position, false
 	}
 	return positions[0], true
 }
@@ -374,6 +380,15 @@ func (o *Owner) release(ps []int) {
 	defer cancel()
 	if err := o.ledger.Release(ctx, o.id, slices.Collect(maps.Keys(given))); err != nil {
 		o.log.Warn().Err(err).Msg("leases are not released; they run out by themselves")
+	}
+}
+
+// leave lets the others take over at once what this process would have had.
+func (o *Owner) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	if err := o.ledger.Leave(ctx, o.id); err != nil {
+		o.log.Warn().Err(err).Msg("the others are not told of the end; they notice by themselves")
 	}
 }
 

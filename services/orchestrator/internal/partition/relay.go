@@ -32,11 +32,8 @@ type relay struct {
 }
 
 func newRelay(pos Position, ledger Ledger, transport Transport, log zerolog.Logger) *relay {
-	r := &relay{p: pos.P, ledger: ledger, transport: transport, log: log, last: pos.EventN, arrived: make(chan struct{}, 1)}
+	r := &relay{p: pos.P, ledger: ledger, transport: transport, log: log, arrived: make(chan struct{}, 1)}
 	r.published.Store(pos.PublishedN)
-	if pos.EventN > pos.PublishedN {
-		r.arrived <- struct{}{}
-	}
 	return r
 }
 
@@ -53,6 +50,18 @@ func (r *relay) push(events []EventRow) {
 		r.queue = nil
 	}
 	r.mu.Unlock()
+	r.signal()
+}
+
+// upTo says that the ledger has events up to number n.
+func (r *relay) upTo(n uint64) {
+	r.mu.Lock()
+	r.last = max(r.last, n)
+	r.mu.Unlock()
+	r.signal()
+}
+
+func (r *relay) signal() {
 	select {
 	case r.arrived <- struct{}{}:
 	default:

@@ -169,26 +169,12 @@ func (r *run) load(ctx context.Context) error {
 		return fmt.Errorf("load the stopped attempts of partition %d: %w", r.position.P, err)
 	}
 	r.stopper.push(stopped)
-	now, err := r.now(ctx)
+	streams, err := r.transport.Ensure(ctx)
 	if err != nil {
 		return err
 	}
-	r.clock.set(now)
+	r.clock.set(engine.Time(streams.Now / 1000)) // the first input corrects it
 	return nil
-}
-
-// now gives a first idea of the log's time; the first input corrects it.
-func (r *run) now(ctx context.Context) (engine.Time, error) {
-	streams, err := r.transport.Ensure(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if ns, found, err := r.transport.TimeAt(ctx, streams.LastSeq); err != nil {
-		return 0, err
-	} else if found {
-		return engine.Time(ns / 1000), nil
-	}
-	return engine.Time(streams.LogCreated / 1000), nil
 }
 
 func (r *run) admit(l Loaded) *live {
@@ -354,7 +340,7 @@ func (r *run) loadUnknown(ctx context.Context, batch []Message) error {
 
 // apply applies one input and queues what it did for the writer.
 func (r *run) apply(m Message) error {
-	c := &change{run: r, seq: m.Seq, time: m.Time, command: m.CommandID, size: m.Size + 512, made: time.Now()}
+	c := &change{run: r, from: r.seq, seq: m.Seq, time: m.Time, command: m.CommandID, size: m.Size + 512, made: time.Now()}
 	l := r.live[m.ExecutionID]
 	switch {
 	case m.Fault != "":
@@ -547,6 +533,14 @@ func (r *run) forgetEnded() {
 		n++
 	}
 	r.ended = r.ended[n:]
+	if len(r.timers) > 2*len(r.live)+1024 { // most are of executions that have ended
+		r.timers = r.timers[:0]
+		for id, l := range r.live {
+			if l.due != 0 {
+				r.timers.add(l.due, id)
+			}
+		}
+	}
 }
 
 // reconcile looks, in the background, for what was accepted and never applied, and for steps
@@ -600,9 +594,10 @@ func (r *run) followIdle(ctx context.Context, reader Reader) {
 	if err != nil || !ok || delivered > r.seq || upTo <= r.seq {
 		return
 	}
+	c := &change{run: r, from: r.seq, seq: upTo, time: ns, eventN: r.eventN, size: 64, made: time.Now()}
 	r.seq, r.seqTime = upTo, ns
 	r.uncommitted.Add(1)
-	r.writer.add(&change{run: r, seq: upTo, time: ns, eventN: r.eventN, size: 64, made: time.Now()})
+	r.writer.add(c)
 }
 
 func executionRow(x *engine.Execution) ExecutionRow {

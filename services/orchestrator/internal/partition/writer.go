@@ -25,6 +25,7 @@ const (
 // change is what one input did. It is immutable but for the sends, whose sequence comes late.
 type change struct {
 	run     *run
+	from    uint64 // the sequence applied before
 	seq     uint64
 	time    int64
 	eventN  uint64
@@ -203,10 +204,6 @@ func (w *Writer) commit(ctx context.Context, changes []*change) error {
 			continue
 		}
 		w.log.Warn().Err(err).Int("changes", len(changes)).Msg("commit failed; repeating it")
-		if w.wasCommitted(ctx, batch) {
-			announce(changes)
-			return nil
-		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -214,27 +211,6 @@ func (w *Writer) commit(ctx context.Context, changes []*change) error {
 		pause = min(pause*2, time.Second)
 	}
 	return ctx.Err()
-}
-
-// wasCommitted tells whether a commit without an answer took place. Every batch moves its
-// partitions, so one that stands where the batch put it says that all of it is there.
-func (w *Writer) wasCommitted(ctx context.Context, b Batch) bool {
-	ps := make([]int, len(b.Partitions))
-	for i, a := range b.Partitions {
-		ps[i] = a.P
-	}
-	positions, err := w.ledger.Positions(ctx, ps)
-	if err != nil {
-		return false
-	}
-	for _, pos := range positions {
-		for _, a := range b.Partitions {
-			if a.P == pos.P && a.Epoch == pos.Epoch && a.InputSeq == pos.InputSeq {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // isolate finds the executions whose data the ledger refuses, by halving, and has their
@@ -311,8 +287,9 @@ func batchOf(changes []*change) Batch {
 	steps := map[stepID]int{}
 	for _, c := range changes {
 		pos := c.run.position
-		advance := Advance{P: pos.P, Epoch: pos.Epoch, InputSeq: c.seq, InputTime: c.time, EventN: c.eventN}
+		advance := Advance{P: pos.P, Epoch: pos.Epoch, From: c.from, InputSeq: c.seq, InputTime: c.time, EventN: c.eventN}
 		if i, ok := partitions[pos.P]; ok {
+			advance.From = b.Partitions[i].From
 			b.Partitions[i] = advance
 		} else {
 			partitions[pos.P] = len(b.Partitions)

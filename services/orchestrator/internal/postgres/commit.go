@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
 	"turbocat.io/contracts/runner"
@@ -19,8 +19,9 @@ import (
 
 // Commit implements partition.Ledger.
 func (s *Store) Commit(ctx context.Context, b partition.Batch) error {
-	return commitError(postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		if err := fence(ctx, tx, b.Partitions); err != nil {
+	return commitError(s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
+		there, err := fence(ctx, tx, b.Partitions)
+		if err != nil || there {
 			return err
 		}
 		return write(ctx, tx, b)
@@ -31,7 +32,7 @@ var errRehearsed = errors.New("rehearsed")
 
 // Rehearse implements partition.Ledger.
 func (s *Store) Rehearse(ctx context.Context, b partition.Batch) error {
-	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
 		if err := write(ctx, tx, b); err != nil {
 			return err
 		}
@@ -50,34 +51,48 @@ func commitError(err error) error {
 	return err
 }
 
-// fence locks the partitions, in their order, and fails unless all still have the batch's epochs.
-func fence(ctx context.Context, tx *sqlx.Tx, advances []partition.Advance) error {
+// fence locks the partitions, in their order, and fails unless all still have the batch's
+// epochs and stand where it goes on from. A batch whose earlier try was committed without an
+// answer is there already: it has moved its partitions.
+func fence(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Advance) (there bool, err error) {
 	ps := make([]int, len(advances))
-	epochs := map[int]int64{}
+	batch := map[int]partition.Advance{}
 	for i, a := range advances {
 		ps[i] = a.P
-		epochs[a.P] = a.Epoch
+		batch[a.P] = a
 	}
 	var rows []struct {
-		P     int   `db:"p"`
-		Epoch int64 `db:"epoch"`
+		P        int    `db:"p"`
+		Epoch    int64  `db:"epoch"`
+		InputSeq uint64 `db:"input_seq"`
 	}
-	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, pq.Array(ps)); err != nil {
-		return err
+	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch, input_seq FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, pq.Array(ps)); err != nil {
+		return false, err
 	}
 	var lost []int
+	moved := 0
 	for _, r := range rows {
-		if epochs[r.P] != r.Epoch {
+		switch a := batch[r.P]; {
+		case a.Epoch == r.Epoch && a.InputSeq == r.InputSeq:
+			moved++
+		case a.Epoch != r.Epoch || a.From != r.InputSeq:
 			lost = append(lost, r.P)
 		}
 	}
 	if len(lost) > 0 {
-		return &partition.FencedError{Partitions: lost}
+		return false, &partition.FencedError{Partitions: lost}
 	}
-	return nil
+	return moved == len(advances), nil
 }
 
-func write(ctx context.Context, tx *sqlx.Tx, b partition.Batch) error {
+// byKey has the server go by the keys, whatever it believed of the tables' sizes when it
+// planned a statement: it may have been on the first day, when they were empty.
+const byKey = `SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`
+
+func write(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) error {
+	if err := tx.Set(ctx, byKey); err != nil {
+		return err
+	}
 	if err := advance(ctx, tx, b.Partitions); err != nil {
 		return fmt.Errorf("advance partitions: %w", err)
 	}
@@ -97,14 +112,14 @@ func write(ctx context.Context, tx *sqlx.Tx, b partition.Batch) error {
 	}
 	for _, d := range b.DeadLetters {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO dead_letters (p, seq, subject, headers, body, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
-			d.P, d.Seq, d.Subject, nonNil(d.Headers), nonNil(d.Body), d.Reason); err != nil {
+			d.P, d.Seq, plain(d.Subject), nonNil(d.Headers), nonNil(d.Body), plain(d.Reason)); err != nil {
 			return fmt.Errorf("write a dead letter: %w", err)
 		}
 	}
 	return nil
 }
 
-func advance(ctx context.Context, tx *sqlx.Tx, advances []partition.Advance) error {
+func advance(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Advance) error {
 	n := len(advances)
 	ps, seqs, times, ns := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, a := range advances {
@@ -116,7 +131,7 @@ func advance(ctx context.Context, tx *sqlx.Tx, advances []partition.Advance) err
 	return err
 }
 
-func updateExecutions(ctx context.Context, tx *sqlx.Tx, rows []partition.ExecutionRow) error {
+func updateExecutions(ctx context.Context, tx *postgres.PreparedTx, rows []partition.ExecutionRow) error {
 	n := len(rows)
 	if n == 0 {
 		return nil
@@ -145,7 +160,7 @@ func updateExecutions(ctx context.Context, tx *sqlx.Tx, rows []partition.Executi
 	return err
 }
 
-func upsertSteps(ctx context.Context, tx *sqlx.Tx, rows []partition.StepRow) error {
+func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.StepRow) error {
 	n := len(rows)
 	if n == 0 {
 		return nil
@@ -176,7 +191,7 @@ func upsertSteps(ctx context.Context, tx *sqlx.Tx, rows []partition.StepRow) err
 	return err
 }
 
-func insertEvents(ctx context.Context, tx *sqlx.Tx, rows []partition.EventRow) error {
+func insertEvents(ctx context.Context, tx *postgres.PreparedTx, rows []partition.EventRow) error {
 	n := len(rows)
 	if n == 0 {
 		return nil
@@ -208,10 +223,17 @@ func nonNil(b []byte) []byte {
 	return b
 }
 
+// plain makes text of what a stranger has sent: the column takes neither NUL nor bad UTF-8.
+func plain(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// validUUIDs leaves out what is no UUID as the ledger writes it: another spelling of an id
+// would be another execution to the owner of its partition.
 func validUUIDs(ids []string) []string {
 	var out []string
 	for _, id := range ids {
-		if uuid.Validate(id) == nil {
+		if parsed, err := uuid.Parse(id); err == nil && parsed.String() == id {
 			out = append(out, id)
 		}
 	}

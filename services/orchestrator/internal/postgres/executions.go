@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
 	"turbocat.io/contracts/errs"
@@ -19,12 +18,12 @@ import (
 // Accept implements execution.Store.
 func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error) {
 	outcomes := make([]execution.Outcome, len(executions))
-	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
 		fresh, err := claimKeys(ctx, tx, executions, outcomes)
 		if err != nil {
 			return err
 		}
-		if err := insertDefinitions(ctx, tx, fresh); err != nil {
+		if err := s.insertDefinitions(ctx, tx, fresh); err != nil {
 			return err
 		}
 		return insertExecutions(ctx, tx, fresh)
@@ -33,7 +32,7 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 }
 
 // claimKeys sorts out what was accepted before, and fills in the outcomes.
-func claimKeys(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted, outcomes []execution.Outcome) ([]execution.Accepted, error) {
+func claimKeys(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted, outcomes []execution.Outcome) ([]execution.Accepted, error) {
 	var fresh []execution.Accepted
 	for i, x := range executions {
 		outcomes[i] = execution.Outcome{ID: x.ID}
@@ -65,11 +64,12 @@ func claimKeys(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted
 	return fresh, nil
 }
 
-func insertDefinitions(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted) error {
+// insertDefinitions writes those that this process has not read from the table before.
+func (s *Store) insertDefinitions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
 	seen := map[string]bool{}
 	var hashes, bodies [][]byte
 	for _, x := range executions {
-		if !seen[string(x.DefinitionHash)] {
+		if !seen[string(x.DefinitionHash)] && s.definitions.get(x.DefinitionHash) == nil {
 			seen[string(x.DefinitionHash)] = true
 			hashes, bodies = append(hashes, x.DefinitionHash), append(bodies, x.DefinitionBody)
 		}
@@ -83,7 +83,7 @@ func insertDefinitions(ctx context.Context, tx *sqlx.Tx, executions []execution.
 	return err
 }
 
-func insertExecutions(ctx context.Context, tx *sqlx.Tx, executions []execution.Accepted) error {
+func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
 	n := len(executions)
 	if n == 0 {
 		return nil

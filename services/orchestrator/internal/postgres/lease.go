@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
 	"turbocat.io/pkg/postgres"
@@ -50,7 +49,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 	for p, n := range published {
 		ps, ns = append(ps, int64(p)), append(ns, int64(n))
 	}
-	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+	err = s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO instances (id, seen_at, engine_version) VALUES ($1, clock_timestamp(), $2)
 			ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`, owner, partition.EngineVersion); err != nil {
 			return err
@@ -62,7 +61,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 			return err
 		}
 		// Rows are locked in the order of p, as every commit does.
-		return tx.SelectContext(ctx, &held, `WITH mine AS (SELECT p FROM partitions WHERE owner = $1 ORDER BY p FOR UPDATE)
+		return tx.SelectContext(ctx, &held, `WITH mine AS (SELECT p FROM partitions WHERE owner = $1 AND p = ANY($3::bigint[]) ORDER BY p FOR UPDATE)
 			UPDATE partitions t SET lease_until = clock_timestamp() + $2 * interval '1 microsecond',
 				published_n = greatest(t.published_n, coalesce((SELECT v.n FROM unnest($3::bigint[], $4::bigint[]) v(p, n) WHERE v.p = t.p), 0))
 			FROM mine WHERE t.p = mine.p RETURNING t.p`, owner, microseconds(lease), pq.Array(ps), pq.Array(ns))
@@ -70,12 +69,18 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 	return held, max(live, 1), err
 }
 
+// Leave implements partition.Ledger.
+func (s *Store) Leave(ctx context.Context, owner string) error {
+	_, err := s.db.ExecContext(ctx, `DELETE FROM instances WHERE id = $1`, owner)
+	return postgres.Translate(err)
+}
+
 // Acquire implements partition.Ledger. An epoch is never used twice, not even by a database
 // that was restored from a backup: it is at least the database's clock.
 func (s *Store) Acquire(ctx context.Context, owner string, lease time.Duration, n int) ([]partition.Position, error) {
 	var rows []positionRow
 	err := s.db.SelectContext(ctx, &rows, `WITH free AS (
-			SELECT p FROM partitions WHERE lease_until < clock_timestamp() AND owner IS DISTINCT FROM $1 ORDER BY p LIMIT $3 FOR UPDATE SKIP LOCKED)
+			SELECT p FROM partitions WHERE lease_until < clock_timestamp() ORDER BY p LIMIT $3 FOR UPDATE SKIP LOCKED)
 		UPDATE partitions t SET owner = $1, lease_until = clock_timestamp() + $2 * interval '1 microsecond',
 			epoch = greatest(t.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
 		FROM free WHERE t.p = free.p RETURNING t.p AS p, owner, epoch, input_seq, input_time, generation, event_n, published_n, stream_created`,

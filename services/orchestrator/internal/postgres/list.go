@@ -43,10 +43,11 @@ func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRe
 		where.And("user_id = ?::uuid OR workflow_owner = ?::uuid", userID, userID)
 	}
 	if req.WorkflowID != "" {
-		if uuid.Validate(req.WorkflowID) != nil {
+		id, err := uuid.Parse(req.WorkflowID)
+		if err != nil {
 			faults = append(faults, errs.Detail{Field: "workflowId", Message: "must be the id of a workflow", Code: "bad_value"})
 		}
-		where.And("workflow_id = ?::uuid", req.WorkflowID)
+		where.And("workflow_id = ?::uuid", id.String())
 	}
 	if req.Status != "" {
 		where.And("status = ?", req.Status)
@@ -70,7 +71,7 @@ func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRe
 		executionRow
 		listing.Key
 	}
-	rows, pagination, err := listing.Select[row](ctx, s.db, page, summaryColumns, where)
+	rows, pagination, err := listing.Select[row](ctx, s.lists, page, summaryColumns, where)
 	if err != nil {
 		return nil, rpc.Pagination{}, err
 	}

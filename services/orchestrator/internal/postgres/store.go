@@ -24,13 +24,14 @@ import (
 
 // Store reads and writes the schema. It is safe for concurrent use.
 type Store struct {
-	db          *sqlx.DB
+	db          *postgres.Prepared
+	lists       *sqlx.DB // for statements that are not constant
 	definitions definitions
 }
 
 // New makes a store over an open schema.
 func New(db *sqlx.DB) *Store {
-	return &Store{db: db, definitions: definitions{byHash: map[[sha256.Size]byte]*Definition{}}}
+	return &Store{db: postgres.Prepare(db), lists: db, definitions: definitions{byHash: map[[sha256.Size]byte]*Definition{}}}
 }
 
 // Definition is a stored definition with its compiled form.

@@ -1,0 +1,230 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/orchestrator/internal/engine"
+)
+
+const (
+	executionID = "01890a5d-ac96-774b-bcce-b302099a8057"
+	workflowID  = "01890a5d-ac96-774b-bcce-b302099a8001"
+	userID      = "01890a5d-ac96-774b-bcce-b302099a8002"
+	agentID     = "01890a5d-ac96-774b-bcce-b302099a8003"
+
+	stepTimeoutMs = 60_000
+	// graceMs is how long after its timeout a started attempt is given up.
+	graceMs = 10_000
+)
+
+var (
+	start = engine.TimeOf(time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC))
+	keys  = engine.Keys{Secret: []byte("a secret of the tests"), Generation: 7}
+
+	retryable = runner.StepError{Code: runner.CodeHTTPStatus, Message: "503", Retryable: true}
+	final     = runner.StepError{Code: runner.CodeError, Message: "boom", Type: "Error", Stack: "at handler"}
+)
+
+// step gives an AGENT step with the defaults FAIL and none_failed, as changed.
+func step(key string, deps []string, changes ...func(*catalog.Step)) catalog.Step {
+	agent := agentID
+	s := catalog.Step{
+		StepKey: key, StepType: catalog.StepAgent, AgentID: &agent, DependsOn: deps,
+		OnError: catalog.OnErrorFail, TimeoutMs: stepTimeoutMs, TriggerRule: catalog.TriggerNoneFailed,
+	}
+	for _, change := range changes {
+		change(&s)
+	}
+	return s
+}
+
+func on(deps ...string) []string { return deps }
+
+func rule(r string) func(*catalog.Step)    { return func(s *catalog.Step) { s.TriggerRule = r } }
+func onError(e string) func(*catalog.Step) { return func(s *catalog.Step) { s.OnError = e } }
+func inputs(raw string) func(*catalog.Step) {
+	return func(s *catalog.Step) { s.Inputs = json.RawMessage(raw) }
+}
+
+func retry(count int, delayMs int64) func(*catalog.Step) {
+	return func(s *catalog.Step) { s.OnError, s.RetryCount, s.RetryDelayMs = catalog.OnErrorRetry, count, delayMs }
+}
+
+func workflow(steps ...catalog.Step) catalog.Definition {
+	return catalog.Definition{
+		WorkflowID: workflowID, WorkflowOwner: userID, WorkflowVersion: 3, TimeoutMs: 3_600_000, Steps: steps,
+		Agents: []catalog.DefinitionAgent{{ID: agentID, Type: "CODE", Version: 1, Config: json.RawMessage(`{"runtime":"javascript"}`)}},
+	}
+}
+
+func compile(t testing.TB, d catalog.Definition) *engine.Definition {
+	t.Helper()
+	def, err := engine.Compile(d)
+	if err != nil {
+		t.Fatalf("Compile: %v", err)
+	}
+	return def
+}
+
+func accepted(id string, def *engine.Definition) *engine.Execution {
+	return engine.New(engine.Execution{
+		ID: id, WorkflowID: def.WorkflowID, UserID: userID, TriggerType: "API", RequestID: "req-1",
+		Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Partition: 5, Priority: 5,
+		Inputs: json.RawMessage(`{"n":20}`), CreatedAt: start - 1000,
+	}, def)
+}
+
+// flow drives one execution by hand; every input is checked against the invariants.
+type flow struct {
+	t      testing.TB
+	x      *engine.Execution
+	keys   engine.Keys
+	now    engine.Time
+	seen   *witness
+	log    []engine.Input
+	events []engine.Event
+	warned []string
+	last   engine.Effects
+}
+
+// accept gives an execution that has seen no input.
+func accept(t testing.TB, d catalog.Definition) *flow {
+	t.Helper()
+	x := accepted(executionID, compile(t, d))
+	return &flow{t: t, x: x, keys: keys, now: start, seen: newWitness(x)}
+}
+
+// submit gives an execution that has begun.
+func submit(t testing.TB, d catalog.Definition) *flow {
+	t.Helper()
+	f := accept(t, d)
+	f.apply(engine.Input{Kind: engine.Submitted})
+	return f
+}
+
+// apply applies an input at the flow's time, or at its own if it has one.
+func (f *flow) apply(in engine.Input) engine.Effects {
+	f.t.Helper()
+	if in.Time == 0 {
+		in.Time = f.now
+	}
+	before := snapshot(f.x)
+	f.last = engine.Apply(f.x, in, f.keys)
+	if err := f.seen.check(before, f.x, f.last); err != nil {
+		f.t.Fatalf("after %s: %v", describe(in), err)
+	}
+	f.log = append(f.log, in)
+	f.events = append(f.events, f.last.Events...)
+	for _, w := range f.last.Warnings {
+		f.warned = append(f.warned, w.Message)
+	}
+	return f.last
+}
+
+func (f *flow) step(key string) *engine.Step {
+	f.t.Helper()
+	i, ok := f.x.Definition.StepIndex(key)
+	if !ok {
+		f.t.Fatalf("no step %q", key)
+	}
+	return &f.x.Steps[i]
+}
+
+func (f *flow) started(key string) engine.Effects {
+	f.t.Helper()
+	return f.apply(engine.Input{Kind: engine.StepStarted, Step: key, Token: f.step(key).Token})
+}
+
+func (f *flow) completed(key, output string) engine.Effects {
+	f.t.Helper()
+	return f.apply(engine.Input{Kind: engine.StepCompleted, Step: key, Token: f.step(key).Token, Output: json.RawMessage(output)})
+}
+
+func (f *flow) failed(key string, failure runner.StepError) engine.Effects {
+	f.t.Helper()
+	return f.apply(engine.Input{Kind: engine.StepFailed, Step: key, Token: f.step(key).Token, Err: &failure})
+}
+
+func (f *flow) cancel() engine.Effects {
+	f.t.Helper()
+	return f.apply(engine.Input{Kind: engine.Cancel})
+}
+
+// due lets the time pass up to the next timer and fires it.
+func (f *flow) due() engine.Effects {
+	f.t.Helper()
+	at := f.x.NextDue()
+	if at == 0 {
+		f.t.Fatal("no timer is set")
+	}
+	f.now = max(f.now, at)
+	return f.apply(engine.Input{Kind: engine.TimerDue})
+}
+
+// statuses gives the state as one line: "RUNNING: a COMPLETED, b RUNNING".
+func (f *flow) statuses() string {
+	parts := make([]string, len(f.x.Steps))
+	for i, s := range f.x.Steps {
+		parts[i] = f.x.Definition.Steps[i].Key + " " + s.Status
+	}
+	return f.x.Status + ": " + strings.Join(parts, ", ")
+}
+
+func (f *flow) expect(want string) {
+	f.t.Helper()
+	if got := f.statuses(); got != want {
+		f.t.Fatalf("state\n got %s\nwant %s", got, want)
+	}
+}
+
+func (f *flow) expectEvents(want ...string) {
+	f.t.Helper()
+	if got := eventNames(f.events); !slices.Equal(got, want) {
+		f.t.Fatalf("events\n got %s\nwant %s", strings.Join(got, ", "), strings.Join(want, ", "))
+	}
+}
+
+// expectNothing says that the last input changed nothing.
+func (f *flow) expectNothing() {
+	f.t.Helper()
+	if f.last.Changed || len(f.last.Steps)+len(f.last.Ready)+len(f.last.Stop)+len(f.last.Events)+len(f.last.Warnings) > 0 {
+		f.t.Fatalf("%s had effects: %+v", describe(f.log[len(f.log)-1]), f.last)
+	}
+}
+
+func (f *flow) ready() string { return f.keysOf(f.last.Ready) }
+
+func (f *flow) keysOf(steps []int) string {
+	names := make([]string, len(steps))
+	for n, i := range steps {
+		names[n] = f.x.Definition.Steps[i].Key
+	}
+	return strings.Join(names, " ")
+}
+
+func eventNames(events []engine.Event) []string {
+	names := make([]string, len(events))
+	for i, e := range events {
+		names[i] = e.Type.Name
+		if e.Data.StepKey != "" {
+			names[i] += " " + e.Data.StepKey
+		}
+	}
+	return names
+}
+
+var kindNames = map[engine.Kind]string{
+	engine.Submitted: "Submitted", engine.StepStarted: "StepStarted", engine.StepCompleted: "StepCompleted", engine.StepFailed: "StepFailed",
+	engine.StepLost: "StepLost", engine.TimerDue: "TimerDue", engine.Cancel: "Cancel",
+}
+
+func describe(in engine.Input) string {
+	return fmt.Sprintf("%s(step %q, token %.8q, at %d)", kindNames[in.Kind], in.Step, in.Token, in.Time)
+}

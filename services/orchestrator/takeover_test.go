@@ -1,0 +1,236 @@
+package orchestrator_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"turbocat.io/contracts/catalog"
+	contract "turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+)
+
+// lease is how long a partition stays its owner's without renewal.
+const lease = 5 * time.Second
+
+// held gives how many partitions each live owner has.
+func (in *installation) held(db *sqlx.DB) map[string]int {
+	in.t.Helper()
+	out := map[string]int{}
+	for _, row := range scan[struct {
+		Owner string
+		N     int
+	}](in, db, `SELECT owner, count(*) AS n FROM partitions WHERE lease_until > clock_timestamp() GROUP BY owner`) {
+		out[row.Owner] = row.N
+	}
+	return out
+}
+
+func (in *installation) awaitShares(db *sqlx.DB, within time.Duration, shares ...int) {
+	in.t.Helper()
+	in.eventually(within, "the partitions are shared", func() bool {
+		held := in.held(db)
+		if len(held) != len(shares) {
+			return false
+		}
+		left := append([]int(nil), shares...)
+	owners:
+		for _, n := range held {
+			for i, want := range left {
+				if n == want {
+					left = append(left[:i], left[i+1:]...)
+					continue owners
+				}
+			}
+			return false
+		}
+		return true
+	})
+}
+
+func TestTakeOverAfterKill(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	db := in.db()
+	first := in.spawn()
+	in.awaitShares(db, 20*time.Second, subject.Partitions)
+	in.eventually(10*time.Second, "STEPS is there", func() bool {
+		_, err := in.conn.JetStream().Stream(t.Context(), subject.StepsStream)
+		return err == nil
+	})
+
+	killed, release := make(chan struct{}), make(chan struct{})
+	counts := newCounting()
+	in.play(counts.run(func(a attempt) (string, *runner.StepError) {
+		switch a.step {
+		case "held": // runs while one orchestrator dies and the other takes over
+			select {
+			case <-release:
+			case <-t.Context().Done():
+			}
+		case "between": // its result comes when nobody applies it
+			select {
+			case <-killed:
+			case <-t.Context().Done():
+			}
+		case "flaky":
+			if a.number == "1" {
+				return "", &runner.StepError{Code: runner.CodeError, Message: "not yet", Retryable: true}
+			}
+		}
+		return echo(a)
+	}))
+	after := func(key string) []catalog.Step {
+		return []catalog.Step{{StepKey: key, OnError: catalog.OnErrorRetry, RetryCount: 1, RetryDelayMs: 3000}, {StepKey: "then", DependsOn: []string{key}, Inputs: []byte(`{"x":"{{` + key + `.output}}"}`)}}
+	}
+	var ids []string
+	for _, key := range []string{"held", "between", "flaky"} {
+		workflow := in.workflow(after(key)...)
+		for range 8 {
+			ids = append(ids, in.submit(workflow, `{}`).ID)
+		}
+	}
+	load := in.submitting(in.workflow(diamond()...))
+	load.grow(60)
+	first.kill()
+	close(killed)
+	begin := time.Now()
+	ids = append(ids, load.stop()...)
+	in.start()
+	if took := time.Since(begin); took > lease+2*time.Second {
+		t.Errorf("all is taken over after %v", took)
+	}
+	close(release)
+	in.completed(db, ids, 20*time.Second)
+	in.checkLedger(db)
+	in.checkPublished(db)
+	if n := counts.rerun(); n > 0 {
+		t.Errorf("%d steps ran again although their result was in the log", n)
+	}
+	x := in.get(ids[0])
+	if got := string(x.Steps[1].Input); got != `{"x":{"step":"held","input":{}}}` {
+		t.Errorf("input after the take-over: %s", got)
+	}
+}
+
+func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	db := in.db()
+	in.start() // one that survives, so that the others are taken over from
+	counts := newCounting()
+	in.play(counts.run(in.slow(20 * time.Millisecond)))
+	load := in.submitting(in.workflow(chain(5)...))
+	for range 2 {
+		p := in.spawn()
+		in.awaitShares(db, 15*time.Second, 16, 16)
+		load.grow(30)
+		p.kill()
+	}
+	in.awaitShares(db, lease+3*time.Second, subject.Partitions)
+	in.completed(db, load.stop(), 20*time.Second)
+	in.checkLedger(db)
+	in.checkPublished(db)
+	if n := counts.rerun(); n > 0 {
+		t.Errorf("%d steps ran again although their result was in the log", n)
+	}
+}
+
+func TestSharedPartitionsAndPlannedStop(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	db := in.db()
+	in.start()
+	other := in.spawn()
+	in.awaitShares(db, 15*time.Second, 16, 16)
+	in.play(in.slow(20 * time.Millisecond))
+	load := in.submitting(in.workflow(diamond()...))
+	load.grow(50)
+	begin := time.Now()
+	if took := other.stop(); took > 3*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	in.awaitShares(db, lease, subject.Partitions)
+	if took := time.Since(begin); took > lease/2+time.Second {
+		t.Errorf("the hand-over took %v", took)
+	}
+	load.grow(20)
+	in.completed(db, load.stop(), 20*time.Second)
+	for _, err := range load.refused {
+		t.Errorf("refused: %v", err)
+	}
+	in.checkLedger(db)
+	in.checkPublished(db)
+}
+
+func TestPausedOwnerWritesNothingMore(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	db := in.db()
+	zombie := in.spawn()
+	in.awaitShares(db, 20*time.Second, subject.Partitions)
+	in.start()
+	in.awaitShares(db, 10*time.Second, 16, 16)
+	counts := newCounting()
+	in.play(counts.run(in.slow(10 * time.Millisecond)))
+	load := in.submitting(in.workflow(chain(6)...))
+	load.grow(60)
+	zombie.signal(syscall.SIGSTOP)
+	in.awaitShares(db, lease+3*time.Second, subject.Partitions)
+	epochs := scan[int64](in, db, `SELECT epoch FROM partitions ORDER BY p`)
+	load.grow(30)
+	zombie.signal(syscall.SIGCONT)
+	load.grow(60)
+	in.awaitShares(db, 10*time.Second, 16, 16)
+	for p, epoch := range scan[int64](in, db, `SELECT epoch FROM partitions ORDER BY p`) {
+		if epoch < epochs[p] {
+			t.Errorf("partition %d went back from epoch %d to %d", p, epochs[p], epoch)
+		}
+	}
+	in.completed(db, load.stop(), 20*time.Second)
+	in.checkLedger(db)
+	in.checkPublished(db)
+	if n := counts.rerun(); n > 0 {
+		t.Errorf("%d steps ran again although their result was in the log", n)
+	}
+	if failed := scan[int](in, db, `SELECT count(*) FROM executions WHERE status <> $1`, contract.ExecutionCompleted)[0]; failed > 0 {
+		t.Errorf("%d executions failed", failed)
+	}
+}
+
+func TestStopWithWorkInFlight(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	db := in.db()
+	stop := in.start()
+	counts := newCounting()
+	in.play(counts.run(in.slow(50 * time.Millisecond)))
+	load := in.submitting(in.workflow(diamond()...))
+	load.grow(60)
+	begin := time.Now()
+	stop()
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if n := len(in.held(db)); n > 0 {
+		t.Error("partitions are still leased after the stop")
+	}
+	if n := scan[int](in, db, `SELECT count(*) FROM instances`)[0]; n > 0 {
+		t.Errorf("%d instances count as alive after the stop", n)
+	}
+	ids := load.stop()
+	begin = time.Now()
+	in.start()
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("the next start took %v", took)
+	}
+	in.completed(db, ids, 20*time.Second)
+	in.checkLedger(db)
+	in.checkPublished(db)
+	if n := counts.rerun(); n > 0 {
+		t.Errorf("%d steps ran again although their result was in the log", n)
+	}
+}
