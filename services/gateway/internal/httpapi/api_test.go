@@ -1,0 +1,187 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/rpc"
+)
+
+// scenario is one call and what must come back.
+type scenario struct {
+	name string
+	request
+	status int
+	code   errs.Code // of the error; "" for success
+	fields []string  // of the error's details, sorted
+	holds  string    // text that the answer contains
+	header map[string]string
+}
+
+func TestRoutes(t *testing.T) {
+	w := start(t, setup{})
+	session := `{"email":"a@x.io","password":"Secret-123!","fullName":"A B"}`
+	login := `{"email":"a@x.io","password":"Secret-123!"}`
+	thing := "/" + thingID
+	for _, s := range []scenario{
+		// accounts
+		{name: "register", request: request{method: "POST", path: "/api/v1/auth/register", body: session}, status: 201, holds: `"accessToken":"alice.access.token"`},
+		{name: "register a taken address", request: request{method: "POST", path: "/api/v1/auth/register", body: strings.Replace(session, "a@", "taken@", 1)}, status: 409, code: errs.Conflict},
+		{name: "login", request: request{method: "POST", path: "/api/v1/auth/login", body: login}, status: 200},
+		{name: "login without content type", request: request{method: "POST", path: "/api/v1/auth/login", body: login}, status: 200},
+		{name: "login twice wrong", request: request{method: "POST", path: "/api/v1/auth/login", body: `{"email":7,"pasword":"x"}`}, status: 400, code: errs.Validation, fields: []string{"email", "password", "pasword"}},
+		{name: "refresh", request: request{method: "POST", path: "/api/v1/auth/refresh", body: `{"refreshToken":"r"}`}, status: 200},
+		{name: "logout", request: request{method: "POST", path: "/api/v1/auth/logout", body: `{"refreshToken":"r"}`}, status: 204},
+		{name: "me", request: request{method: "GET", path: "/api/v1/users/me", token: aliceToken}, status: 200, holds: alice.UserID},
+		{name: "change me", request: request{method: "PATCH", path: "/api/v1/users/me", token: aliceToken, body: `{"avatarUrl":null}`}, status: 200, holds: `"preferences":{"avatarUrl":null}`},
+
+		// tokens
+		{name: "no token", request: request{method: "GET", path: "/api/v1/users/me"}, status: 401, code: errs.Unauthorized, header: map[string]string{"WWW-Authenticate": "Bearer"}},
+		{name: "bad token", request: request{method: "GET", path: "/api/v1/users/me", token: "nonsense"}, status: 401, code: errs.Unauthorized},
+		{name: "expired token", request: request{method: "GET", path: "/api/v1/users/me", token: "expired.access.token"}, status: 401, code: errs.TokenExpired},
+		{name: "basic", request: request{method: "GET", path: "/api/v1/users/me", header: map[string]string{"Authorization": "Basic YTpi"}}, status: 401, code: errs.Unauthorized},
+		{name: "spoofed caller", request: request{method: "GET", path: "/api/v1/users/me", header: map[string]string{"Tc-User": bob.UserID, "Tc-Role": "ADMIN"}}, status: 401, code: errs.Unauthorized},
+
+		// agents
+		{name: "list agents", request: request{method: "GET", path: "/api/v1/agents?page=2&pageSize=5&type=CODE&status=ACTIVE&tags=a,b&tags=c&isPublic=true&search=x&sortBy=name&sortOrder=asc", token: aliceToken}, status: 200,
+			holds: `{\"page\":2,\"pageSize\":5,\"search\":\"x\",\"sortBy\":\"name\",\"sortOrder\":\"asc\",\"type\":\"CODE\",\"status\":\"ACTIVE\",\"tags\":[\"a\",\"b\",\"c\"],\"isPublic\":true}`},
+		{name: "list agents by default", request: request{method: "GET", path: "/api/v1/agents", token: aliceToken}, status: 200, holds: `{\"pageSize\":20}`},
+		{name: "page and cursor", request: request{method: "GET", path: "/api/v1/agents?page=1&cursor=abc", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
+		{name: "all parameters wrong", request: request{method: "GET", path: "/api/v1/agents?page=x&pageSize=101&type=NOPE&sortOrder=up&isPublic=1", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"isPublic", "page", "pageSize", "sortOrder", "type"}},
+		{name: "page 0", request: request{method: "GET", path: "/api/v1/agents?page=0", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
+		{name: "create agent", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"name":"n","type":"CODE","config":{"source":"<b>"}}`}, status: 201, header: map[string]string{"ETag": `"1"`}, holds: `"name":"n"`},
+		{name: "create agent without content type", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"x":1}`, header: map[string]string{"Content-Type": "none"}}, status: 201},
+		{name: "create agent with +json", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"x":1}`, header: map[string]string{"Content-Type": "application/merge-patch+json; charset=utf-8"}}, status: 201},
+		{name: "get agent", request: request{method: "GET", path: "/api/v1/agents" + thing, token: aliceToken}, status: 200, header: map[string]string{"ETag": `"3"`}},
+		{name: "get unknown agent", request: request{method: "GET", path: "/api/v1/agents/01930000-0000-7000-8000-000000000999", token: aliceToken}, status: 404, code: errs.NotFound},
+		{name: "get agent without id", request: request{method: "GET", path: "/api/v1/agents/nonsense", token: aliceToken}, status: 404, code: errs.NotFound},
+		{name: "id in braces", request: request{method: "GET", path: "/api/v1/agents/%7B" + thingID + "%7D", token: aliceToken}, status: 404, code: errs.NotFound},
+		{name: "patch agent", request: request{method: "PATCH", path: "/api/v1/agents" + thing, token: aliceToken, body: `{}`, header: map[string]string{"If-Match": `"3"`}}, status: 200, header: map[string]string{"ETag": `"4"`}},
+		{name: "patch any version", request: request{method: "PATCH", path: "/api/v1/agents" + thing, token: aliceToken, body: `{}`, header: map[string]string{"If-Match": `*`}}, status: 200},
+		{name: "patch old version", request: request{method: "PATCH", path: "/api/v1/agents" + thing, token: aliceToken, body: `{}`, header: map[string]string{"If-Match": `"2"`}}, status: 412, code: errs.PreconditionFailed},
+		{name: "patch weak version", request: request{method: "PATCH", path: "/api/v1/agents" + thing, token: aliceToken, body: `{}`, header: map[string]string{"If-Match": `W/"3"`}}, status: 412, code: errs.PreconditionFailed},
+		{name: "delete agent", request: request{method: "DELETE", path: "/api/v1/agents" + thing, token: aliceToken}, status: 204},
+
+		// workflows
+		{name: "empty list", request: request{method: "GET", path: "/api/v1/workflows", token: aliceToken}, status: 200, holds: `"data":[]`},
+		{name: "get workflow", request: request{method: "GET", path: "/api/v1/workflows" + thing, token: aliceToken}, status: 200, header: map[string]string{"ETag": `"7"`}},
+		{name: "faulty workflow", request: request{method: "POST", path: "/api/v1/workflows", token: aliceToken, body: `{"name":"w","steps":[]}`}, status: 400, code: errs.Validation, fields: []string{"steps[1].dependsOn[0]"}},
+		{name: "internal", request: request{method: "PATCH", path: "/api/v1/workflows" + thing, token: aliceToken, body: `{}`}, status: 500, code: errs.Internal},
+		{name: "forbidden", request: request{method: "DELETE", path: "/api/v1/workflows" + thing, token: aliceToken}, status: 403, code: errs.Forbidden},
+		{name: "execute", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{"inputs":{"n":20},"priority":7}`}, status: 201, holds: `"inputs":{"n":20}`},
+		{name: "execute without body", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken}, status: 201},
+		{name: "execute wrongly", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{"inputs":[],"priority":"high","x":1}`}, status: 400, code: errs.Validation, fields: []string{"inputs", "priority", "x"}},
+		{name: "wait too long", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute?wait=121s", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"wait"}},
+		{name: "wait without unit", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute?wait=30", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"wait"}},
+		{name: "executions of a workflow", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/executions", token: aliceToken}, status: 200, holds: `"workflowId":"` + thingID},
+		{name: "executions of no workflow", request: request{method: "GET", path: "/api/v1/workflows/01930000-0000-7000-8000-000000000999/executions", token: aliceToken}, status: 404, code: errs.NotFound},
+
+		// executions
+		{name: "list executions", request: request{method: "GET", path: "/api/v1/executions?status=RUNNING&from=2026-01-01T00:00:00Z", token: aliceToken}, status: 200},
+		{name: "list executions wrongly", request: request{method: "GET", path: "/api/v1/executions?from=yesterday&status=DONE&workflowId=7", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"from", "status", "workflowId"}},
+		{name: "get execution", request: request{method: "GET", path: "/api/v1/executions" + thing, token: aliceToken}, status: 200, holds: `"status":"RUNNING"`},
+		{name: "get another's execution", request: request{method: "GET", path: "/api/v1/executions" + thing, token: bobToken}, status: 404, code: errs.NotFound},
+		{name: "logs", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs?level=WARN", token: aliceToken}, status: 200, holds: `"level":"WARN"`},
+		{name: "another's logs", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs", token: bobToken}, status: 404, code: errs.NotFound},
+		{name: "logs page and cursor", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs?page=1&cursor=c", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
+		{name: "cancel", request: request{method: "POST", path: "/api/v1/executions" + thing + "/cancel", token: aliceToken}, status: 202, holds: `"commandId":"c1"`},
+		{name: "another's events", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events", token: bobToken}, status: 404, code: errs.NotFound},
+		{name: "events after nonsense", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events?lastEventId=x", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"lastEventId"}},
+
+		// HTTP
+		{name: "unknown route", request: request{method: "GET", path: "/api/v1/nope"}, status: 404, code: errs.NotFound},
+		{name: "root", request: request{method: "GET", path: "/"}, status: 404, code: errs.NotFound},
+		{name: "wrong method", request: request{method: "PUT", path: "/api/v1/agents" + thing}, status: 405, code: errs.MethodNotAllowed},
+		{name: "made-up method", request: request{method: "BREW", path: "/api/v1/agents"}, status: 405, code: errs.MethodNotAllowed},
+		{name: "form", request: request{method: "POST", path: "/api/v1/auth/login", body: "email=a", header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}}, status: 415, code: errs.UnsupportedMediaType},
+		{name: "multipart", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: "--x--", header: map[string]string{"Content-Type": "multipart/form-data; boundary=x"}}, status: 415, code: errs.UnsupportedMediaType},
+		{name: "gzip", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: "x", header: map[string]string{"Content-Encoding": "gzip"}}, status: 415, code: errs.UnsupportedMediaType},
+		{name: "typed body malformed", request: request{method: "POST", path: "/api/v1/auth/login", body: `{"password":"hunter2"`}, status: 400, code: errs.Validation},
+		{name: "typed body empty", request: request{method: "POST", path: "/api/v1/auth/login"}, status: 400, code: errs.Validation},
+		{name: "typed body no object", request: request{method: "POST", path: "/api/v1/auth/login", body: `["hunter2"]`}, status: 400, code: errs.Validation},
+		{name: "typed body null", request: request{method: "POST", path: "/api/v1/auth/login", body: `null`}, status: 400, code: errs.Validation},
+		{name: "raw body malformed", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"password":"hunter2"`}, status: 400, code: errs.Validation},
+		{name: "raw body empty", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken}, status: 400, code: errs.Validation},
+		{name: "raw body no object", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `"hunter2"`}, status: 400, code: errs.Validation},
+		{name: "raw body too deep", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"a":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}"}, status: 400, code: errs.Validation},
+		{name: "execute malformed", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{`}, status: 400, code: errs.Validation},
+		{name: "header too large", request: request{method: "GET", path: "/api/v1/agents", header: map[string]string{"X-Large": strings.Repeat("x", 64<<10)}}, status: 431, code: errs.Validation},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			w.t = t
+			got := w.do(s.request)
+			if got.status != s.status {
+				t.Fatalf("status %d, want %d: %s", got.status, s.status, got.text)
+			}
+			if got.body.Error.Code != s.code {
+				t.Errorf("code %q, want %q: %s", got.body.Error.Code, s.code, got.text)
+			}
+			if s.status != 204 && (got.body.RequestID == "" || got.body.RequestID != got.header.Get("X-Request-ID")) {
+				t.Errorf("requestId %q, X-Request-ID %q", got.body.RequestID, got.header.Get("X-Request-ID"))
+			}
+			if s.status != 204 && got.body.Success != (s.code == "") {
+				t.Errorf("success is %v: %s", got.body.Success, got.text)
+			}
+			var fields []string
+			for _, d := range got.body.Error.Details {
+				fields = append(fields, d.Field)
+				if d.Message == "" || d.Code == "" {
+					t.Errorf("detail %+v says too little", d)
+				}
+			}
+			slices.Sort(fields)
+			if !slices.Equal(fields, s.fields) {
+				t.Errorf("fields %q, want %q: %s", fields, s.fields, got.text)
+			}
+			if !strings.Contains(got.text, s.holds) {
+				t.Errorf("%s not in %s", s.holds, got.text)
+			}
+			for k, v := range s.header {
+				if got.header.Get(k) != v {
+					t.Errorf("%s: %q, want %q", k, got.header.Get(k), v)
+				}
+			}
+			if strings.Contains(got.text, "hunter2") {
+				t.Errorf("the answer tells a secret: %s", got.text)
+			}
+			if s.status == 405 && s.method != "BREW" && got.header.Get("Allow") == "" {
+				t.Error("no Allow header")
+			}
+		})
+	}
+	w.t = t
+	if log := w.log.String(); strings.Contains(log, aliceToken) || strings.Contains(log, "Secret-123!") || strings.Contains(log, "sortBy") {
+		t.Error("the log holds a token, a body or a query")
+	}
+}
+
+func TestCallerReachesTheServices(t *testing.T) {
+	w := start(t, setup{})
+	trace := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	got := w.do(request{method: "GET", path: "/api/v1/users/me", token: aliceToken, header: map[string]string{
+		"X-Request-ID": "my-id.1_2", "traceparent": trace, "User-Agent": "test/1", "Tc-User": bob.UserID, "Tc-Role": rpc.RoleAdmin, "X-Forwarded-For": "8.8.8.8",
+	}})
+	if got.body.RequestID != "my-id.1_2" {
+		t.Errorf("requestId %q", got.body.RequestID)
+	}
+	_, caller := w.called("identity.get_me")
+	want := rpc.Caller{UserID: alice.UserID, Role: rpc.RoleUser, SessionID: alice.SessionID, RequestID: "my-id.1_2", Traceparent: trace, IP: "127.0.0.1", UserAgent: "test/1"}
+	if fmt.Sprint(caller) != fmt.Sprint(want) {
+		t.Errorf("caller %+v, want %+v", caller, want)
+	}
+	for _, bad := range []string{strings.Repeat("x", 129), "a b", "ä"} {
+		got := w.do(request{method: "GET", path: "/api/v1/users/me", token: aliceToken, header: map[string]string{"X-Request-ID": bad, "traceparent": "00-00000000000000000000000000000000-b7ad6b7169203331-01"}})
+		if got.body.RequestID == bad || len(got.body.RequestID) != 36 {
+			t.Errorf("requestId %q for %q", got.body.RequestID, bad)
+		}
+		if _, caller := w.called("identity.get_me"); caller.Traceparent != "" {
+			t.Errorf("traceparent %q passed", caller.Traceparent)
+		}
+	}
+	if n, _ := w.called("identity.verify"); n != 1 {
+		t.Errorf("identity was asked %d times about one token", n)
+	}
+}

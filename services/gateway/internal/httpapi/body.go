@@ -1,0 +1,120 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"turbocat.io/contracts/errs"
+)
+
+const (
+	bodyLimit        = 1 << 20
+	executeBodyLimit = 64 << 20
+	// A body that nobody wants is read and dropped up to drainLimit, so that the client sees the answer.
+	drainLimit   = 128 << 20
+	drainTimeout = 10 * time.Second
+	// A body may take bodyTimeout, one larger than bodyLimit longer.
+	bodyTimeout      = 10 * time.Second
+	largeBodyTimeout = 60 * time.Second
+)
+
+// readBody reads the body of a route that takes up to limit bytes, and puts it back whole.
+func readBody(c *fiber.Ctx, r *request, limit int) error {
+	stream := c.Context().RequestBodyStream()
+	length := c.Request().Header.ContentLength() // -1 when chunked
+	if stream == nil || length == 0 {
+		c.Request().SetBodyStream(bytes.NewReader(nil), 0)
+		return nil
+	}
+	if length > limit {
+		return tooLarge(limit)
+	}
+	if err := checkContentType(c); err != nil {
+		return err
+	}
+	timeout := bodyTimeout
+	if limit > bodyLimit {
+		timeout = largeBodyTimeout
+	}
+	if err := c.Context().Conn().SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		r.broken = true
+		return errs.Wrap(err, errs.Validation, "the body did not arrive in full; send it again")
+	}
+	var body bytes.Buffer
+	body.Grow(min(max(length, 512), bodyLimit) + bytes.MinRead)
+	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
+	if err != nil {
+		r.broken = true
+		return errs.Wrap(err, errs.Validation, "the body did not arrive in full; send it again, within %d s", timeout/time.Second)
+	}
+	if n > int64(limit) {
+		return tooLarge(limit)
+	}
+	c.Request().SetBodyStream(bytes.NewReader(body.Bytes()), body.Len())
+	return nil
+}
+
+func tooLarge(limit int) error {
+	return errs.New(errs.PayloadTooLarge, "the body is larger than %d MiB; send less at once", limit>>20)
+}
+
+// checkContentType accepts JSON, and a client that does not say what it sends. What passes
+// reaches huma as application/json.
+func checkContentType(c *fiber.Ctx) error {
+	if encoding := c.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return errs.New(errs.UnsupportedMediaType, "a compressed body is not taken; send it without Content-Encoding")
+	}
+	if given := c.Get("Content-Type"); given != "" {
+		media, _, err := mime.ParseMediaType(given)
+		if err != nil || media != "application/json" && !(strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")) {
+			return errs.New(errs.UnsupportedMediaType, "the Content-Type is not JSON; send the body as application/json")
+		}
+	}
+	c.Request().Header.SetContentType("application/json")
+	return nil
+}
+
+// drain reads what is left of the body, for on the connection it would be taken for the next
+// request. What is too long or too slow for that costs the connection.
+func drain(c *fiber.Ctx, r *request) {
+	stream := c.Context().RequestBodyStream()
+	if stream == nil {
+		return
+	}
+	if _, whole := stream.(*bytes.Reader); whole {
+		return
+	}
+	if !r.broken && c.Context().Conn().SetReadDeadline(time.Now().Add(drainTimeout)) == nil {
+		_, err := io.CopyN(io.Discard, stream, drainLimit)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+	}
+	c.Context().SetConnectionClose()
+}
+
+// object checks that body is one JSON object, whatever is in it.
+func object(body []byte) error {
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	var syntax *json.SyntaxError
+	if len(trimmed) == 0 {
+		return errs.New(errs.Validation, "the request has no body; send a JSON object")
+	}
+	var raw json.RawMessage
+	if err := json.Unmarshal(body, &raw); errors.As(err, &syntax) {
+		return errs.New(errs.Validation, "the body is not valid JSON at byte %d; correct its syntax", syntax.Offset)
+	} else if err != nil {
+		return errs.Wrap(err, errs.Validation, "the body is not valid JSON; correct its syntax")
+	}
+	if trimmed[0] != '{' {
+		return errs.New(errs.Validation, "the body is not a JSON object; send one")
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/services/gateway/internal/live"
+)
+
+func (a *API) routeEvents() {
+	const path = prefix + "/executions/:id/events"
+	a.app.Add(http.MethodGet, path, a.events)
+	r := route{errors: []errs.Code{errs.NotFound}}
+	responses := a.errorResponses(r)
+	responses["200"] = &huma.Response{
+		Description: "The events so far, then each as it happens; ends after the last one. `id` is the seq, `event` the type, `data` the CloudEvent on one line.",
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}
+	str := &huma.Schema{Type: huma.TypeString}
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		Method: http.MethodGet, Path: prefix + "/executions/{id}/events", OperationID: "streamExecutionEvents", Tags: []string{"executions"},
+		Summary: "Follow the events of an execution", Security: bearer, Responses: responses,
+		Parameters: []*huma.Param{
+			{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}},
+			{Name: "Last-Event-ID", In: "header", Description: "the last id seen; the stream goes on behind it", Schema: str},
+			{Name: "lastEventId", In: "query", Description: "as Last-Event-ID, for clients that can not set headers", Schema: str},
+		},
+	})
+}
+
+// events streams the events of an execution (Server-Sent Events).
+func (a *API) events(c *fiber.Ctx) error {
+	if err := a.admit(c, access{}); err != nil {
+		return err
+	}
+	id := c.Params("id")
+	if len(id) != 36 || uuid.Validate(id) != nil {
+		return errs.New(errs.NotFound, "nothing has the id given; check it")
+	}
+	after, err := lastEventID(c)
+	if err != nil {
+		return err
+	}
+	feed, err := a.Hub.Follow(c.UserContext(), id, after, a.historyOf(id, requestOf(c.UserContext()).caller))
+	if err != nil {
+		return err
+	}
+	c.Set("Content-Type", "text/event-stream")
+	c.Set("X-Accel-Buffering", "no")
+	c.Response().ImmediateHeaderFlush = true
+	c.Context().SetConnectionClose() // the write deadlines below stay on the connection
+	conn := c.Context().Conn()       // c itself is gone when the writer runs
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer feed.Close()
+		out := eventWriter{w, conn, a.slowest}
+		// Every way to end, be it the last event, the client or a shutdown, ends the stream alike.
+		_ = feed.Run(a.closing, a.PingInterval, out.event, out.ping)
+	})
+	return nil
+}
+
+// lastEventID reads which event the client has seen last; 0 for none.
+func lastEventID(c *fiber.Ctx) (uint64, error) {
+	given, field := c.Get("Last-Event-ID"), "Last-Event-ID"
+	if given == "" {
+		given, field = c.Query("lastEventId"), "lastEventId"
+	}
+	if given == "" {
+		return 0, nil
+	}
+	seq, err := strconv.ParseUint(given, 10, 63)
+	if err != nil {
+		return 0, errs.Invalid("request", []errs.Detail{{Field: field, Message: "not an event id; give the id of an event of this stream", Code: "type"}})
+	}
+	return seq, nil
+}
+
+// historyOf reads the events of an execution as the caller may see them.
+func (a *API) historyOf(id string, caller rpc.Caller) live.History {
+	return func(ctx context.Context, after uint64) ([]live.Event, bool, error) {
+		got, err := bus.Call(ctx, a.Bus, orchestrator.ListEvents, caller, orchestrator.EventsRequest{ID: id, After: after, Limit: live.PageSize})
+		if err != nil {
+			return nil, false, err
+		}
+		events := make([]live.Event, len(got.Events))
+		for i, e := range got.Events {
+			events[i] = live.Event{Seq: e.Seq, Type: e.Type, Body: e.Body}
+		}
+		return events, got.Terminal, nil
+	}
+}
+
+// eventWriter writes to one client and gives up on it when it does not read.
+type eventWriter struct {
+	w       *bufio.Writer
+	conn    net.Conn
+	slowest time.Duration
+}
+
+func (o eventWriter) event(e live.Event) error {
+	body := e.Body
+	if bytes.ContainsAny(body, "\r\n") {
+		var line bytes.Buffer
+		if err := json.Compact(&line, body); err != nil {
+			return err
+		}
+		body = line.Bytes()
+	}
+	o.w.WriteString("id: ")
+	o.w.WriteString(strconv.FormatUint(e.Seq, 10))
+	o.w.WriteString("\nevent: ")
+	o.w.WriteString(e.Type)
+	o.w.WriteString("\ndata: ")
+	o.w.Write(body)
+	o.w.WriteString("\n\n")
+	return o.flush()
+}
+
+func (o eventWriter) ping() error {
+	o.w.WriteString(": ping\n\n")
+	return o.flush()
+}
+
+// flush reports the first error of all writes since the last one.
+func (o eventWriter) flush() error {
+	if err := o.conn.SetWriteDeadline(time.Now().Add(o.slowest)); err != nil {
+		return err
+	}
+	return o.w.Flush()
+}

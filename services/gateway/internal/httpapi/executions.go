@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/telemetry"
+)
+
+type ExecutionFilter struct {
+	PageParams
+	SortParams
+	Status      string    `query:"status" enum:"PENDING,RUNNING,PAUSED,COMPLETED,FAILED,CANCELLED,TIMEOUT"`
+	TriggerType string    `query:"triggerType" enum:"MANUAL,SCHEDULED,API,WEBHOOK,EVENT"`
+	From        time.Time `query:"from" doc:"created then or later"`
+	To          time.Time `query:"to" doc:"created before then"`
+}
+
+func (f ExecutionFilter) request(workflowID string) orchestrator.ListRequest {
+	return orchestrator.ListRequest{
+		Page: page(f.PageParams, f.SortParams), WorkflowID: workflowID,
+		Status: f.Status, TriggerType: f.TriggerType, From: optional(f.From), To: optional(f.To),
+	}
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+type logFilter struct {
+	IDParam
+	PageParams
+	Level   string    `query:"level" enum:"DEBUG,INFO,WARN,ERROR,FATAL" doc:"that and above"`
+	StepKey string    `query:"stepKey" maxLength:"64"`
+	Since   time.Time `query:"since" doc:"written then or later"`
+}
+
+func (a *API) routeExecutions() {
+	const tag = "executions"
+	register(a, route{method: http.MethodGet, path: "/executions", id: "listExecutions", tag: tag, summary: "List executions, without their steps"},
+		func(ctx context.Context, in *struct {
+			ExecutionFilter
+			WorkflowID string `query:"workflowId" format:"uuid"`
+		}) (*listed[orchestrator.Execution], error) {
+			list, err := ask(ctx, a, orchestrator.ListExecution, in.request(in.WorkflowID))
+			return listedWith(ctx, list, err)
+		})
+	register(a, route{method: http.MethodGet, path: "/executions/{id}", id: "getExecution", tag: tag, summary: "Show an execution with its steps",
+		errors: []errs.Code{errs.NotFound}},
+		func(ctx context.Context, in *IDParam) (*answer[orchestrator.Execution], error) {
+			execution, err := ask(ctx, a, orchestrator.GetExecution, orchestrator.IDRequest{ID: in.ID})
+			return answerWith(ctx, execution, err)
+		})
+	register(a, route{method: http.MethodGet, path: "/executions/{id}/logs", id: "listExecutionLogs", tag: tag, summary: "List the log lines of an execution, oldest first",
+		errors: []errs.Code{errs.NotFound}},
+		func(ctx context.Context, in *logFilter) (*listed[telemetry.LogLine], error) {
+			// Telemetry knows no owners: who may see the execution may see its log.
+			if _, err := ask(ctx, a, orchestrator.GetExecution, orchestrator.IDRequest{ID: in.ID}); err != nil {
+				return nil, err
+			}
+			list, err := ask(ctx, a, telemetry.ListLogs, telemetry.LogsRequest{
+				ExecutionID: in.ID, Level: in.Level, StepKey: in.StepKey, Since: optional(in.Since), Search: in.Search,
+				Page: in.Page, PageSize: in.PageSize, Cursor: in.Cursor,
+			})
+			return listedWith(ctx, list, err)
+		})
+	register(a, route{method: http.MethodPost, path: "/executions/{id}/cancel", id: "cancelExecution", tag: tag, summary: "Cancel an execution",
+		status: http.StatusAccepted, errors: []errs.Code{errs.NotFound, errs.Conflict}},
+		func(ctx context.Context, in *IDParam) (*answer[orchestrator.CommandResponse], error) {
+			command, err := ask(ctx, a, orchestrator.Cancel, orchestrator.IDRequest{ID: in.ID})
+			return answerWith(ctx, command, err)
+		})
+	a.routeEvents()
+}

@@ -1,0 +1,136 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"turbocat.io/services/gateway/internal/httpapi"
+)
+
+func loadDocument(t *testing.T, w *world) (*openapi3.T, routers.Router) {
+	t.Helper()
+	got := w.do(request{method: "GET", path: "/api/v1/openapi.json"})
+	if got.status != 200 {
+		t.Fatalf("status %d: %s", got.status, got.text)
+	}
+	document, err := openapi3.NewLoader().LoadFromData([]byte(got.text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := document.Validate(context.Background()); err != nil {
+		t.Fatalf("the document is not valid: %v", err)
+	}
+	router, err := gorillamux.NewRouter(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return document, router
+}
+
+func TestDocumentHasEveryRoute(t *testing.T) {
+	w := start(t, setup{})
+	document, _ := loadDocument(t, w)
+	if document.OpenAPI != "3.1.0" {
+		t.Errorf("version %s", document.OpenAPI)
+	}
+	parameter := regexp.MustCompile(`:(\w+)`)
+	routes := 0
+	for _, route := range httpapi.Routes(w.api) {
+		if !strings.HasPrefix(route.Path, "/api/v1") || route.Method == http.MethodHead || strings.HasSuffix(route.Path, "/*") {
+			continue
+		}
+		routes++
+		path := parameter.ReplaceAllString(route.Path, "{$1}")
+		item := document.Paths.Value(path)
+		if item == nil || item.GetOperation(route.Method) == nil {
+			t.Errorf("%s %s is not in the document", route.Method, path)
+			continue
+		}
+		op := item.GetOperation(route.Method)
+		if op.Summary == "" || len(op.Tags) == 0 || op.OperationID == "" {
+			t.Errorf("%s %s has no summary, tags or id", route.Method, path)
+		}
+	}
+	if routes < 25 {
+		t.Errorf("only %d routes", routes)
+	}
+	body := document.Paths.Value("/api/v1/workflows").Post.RequestBody.Value.Content["application/json"].Schema.Value
+	if body.Properties["steps"] == nil || body.Properties["concurrency"] == nil {
+		t.Errorf("POST workflows documents %v", body.Properties)
+	}
+	if document.Paths.Value("/api/v1/workflows/{id}/execute").Post.RequestBody.Value.Required {
+		t.Error("the body of execute is documented as required")
+	}
+}
+
+func TestAnswersMatchTheDocument(t *testing.T) {
+	w := start(t, setup{})
+	_, router := loadDocument(t, w)
+	for _, r := range []request{
+		{method: "GET", path: "/api/v1/users/me", token: aliceToken},
+		{method: "GET", path: "/api/v1/users/me"},
+		{method: "POST", path: "/api/v1/auth/login", body: `{"email":"a@x.io","password":"x"}`},
+		{method: "POST", path: "/api/v1/auth/login", body: `{}`},
+		{method: "GET", path: "/api/v1/agents", token: aliceToken},
+		{method: "GET", path: "/api/v1/agents/" + thingID, token: aliceToken},
+		{method: "GET", path: "/api/v1/workflows", token: aliceToken},
+		{method: "GET", path: "/api/v1/executions/" + thingID, token: aliceToken},
+		{method: "GET", path: "/api/v1/executions/" + thingID, token: bobToken},
+		{method: "POST", path: "/api/v1/workflows/" + thingID + "/execute", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/cancel", token: aliceToken},
+		{method: "GET", path: "/api/v1/executions/" + thingID + "/logs?level=INFO", token: aliceToken},
+	} {
+		got := w.do(r)
+		req, err := http.NewRequest(r.method, r.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		route, params, err := router.FindRoute(req)
+		if err != nil {
+			t.Errorf("%s %s: %v", r.method, r.path, err)
+			continue
+		}
+		err = openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+			RequestValidationInput: &openapi3filter.RequestValidationInput{Request: req, PathParams: params, Route: route},
+			Status:                 got.status, Header: got.header, Body: io.NopCloser(bytes.NewBufferString(got.text)),
+			Options: &openapi3filter.Options{IncludeResponseStatus: true},
+		})
+		if err != nil {
+			t.Errorf("%s %s answers %d %s: %v", r.method, r.path, got.status, got.text, err)
+		}
+	}
+}
+
+func TestDocsPage(t *testing.T) {
+	w := start(t, setup{})
+	got := w.do(request{method: "GET", path: "/api/v1/docs"})
+	if got.status != 200 || !strings.Contains(got.text, "/api/v1/openapi.json") {
+		t.Fatalf("status %d: %s", got.status, got.text)
+	}
+	assets := regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(got.text, -1)
+	if len(assets) < 3 {
+		t.Fatalf("assets %v in %s", assets, got.text)
+	}
+	for _, asset := range assets {
+		if !strings.HasPrefix(asset[1], "/api/v1/docs/") {
+			t.Errorf("%s is not served by us", asset[1])
+			continue
+		}
+		if got := w.do(request{method: "GET", path: asset[1]}); got.status != 200 || got.text == "" {
+			t.Errorf("%s: status %d", asset[1], got.status)
+		}
+	}
+	if csp := got.header.Get("Content-Security-Policy"); !strings.Contains(csp, "script-src 'self' 'unsafe-inline'") {
+		t.Errorf("policy %q", csp)
+	}
+}

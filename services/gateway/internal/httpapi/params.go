@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/rpc"
+)
+
+// The parameters that several routes share. They are exported because huma skips embedded
+// structs that are not.
+
+// IDParam names the thing a route is about.
+type IDParam struct {
+	ID string `path:"id" format:"uuid" minLength:"36" maxLength:"36"`
+}
+
+// RawJSON is a JSON object that the service behind checks itself, so that all faults are reported at once.
+type RawJSON struct {
+	RawBody []byte `contentType:"application/json"`
+}
+
+// PageParams choose a part of a list.
+type PageParams struct {
+	Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor"`
+	PageSize int    `query:"pageSize" minimum:"1" maximum:"100" default:"20"`
+	Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer"`
+	Search   string `query:"search" maxLength:"256"`
+}
+
+// Resolve refuses two ways at once of saying where the page begins.
+func (p *PageParams) Resolve(huma.Context) []error {
+	if p.Page != 0 && p.Cursor != "" {
+		return []error{&huma.ErrorDetail{Location: "query.page", Message: "page and cursor exclude each other; give one of them"}}
+	}
+	return nil
+}
+
+// SortParams order a list.
+type SortParams struct {
+	SortBy    string `query:"sortBy" maxLength:"64" doc:"a field of the items; createdAt is the default"`
+	SortOrder string `query:"sortOrder" enum:"asc,desc" doc:"desc is the default"`
+}
+
+func page(p PageParams, s SortParams) rpc.Page {
+	return rpc.Page{Page: p.Page, PageSize: p.PageSize, Cursor: p.Cursor, Search: p.Search, SortBy: s.SortBy, SortOrder: s.SortOrder}
+}
+
+// TagsParam selects by tags, given as tags=a,b or as tags=a&tags=b.
+type TagsParam struct {
+	Tags []string `query:"tags" doc:"things that have all of these, divided by commas"`
+}
+
+// Resolve gathers repeated parameters, of which only the first is parsed.
+func (p *TagsParam) Resolve(ctx huma.Context) []error {
+	p.Tags = nil
+	for _, given := range humafiber.Unwrap(ctx).Context().QueryArgs().PeekMulti("tags") {
+		for tag := range strings.SplitSeq(string(given), ",") {
+			if tag = strings.TrimSpace(tag); tag != "" {
+				p.Tags = append(p.Tags, tag)
+			}
+		}
+	}
+	return nil
+}
+
+// PublicParam selects by isPublic.
+type PublicParam struct {
+	IsPublic string `query:"isPublic" enum:"true,false"`
+}
+
+func (p PublicParam) value() *bool {
+	if p.IsPublic == "" {
+		return nil
+	}
+	public := p.IsPublic == "true"
+	return &public
+}
+
+// MatchParam makes a change conditional.
+type MatchParam struct {
+	IfMatch string `header:"If-Match" doc:"the ETag of the version to change"`
+}
+
+// version gives the version that must still be current; 0 when any will do.
+func (p MatchParam) version() (int, error) {
+	given := strings.TrimSpace(p.IfMatch)
+	if given == "" || given == "*" {
+		return 0, nil
+	}
+	version, err := strconv.Atoi(strings.Trim(given, `"`))
+	if err != nil || version < 1 || given != strconv.Quote(strconv.Itoa(version)) {
+		return 0, errs.New(errs.PreconditionFailed, `If-Match names no version; send the ETag of an earlier answer, like "3" in quotes`)
+	}
+	return version, nil
+}

@@ -1,0 +1,85 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/bus"
+)
+
+// route is what is declared about an operation besides the types of its handler.
+type route struct {
+	method, path string // the path without prefix
+	id           string // operationId
+	tag, summary string
+	status       int          // of success; 200 when 0
+	access       access       // what admit asks
+	document     reflect.Type // the body's type where the handler takes it raw
+	optional     bool         // the raw body may be absent
+	errors       []errs.Code  // what it may answer beyond what its access implies
+}
+
+// handler answers one operation. Its error is the client's; see writeFault.
+type handler[I, O any] func(ctx context.Context, in *I) (*O, error)
+
+// register adds an operation to the API and to its document.
+func register[I, O any](a *API, r route, fn handler[I, O]) {
+	op := huma.Operation{
+		Method: r.method, Path: prefix + r.path, OperationID: r.id, Tags: []string{r.tag}, Summary: r.summary,
+		DefaultStatus: r.status, Responses: a.errorResponses(r),
+		Middlewares: huma.Middlewares{a.guard(r.access)},
+		// admit has read the body under its own limits.
+		MaxBodyBytes: -1, BodyReadTimeout: -1,
+		SkipValidateBody: r.document != nil,
+	}
+	if !r.access.anonymous {
+		op.Security = bearer
+	}
+	if r.access.body > 0 {
+		op.RequestBody = &huma.RequestBody{}
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := fn(ctx, in)
+		if err != nil {
+			setFault(ctx, err)
+			return nil, nil
+		}
+		return out, nil
+	})
+	if r.document != nil {
+		op.RequestBody.Required = !r.optional
+		op.RequestBody.Content["application/json"].Schema = a.huma.OpenAPI().Components.Schemas.Schema(r.document, true, r.id)
+	}
+}
+
+// errorResponses documents the failures that r's access implies and those it names.
+func (a *API) errorResponses(r route) map[string]*huma.Response {
+	codes := append([]errs.Code{errs.Validation, errs.RateLimited, errs.Internal, errs.DependencyUnavailable}, r.errors...)
+	if !r.access.anonymous {
+		codes = append(codes, errs.Unauthorized)
+	}
+	if r.access.body > 0 {
+		codes = append(codes, errs.PayloadTooLarge, errs.UnsupportedMediaType)
+	}
+	schema := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[failure](), true, "")
+	responses := map[string]*huma.Response{}
+	for _, code := range codes {
+		status := statusOf[code]
+		responses[strconv.Itoa(status)] = &huma.Response{
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
+		}
+	}
+	return responses
+}
+
+// ask calls a service on behalf of the request's caller.
+func ask[Req, Resp any](ctx context.Context, a *API, m rpc.Method[Req, Resp], req Req) (Resp, error) {
+	return bus.Call(ctx, a.Bus, m, requestOf(ctx).caller, req)
+}

@@ -1,0 +1,215 @@
+// Package live follows executions as they happen. One Hub reads the stream of public
+// events once and hands each event to those who follow its execution; a Feed joins that
+// tail with the history, by seq, so that its reader sees every event once and in order.
+package live
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/subject"
+)
+
+const (
+	// tailSize is how many events a follower may lag behind before it reads the history instead.
+	tailSize = 256
+	// retryMax is the longest pause between two attempts to read the stream.
+	retryMax = 2 * time.Second
+	// deadConsumer is how long the server keeps the consumer of a gateway that is gone.
+	deadConsumer = time.Minute
+)
+
+// Event is a public event of an execution: its place, its type and its bytes.
+type Event struct {
+	Seq  uint64
+	Type string
+	Body []byte
+}
+
+// Terminal tells whether nothing follows the event.
+func (e Event) Terminal() bool {
+	switch e.Type {
+	case orchestrator.EventCompleted.String(), orchestrator.EventFailed.String(),
+		orchestrator.EventCancelled.String(), orchestrator.EventTimedOut.String():
+		return true
+	}
+	return false
+}
+
+// Hub hands the events of the stream to the feeds of their executions. It is safe for concurrent use.
+type Hub struct {
+	js  jetstream.JetStream
+	log zerolog.Logger
+
+	mu    sync.RWMutex
+	tails map[string]map[*tail]struct{}
+}
+
+// tail is what a follower has not read yet. stale says that events may be missing from it.
+type tail struct {
+	events chan Event
+	stale  chan struct{}
+}
+
+func (t *tail) miss() {
+	select {
+	case t.stale <- struct{}{}:
+	default:
+	}
+}
+
+// NewHub makes a hub; it hands out nothing before Run.
+func NewHub(js jetstream.JetStream, log zerolog.Logger) *Hub {
+	return &Hub{js: js, log: log, tails: map[string]map[*tail]struct{}{}}
+}
+
+// Run reads the stream until ctx ends. A stream that does not exist yet, went away or was
+// made anew is waited for; what was missed meanwhile the feeds read from the history.
+func (h *Hub) Run(ctx context.Context) error {
+	pause, told := retryMax/16, ""
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := h.read(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > retryMax {
+			pause, told = retryMax/16, ""
+		}
+		if err != nil && err.Error() != told {
+			told = err.Error()
+			h.log.Warn().Err(err).Msg("no live events for now; trying until they come")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, retryMax)
+	}
+	return nil
+}
+
+// read consumes the stream from now on until something breaks.
+func (h *Hub) read(ctx context.Context) error {
+	consumer, err := h.js.OrderedConsumer(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
+		FilterSubjects:    []string{subject.EventsAll},
+		DeliverPolicy:     jetstream.DeliverNewPolicy,
+		InactiveThreshold: deadConsumer,
+	})
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", subject.EventsStream, err)
+	}
+	// An ordered consumer resumes by stream sequence, which a remade stream begins anew: after
+	// any fault this one is dropped and another starts at the end of whatever stream is there.
+	broken := make(chan error, 1)
+	reading, err := consumer.Consume(func(m jetstream.Msg) { h.publish(m.Data()) },
+		jetstream.PullHeartbeat(5*time.Second),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			select {
+			case broken <- err:
+			default:
+			}
+		}))
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", subject.EventsStream, err)
+	}
+	defer reading.Stop()
+	h.missAll()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-reading.Closed():
+		return errors.New("the consumer closed")
+	case err := <-broken:
+		return err
+	}
+}
+
+// publish hands an event to the followers of its execution; without any it is not decoded.
+func (h *Hub) publish(body []byte) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if len(h.tails) == 0 || len(h.tails[subjectOf(body)]) == 0 {
+		return
+	}
+	var e struct {
+		Subject string `json:"subject"`
+		Type    string `json:"type"`
+		Data    struct {
+			Seq uint64 `json:"seq"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &e); err != nil || e.Data.Seq == 0 {
+		return // not an event of an execution
+	}
+	event := Event{Seq: e.Data.Seq, Type: e.Type, Body: bytes.Clone(body)}
+	for t := range h.tails[e.Subject] {
+		select {
+		case t.events <- event:
+		default:
+			t.miss()
+		}
+	}
+}
+
+func (h *Hub) missAll() {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, tails := range h.tails {
+		for t := range tails {
+			t.miss()
+		}
+	}
+}
+
+func (h *Hub) subscribe(executionID string) *tail {
+	t := &tail{events: make(chan Event, tailSize), stale: make(chan struct{}, 1)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tails[executionID] == nil {
+		h.tails[executionID] = map[*tail]struct{}{}
+	}
+	h.tails[executionID][t] = struct{}{}
+	return t
+}
+
+func (h *Hub) unsubscribe(executionID string, t *tail) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.tails[executionID], t)
+	if len(h.tails[executionID]) == 0 {
+		delete(h.tails, executionID)
+	}
+}
+
+// Followed is how many executions have a feed open.
+func (h *Hub) Followed() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.tails)
+}
+
+var subjectKey = []byte(`"subject":"`)
+
+// subjectOf finds the subject of a structured event without decoding it; "" when there is
+// none. What it finds is a hint: it may also stand in the data of a foreign event.
+func subjectOf(body []byte) string {
+	_, rest, ok := bytes.Cut(body, subjectKey)
+	if !ok {
+		return ""
+	}
+	value, _, ok := bytes.Cut(rest, []byte{'"'})
+	if !ok {
+		return ""
+	}
+	return string(value)
+}
