@@ -152,13 +152,29 @@ type StoredEvent struct {
 	Body json.RawMessage `json:"body"`
 }
 
+// AttemptRequest names an attempt of a step.
+type AttemptRequest struct {
+	ExecutionID string `json:"executionId"`
+	StepKey     string `json:"stepKey"`
+	Token       string `json:"token"`
+	Attempt     int    `json:"attempt"`
+}
+
+// AttemptResponse tells whether the attempt's result would still count: none is recorded, and
+// neither a later attempt nor the end of the execution.
+type AttemptResponse struct {
+	Awaited bool `json:"awaited"`
+}
+
 // The methods of the service. All answer NOT_FOUND for what the caller may not see.
 var (
 	Submit        = rpc.Method[SubmitRequest, SubmitResponse]{Service: Service, Name: "submit", Version: 1}
 	GetExecution  = rpc.Method[IDRequest, Execution]{Service: Service, Name: "get_execution", Version: 1}
 	ListExecution = rpc.Method[ListRequest, rpc.List[Execution]]{Service: Service, Name: "list_executions", Version: 1}
 	Cancel        = rpc.Method[IDRequest, CommandResponse]{Service: Service, Name: "cancel", Version: 1}
-	ListEvents    = rpc.Method[EventsRequest, EventsResponse]{Service: Service, Name: "list_events", Version: 1}
+	// AttemptAwaited is asked by runners that a step is delivered to once more. System callers only.
+	AttemptAwaited = rpc.Method[AttemptRequest, AttemptResponse]{Service: Service, Name: "attempt_awaited", Version: 1}
+	ListEvents     = rpc.Method[EventsRequest, EventsResponse]{Service: Service, Name: "list_events", Version: 1}
 )
 
 // CloudEvents types of the inputs the orchestrator puts into the log itself. ce-subject

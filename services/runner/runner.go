@@ -89,7 +89,8 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	for _, k := range kinds {
 		pool := work.NewPool(work.Config{
 			Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Ledger: s.ledger,
-			Report: reports.Report, AwaitWatch: s.cancels.Await, Logger: s.logs.Of, Log: env.Log,
+			Report: reports.Report, AwaitWatch: s.cancels.Await, Awaited: natsapi.Awaited(env.Bus),
+			Logger: s.logs.Of, Log: env.Log,
 		})
 		steps := natsapi.NewSteps(env.Bus, cfg.Pool, k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
 		env.Health.Add("steps "+k.agentType, steps.Check)

@@ -202,6 +202,20 @@ func TestDeadRunnersStepIsTakenOver(t *testing.T) {
 	w.awaitEmpty()
 }
 
+func TestRecordedResultIsNotRunAgain(t *testing.T) {
+	w := newWorld(t, 300*time.Millisecond)
+	w.send(step("t1"))
+	w.take() // its runner has answered and died before the ack
+	w.recorded.Store("t1", true)
+	var calls atomic.Int64
+	w.start(echo(&calls))
+	w.awaitEmpty()
+	w.noMore()
+	if calls.Load() != 0 {
+		t.Error("it ran")
+	}
+}
+
 func TestFifthDeliveryIsNotRun(t *testing.T) {
 	w := newWorld(t, long)
 	w.send(step("t1"))
@@ -344,10 +358,26 @@ func TestAnsweredTokenIsNotRunAgain(t *testing.T) {
 	w.send(step("t1"))
 	w.expect(runner.TypeStepCompleted, "t1")
 	w.awaitEmpty()
-	w.send(step("t1", with(runner.HeaderDispatch, "2")))
+	w.send(step("t1"))
 	w.awaitEmpty()
 	w.noMore()
 	if calls.Load() != 1 {
+		t.Errorf("it ran %d times", calls.Load())
+	}
+}
+
+// The next dispatch says that the answer was lost, whoever gave it.
+func TestAnsweredTokenIsRunAgainUnderTheNextDispatch(t *testing.T) {
+	w := newWorld(t, long)
+	var calls atomic.Int64
+	w.start(echo(&calls))
+	w.send(step("t1"))
+	w.expect(runner.TypeStepCompleted, "t1")
+	w.awaitEmpty()
+	w.send(step("t1", with(runner.HeaderDispatch, "2")))
+	w.expect(runner.TypeStepCompleted, "t1")
+	w.awaitEmpty()
+	if calls.Load() != 2 {
 		t.Errorf("it ran %d times", calls.Load())
 	}
 }

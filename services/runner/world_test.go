@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +17,8 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/event"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
@@ -42,6 +45,8 @@ type world struct {
 	js      jetstream.JetStream
 	ackWait time.Duration
 	results chan jetstream.Msg
+
+	recorded sync.Map // tokens whose results the ledger has
 }
 
 func newWorld(t testing.TB, ackWait time.Duration) *world {
@@ -53,6 +58,12 @@ func newWorld(t testing.TB, ackWait time.Duration) *world {
 	w.stream(subject.LogsStream, subject.LogsAll, jetstream.LimitsPolicy)
 	w.makeSteps()
 	w.makeBucket()
+	ledger := bus.NewServer(orchestrator.Service, zerolog.Nop())
+	bus.Handle(ledger, orchestrator.AttemptAwaited, func(_ context.Context, _ rpc.Caller, req orchestrator.AttemptRequest) (orchestrator.AttemptResponse, error) {
+		_, recorded := w.recorded.Load(req.Token)
+		return orchestrator.AttemptResponse{Awaited: !recorded}, nil
+	})
+	bustest.Serve(t, w.conn, ledger)
 	reader, err := w.js.OrderedConsumer(w.ctx(), subject.ExecutionInputStream, jetstream.OrderedConsumerConfig{})
 	w.must(err)
 	reading, err := reader.Consume(func(m jetstream.Msg) { w.results <- m })

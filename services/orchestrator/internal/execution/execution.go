@@ -76,6 +76,9 @@ type Store interface {
 	List(ctx context.Context, userID string, req orchestrator.ListRequest) ([]Summary, rpc.Pagination, error)
 	// History reads events of an execution after a seq.
 	History(ctx context.Context, id string, after uint64, limit int) ([]orchestrator.StoredEvent, error)
+	// Step reads a step of an execution as it is recorded; false when it is still PENDING there.
+	// NOT_FOUND when the execution or the step is not there.
+	Step(ctx context.Context, id, key string) (step engine.Step, recorded bool, err error)
 	// AddCommand commits a command for an execution; it tells whether it is the first of its kind.
 	AddCommand(ctx context.Context, c Command) error
 }

@@ -122,6 +122,23 @@ func (s *Service) Cancel(ctx context.Context, caller rpc.Caller, req orchestrato
 	return orchestrator.CommandResponse{CommandID: c.ID}, nil
 }
 
+// AttemptAwaited tells a runner whether an attempt that it was given once more still counts.
+func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orchestrator.AttemptRequest) (orchestrator.AttemptResponse, error) {
+	if caller.UserID != "" || !caller.IsAdmin() {
+		return orchestrator.AttemptResponse{}, errs.New(errs.Forbidden, "only services may ask this")
+	}
+	step, recorded, err := s.store.Step(ctx, req.ExecutionID, req.StepKey)
+	switch {
+	case errs.CodeOf(err) == errs.NotFound:
+		return orchestrator.AttemptResponse{}, nil
+	case err != nil:
+		return orchestrator.AttemptResponse{}, err
+	case !recorded || step.Attempt < req.Attempt: // the step began and its beginning is not committed yet
+		return orchestrator.AttemptResponse{Awaited: true}, nil
+	}
+	return orchestrator.AttemptResponse{Awaited: step.AwaitsResult() && step.Token == req.Token}, nil
+}
+
 const maxEvents = 1000
 
 // Events gives the history of an execution after a seq.

@@ -17,6 +17,7 @@ func Register(server *bus.Server, s *execution.Service) {
 	bus.Handle(server, orchestrator.ListExecution, s.List)
 	bus.Handle(server, orchestrator.Cancel, s.Cancel)
 	bus.Handle(server, orchestrator.ListEvents, s.Events)
+	bus.Handle(server, orchestrator.AttemptAwaited, s.AttemptAwaited)
 }
 
 // Catalog asks the catalog service; it implements execution.Catalog.

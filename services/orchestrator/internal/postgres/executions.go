@@ -11,6 +11,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/postgres"
+	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -136,6 +137,41 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 		Execution: loaded.Execution, Definition: def.Source, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
 		ParentID: row.ParentID, RetryOf: row.RetryOf,
 	}, nil
+}
+
+// Step implements execution.Store.
+func (s *Store) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+	if len(validUUIDs([]string{id})) == 0 {
+		return engine.Step{}, false, errs.New(errs.NotFound, "execution not found")
+	}
+	var row struct {
+		Definition []byte `db:"definition"`
+		Ended      bool   `db:"ended"`
+	}
+	if err := s.db.GetContext(ctx, &row, `SELECT definition, completed_at IS NOT NULL AS ended FROM executions WHERE id = $1`, id); err != nil {
+		return engine.Step{}, false, notFound(err, "execution")
+	}
+	defs, err := s.definitionsOf(ctx, [][]byte{row.Definition})
+	if err != nil {
+		return engine.Step{}, false, err
+	}
+	def := defs[string(row.Definition)]
+	if def == nil {
+		return engine.Step{}, false, errs.New(errs.NotFound, "definition not found")
+	}
+	index, ok := def.Compiled.StepIndex(key)
+	if !ok {
+		return engine.Step{}, false, errs.New(errs.NotFound, "step not found")
+	}
+	var step stepRow
+	err = s.db.GetContext(ctx, &step, `SELECT `+stepColumns+` FROM steps WHERE execution_id = $1 AND step_index = $2`, id, index)
+	if errs.CodeOf(notFound(err, "step")) == errs.NotFound {
+		return engine.Step{Status: orchestrator.StepPending}, row.Ended, nil
+	}
+	if err != nil {
+		return engine.Step{}, false, postgres.Translate(err)
+	}
+	return engine.Step{Status: step.Status, Attempt: step.Attempt, Token: step.Token}, true, nil
 }
 
 // History implements execution.Store.

@@ -28,7 +28,7 @@ type Ledger struct {
 
 	mu        sync.Mutex
 	held      map[string]*attempt // by token
-	answered  *recent
+	answered  *recent             // sendings: a step that is sent again after its answer was lost is run again
 	cancelled *recent
 }
 
@@ -36,8 +36,9 @@ type Ledger struct {
 // From count on it is guarded by the ledger's mutex.
 type attempt struct {
 	step     *Step
-	overrun  bool   // delivered too often to be run
-	free     func() // gives its place back, once
+	sendings []string // each a token and dispatch; see Step.sending
+	overrun  bool     // delivered too often to be run
+	free     func()   // gives its place back, once
 	ackWait  time.Duration
 	count    int // of deliveries, the most that a message of it had
 	leases   []hold
@@ -105,7 +106,7 @@ func (l *Ledger) admit(d *Delivery) *attempt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	token := d.Step.Token
-	if l.answered.contains(token) || l.cancelled.contains(token) {
+	if l.answered.contains(d.Step.sending()) || l.cancelled.contains(token) {
 		d.Lease.Ack()
 		d.Lease.Free()
 		return nil
@@ -116,7 +117,7 @@ func (l *Ledger) admit(d *Delivery) *attempt {
 		return nil
 	}
 	a := &attempt{
-		step: d.Step, overrun: d.Count >= MaxDeliveries, free: d.Lease.Free, ackWait: d.AckWait,
+		step: d.Step, sendings: []string{d.Step.sending()}, overrun: d.Count >= MaxDeliveries, free: d.Lease.Free, ackWait: d.AckWait,
 		count: d.Count, extended: time.Now(), leases: []hold{{d.Sequence, d.Lease}},
 	}
 	l.held[token] = a
@@ -133,6 +134,7 @@ func (a *attempt) renew(d *Delivery) {
 			return
 		}
 	}
+	a.sendings = append(a.sendings, d.Step.sending())
 	a.leases = append(a.leases, hold{d.Sequence, d.Lease})
 }
 
@@ -162,6 +164,13 @@ func (l *Ledger) begin(ctx context.Context, a *attempt, stop context.CancelCause
 	return true
 }
 
+// redelivered tells whether a runner before this one may have answered the attempt.
+func (l *Ledger) redelivered(a *attempt) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return a.count > 1
+}
+
 // end marks the attempt as no longer running; its leases are still kept.
 func (l *Ledger) end(a *attempt) {
 	l.mu.Lock()
@@ -172,7 +181,9 @@ func (l *Ledger) end(a *attempt) {
 // settle lets go of an attempt whose result is stored.
 func (l *Ledger) settle(a *attempt) {
 	l.mu.Lock()
-	l.answered.add(a.step.Token)
+	for _, sending := range a.sendings {
+		l.answered.add(sending)
+	}
 	l.mu.Unlock()
 	l.drop(a)
 }

@@ -32,6 +32,9 @@ type Config struct {
 	Report func(ctx context.Context, r Report, stored func())
 	// AwaitWatch returns nil when every cancellation so far is known, or ctx's error.
 	AwaitWatch func(ctx context.Context) error
+	// Awaited tells whether the attempt has no recorded result yet; it asks until it knows, or
+	// gives ctx's error.
+	Awaited func(ctx context.Context, s *Step) (bool, error)
 	// Logger gives where the lines of an attempt go.
 	Logger func(*Step) agent.Logger
 	Log    zerolog.Logger
@@ -106,6 +109,18 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	if p.AwaitWatch(intake) != nil {
 		p.Ledger.giveBack(a)
 		return
+	}
+	// A runner that died after its answer and before its ack leaves the step to us: what is
+	// recorded is not run again.
+	if p.Ledger.redelivered(a) {
+		switch awaited, err := p.Awaited(intake, step); {
+		case err != nil:
+			p.Ledger.giveBack(a)
+			return
+		case !awaited:
+			p.Ledger.drop(a)
+			return
+		}
 	}
 	ctx, cancel := context.WithCancelCause(running)
 	defer cancel(nil)

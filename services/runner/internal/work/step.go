@@ -30,6 +30,10 @@ type Step struct {
 	Fault          *runner.StepError // set when the step can not be run
 }
 
+// sending names one message of the attempt: an attempt whose message or answer was lost is sent
+// again under the next dispatch.
+func (s *Step) sending() string { return s.Token + "." + s.Dispatch }
+
 // Delivery is one delivery of a Step's message.
 type Delivery struct {
 	Step     *Step

@@ -1,0 +1,227 @@
+package natsapi
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/event"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/bus/bustest"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newTransport(t *testing.T) *Transport {
+	t.Helper()
+	limits := Limits{ExecutionInputBytes: 1 << 30, StepsBytes: 1 << 30, EventsBytes: 1 << 30, EventsAge: time.Hour, Replicas: 1}
+	tr, err := NewTransport(bustest.New(t).NATS(), limits, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+func (t *Transport) put(tb testing.TB, p int, header map[string]string, body string) uint64 {
+	tb.Helper()
+	h := nats.Header{}
+	for k, v := range header {
+		h[k] = []string{v}
+	}
+	ack, err := t.js.PublishMsg(tb.Context(), &nats.Msg{Subject: subject.ExecutionInputRun(p), Header: h, Data: []byte(body)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+func next(t *testing.T, r partition.Reader) partition.Message {
+	t.Helper()
+	select {
+	case m := <-r.Messages():
+		return m
+	case <-time.After(10 * time.Second):
+		t.Fatal("no message comes")
+		return partition.Message{}
+	}
+}
+
+func TestEnsureMakesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t)
+	again, err := tr.Ensure(t.Context())
+	if err != nil || again.Remade {
+		t.Errorf("made again: %+v, %v", again, err)
+	}
+	if skew := time.Since(time.Unix(0, again.Now)); skew < -time.Minute || skew > time.Minute {
+		t.Errorf("the server's clock is off by %v", skew)
+	}
+	for _, name := range []string{subject.ExecutionInputStream, subject.StepsStream, subject.EventsStream} {
+		if err := tr.js.DeleteStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := tr.Ensure(t.Context()); err != nil || !now.Remade {
+			t.Errorf("%s is not made again: %+v, %v", name, now, err)
+		}
+	}
+	for _, agentType := range []string{catalog.AgentCode, catalog.AgentAPI, catalog.AgentLLM, catalog.AgentData} {
+		if _, err := tr.js.Consumer(t.Context(), subject.StepsStream, subject.StepConsumer(subject.DefaultPool, agentType)); err != nil {
+			t.Errorf("the consumer of %s: %v", agentType, err)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t)
+	r, err := tr.Read(t.Context(), 4, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	step := func(kind string) map[string]string {
+		return map[string]string{event.HeaderType: kind, event.HeaderSubject: "x", event.HeaderID: "token", runner.HeaderStepKey: "a"}
+	}
+	for _, c := range []struct {
+		name   string
+		header map[string]string
+		body   string
+		kind   engine.Kind
+		code   string
+		fault  string
+	}{
+		{"completed", step(runner.TypeStepCompleted), `{"a":1}`, engine.StepCompleted, "", ""},
+		{"completed without JSON", step(runner.TypeStepCompleted), `{"a":`, engine.StepFailed, runner.CodeInvalidOutput, ""},
+		{"completed without body", step(runner.TypeStepCompleted), ``, engine.StepFailed, runner.CodeInvalidOutput, ""},
+		{"completed with too much", step(runner.TypeStepCompleted), `"` + strings.Repeat("x", runner.MaxOutput) + `"`, engine.StepFailed, runner.CodeOutputLimit, ""},
+		{"failed", step(runner.TypeStepFailed), `{"code":"CODE_ERROR","message":"m"}`, engine.StepFailed, runner.CodeError, ""},
+		{"failed without reason", step(runner.TypeStepFailed), `{}`, engine.StepFailed, runner.CodeInternal, ""},
+		{"failed without JSON", step(runner.TypeStepFailed), `x`, engine.StepFailed, runner.CodeInternal, ""},
+		{"started", step(runner.TypeStepStarted), ``, engine.StepStarted, "", ""},
+		{"lost", step(orchestrator.TypeStepLost), ``, engine.StepLost, "", ""},
+		{"submitted", step(orchestrator.TypeSubmitted), ``, engine.Submitted, "", ""},
+		{"timer", step(orchestrator.TypeTimerDue), ``, engine.TimerDue, "", ""},
+		{"cancel", step(orchestrator.TypeCancel), ``, engine.Cancel, "", ""},
+		{"unknown", step("io.turbocat.x.v1"), `body`, 0, "", "no input has the type"},
+		{"without headers", nil, `body`, 0, "", "no input has the type"},
+		{"of no execution", map[string]string{event.HeaderType: runner.TypeStepCompleted}, `1`, engine.StepCompleted, "", "it names no execution"},
+	} {
+		seq := tr.put(t, 4, c.header, c.body)
+		m := next(t, r)
+		if m.Seq != seq || m.Input.Kind != c.kind || m.Time == 0 || m.Input.Time == 0 {
+			t.Errorf("%s: %+v", c.name, m)
+		}
+		if c.code != "" && (m.Input.Err == nil || m.Input.Err.Code != c.code || m.Input.Output != nil) {
+			t.Errorf("%s: error %v", c.name, m.Input.Err)
+		}
+		if c.fault != "" && (!strings.Contains(m.Fault, c.fault) || m.Subject == "" || string(m.Body) != c.body) || c.fault == "" && m.Fault != "" {
+			t.Errorf("%s: fault %q", c.name, m.Fault)
+		}
+	}
+}
+
+func TestReadBeginsWhereItIsTold(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t)
+	var last uint64
+	for i := range 20 {
+		last = tr.put(t, i%2, map[string]string{event.HeaderType: "x"}, "")
+	}
+	r, err := tr.Read(t.Context(), 1, 11)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if r.Pending() != 5 {
+		t.Errorf("%d are pending", r.Pending())
+	}
+	for want := uint64(12); want <= 20; want += 2 {
+		if m := next(t, r); m.Seq != want {
+			t.Errorf("message %d, want %d", m.Seq, want)
+		}
+	}
+	last = tr.put(t, 0, map[string]string{event.HeaderType: "x"}, "") // of another partition
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		upTo, at, delivered, ok, err := r.Idle(t.Context())
+		if err == nil && ok {
+			if upTo != last || delivered != 20 || at == 0 {
+				t.Errorf("idle up to %d of %d, delivered %d, at %d", upTo, last, delivered, at)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("never idle: %v", err)
+		}
+	}
+}
+
+func TestStopAttemptDropsItsMessageAlone(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t)
+	sent := make(chan uint64, 2)
+	for _, token := range []string{"a", "b"} {
+		tr.Send(partition.StepMessage{ExecutionID: "x", StepKey: "s", AgentType: catalog.AgentData, Token: token, Dispatch: 1, Body: []byte("{}")}, func(seq uint64, err error) {
+			if err != nil {
+				t.Errorf("send: %v", err)
+			}
+			sent <- seq
+		})
+	}
+	first, second := <-sent, <-sent
+	if err := tr.StopAttempt(t.Context(), "another", first); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := tr.StepAt(t.Context(), first); err != nil || !found {
+		t.Errorf("the message of another attempt was dropped: %v", err)
+	}
+	for range 2 { // safe to repeat
+		if err := tr.StopAttempt(t.Context(), "a", first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, found, err := tr.StepAt(t.Context(), first); err != nil || found {
+		t.Errorf("the message is still there: %v", err)
+	}
+	if token, found, err := tr.StepAt(t.Context(), second); err != nil || !found || token != "b" {
+		t.Errorf("the other message: %q, %t, %v", token, found, err)
+	}
+	bucket, err := tr.js.KeyValue(t.Context(), subject.CancelBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket.Get(t.Context(), "a"); err != nil {
+		t.Errorf("the runners are not told: %v", err)
+	}
+}
+
+// A step whose PubAck was lost is sent again; STEPS must not have it twice.
+func TestSameDispatchIsTakenOnce(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t)
+	send := func(dispatch int) uint64 {
+		sent := make(chan uint64, 1)
+		tr.Send(partition.StepMessage{ExecutionID: "x", StepKey: "s", AgentType: catalog.AgentData, Token: "t", Dispatch: dispatch, Body: []byte("{}")}, func(seq uint64, _ error) { sent <- seq })
+		return <-sent
+	}
+	first, again, next := send(1), send(1), send(2)
+	if first != again || next == first {
+		t.Errorf("sequences %d, %d, %d", first, again, next)
+	}
+	stream, err := tr.js.Stream(t.Context(), subject.StepsStream)
+	if err != nil || stream.CachedInfo().State.Msgs != 2 {
+		t.Errorf("%+v, %v", stream.CachedInfo().State, err)
+	}
+}
