@@ -1,0 +1,3 @@
+module turbocat.io/examples
+
+go 1.26.0

@@ -1,0 +1,91 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	c := guest(t)
+	doc, err := openapi3.NewLoader().LoadFromData(c.do(t, "GET", "/openapi.json", nil).body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
+		t.Errorf("the document is OpenAPI %s", doc.OpenAPI)
+	}
+	for _, route := range []string{
+		"POST /auth/register", "POST /auth/login", "POST /auth/refresh", "POST /auth/logout", "GET /users/me", "PATCH /users/me",
+		"GET /agents", "POST /agents", "GET /agents/{id}", "PATCH /agents/{id}", "DELETE /agents/{id}",
+		"GET /workflows", "POST /workflows", "GET /workflows/{id}", "PATCH /workflows/{id}", "DELETE /workflows/{id}",
+		"POST /workflows/{id}/execute", "GET /workflows/{id}/executions",
+		"GET /executions", "GET /executions/{id}", "GET /executions/{id}/logs", "GET /executions/{id}/events", "POST /executions/{id}/cancel",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		if item := doc.Paths.Value("/api/v1" + path); item == nil || item.GetOperation(method) == nil {
+			t.Errorf("the document lacks %s", route)
+		}
+	}
+
+	get := func(path string) answer {
+		t.Helper()
+		a, err := c.send(t.Context(), "GET", path, nil)
+		if err != nil || a.status != 200 || len(a.body) == 0 {
+			t.Fatalf("%v %s", err, a)
+		}
+		return a
+	}
+	page := string(get("/api/v1/docs").body)
+	if !strings.Contains(page, "/api/v1/openapi.json") {
+		t.Errorf("the page does not name the document: %s", page)
+	}
+	base, err := url.Parse(c.url + "/api/v1/docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	assets := regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(page, -1)
+	if len(assets) < 2 {
+		t.Errorf("the page has no assets: %s", page)
+	}
+	for _, asset := range assets {
+		u, err := base.Parse(asset[1])
+		if err != nil || u.Host != base.Host {
+			t.Errorf("the asset %s is not ours", asset[1])
+			continue
+		}
+		get(u.Path)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	c := guest(t)
+	for _, path := range []string{"/health", "/health/live", "/health/ready"} {
+		a, err := c.send(t.Context(), "GET", path, nil)
+		if err != nil || a.status != 200 {
+			t.Errorf("%v %s", err, a)
+		}
+		if problem := a.malformed(); problem != "" {
+			t.Errorf("%s: %s", problem, a)
+		}
+		if path != "/health" {
+			continue
+		}
+		for _, part := range []string{"gateway", "identity", "catalog", "orchestrator", "runner", "telemetry", "postgres", "nats", "redis", "latencyMs"} {
+			if !strings.Contains(string(a.body), `"`+part+`"`) {
+				t.Errorf("%s is not in %s", part, a)
+			}
+		}
+	}
+}

@@ -1,0 +1,165 @@
+//go:build unix
+
+// Package natsd runs a NATS server with JetStream inside this process, on loopback and behind a password,
+// with its streams in files. Nothing that Turbocat promises rests on those files: a store that is
+// lost or damaged is rebuilt from PostgreSQL.
+package natsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/subject"
+)
+
+const (
+	host         = "127.0.0.1"
+	readyTimeout = 30 * time.Second // reading back large streams takes a while
+	maxStore     = 16 << 30
+	maxMemory    = 256 << 20
+)
+
+// Options of Start.
+type Options struct {
+	Dir      string // of the streams; made when missing
+	Port     int    // 0: a free one
+	User     string
+	Password string
+	Log      zerolog.Logger // gets the server's warnings and errors
+}
+
+// Server is a running NATS server. It is safe for concurrent use.
+type Server struct {
+	srv       *server.Server
+	user, key string
+}
+
+// Start starts the server and returns when it accepts connections. Its errors are sentences for the user.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.User == "" || o.Password == "" {
+		return nil, errors.New("a NATS server needs a user and a password; give both")
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, unusable(o.Dir, err)
+	}
+	store, err := storeLimit(o.Dir)
+	if err != nil {
+		return nil, unusable(o.Dir, err)
+	}
+	port := o.Port
+	if port == 0 {
+		port = server.RANDOM_PORT
+	} else if err := portFree(port); err != nil {
+		return nil, err
+	}
+	srv, err := server.NewServer(&server.Options{
+		ServerName: "turbocat", Host: host, Port: port, Username: o.User, Password: o.Password,
+		JetStream: true, StoreDir: o.Dir, JetStreamMaxStore: store, JetStreamMaxMemory: maxMemory,
+		SyncInterval: 2 * time.Second,
+		MaxPayload:   subject.MaxPayload,
+		PingInterval: 10 * time.Second, MaxPingsOut: 2,
+		NoSigs: true, DisableJetStreamBanner: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("NATS can not start: %w", err)
+	}
+	log := &logger{log: o.Log.With().Str("service", "nats").Logger(), fatal: make(chan string, 1)}
+	srv.SetLoggerV2(log, false, false, false)
+	if err := start(ctx, srv, log.fatal); err != nil {
+		stop(srv)
+		return nil, fmt.Errorf("NATS can not start: %w; the folder %s may be moved away without loss", err, o.Dir)
+	}
+	return &Server{srv: srv, user: o.User, key: o.Password}, nil
+}
+
+func start(ctx context.Context, srv *server.Server, fatal <-chan string) error {
+	srv.Start() // reads the streams back, and returns
+	deadline := time.Now().Add(readyTimeout)
+	for ready := false; !ready; {
+		ready = srv.ReadyForConnections(100 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case reason := <-fatal:
+			return errors.New(reason)
+		default:
+		}
+		if !ready && time.Now().After(deadline) {
+			return fmt.Errorf("not ready after %s", readyTimeout)
+		}
+	}
+	return nil
+}
+
+// URL of the server, with user and password.
+func (s *Server) URL() string {
+	port := s.srv.Addr().(*net.TCPAddr).Port
+	u := url.URL{Scheme: "nats", User: url.UserPassword(s.user, s.key), Host: net.JoinHostPort(host, strconv.Itoa(port))}
+	return u.String()
+}
+
+// Stop closes all connections, writes the streams out, and returns when the server has ended.
+func (s *Server) Stop() { stop(s.srv) }
+
+func stop(srv *server.Server) {
+	srv.Shutdown()
+	srv.WaitForShutdown()
+}
+
+// storeLimit is what all streams together may take: fixed for a disk, so that streams which
+// reserve their share fit again at the next start.
+func storeLimit(dir string) (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return min(maxStore, int64(st.Blocks)*int64(st.Bsize)/2), nil
+}
+
+func portFree(port int) error {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return fmt.Errorf("the port %d for NATS is taken; stop what listens there or choose another one", port)
+	}
+	return l.Close()
+}
+
+func unusable(dir string, err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("the folder %s for NATS can not be used (%w); make it writable, or choose another data folder with TURBOCAT_DATA_DIR", dir, err)
+}
+
+// logger passes the server's complaints on.
+type logger struct {
+	log   zerolog.Logger
+	fatal chan string
+}
+
+func (l *logger) Fatalf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	l.log.Error().Msg(text)
+	select {
+	case l.fatal <- strings.TrimSpace(text):
+	default: // the first one is the reason
+	}
+}
+func (l *logger) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v...) }
+func (l *logger) Warnf(format string, v ...any)  { l.log.Warn().Msgf(format, v...) }
+func (l *logger) Noticef(string, ...any)         {}
+func (l *logger) Debugf(string, ...any)          {}
+func (l *logger) Tracef(string, ...any)          {}

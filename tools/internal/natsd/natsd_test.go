@@ -1,0 +1,131 @@
+//go:build unix
+
+package natsd_test
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"turbocat.io/contracts/subject"
+	"turbocat.io/tools/internal/natsd"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func start(t *testing.T, o natsd.Options) *natsd.Server {
+	t.Helper()
+	s, err := natsd.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+func connect(t *testing.T, url string) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc, js
+}
+
+func TestRestartKeepsStreams(t *testing.T) {
+	var log bytes.Buffer
+	o := natsd.Options{Dir: filepath.Join(t.TempDir(), "new", "nats"), User: "u", Password: "p@ss/word", Log: zerolog.New(&log)}
+	s := start(t, o)
+	nc, js := connect(t, s.URL())
+	if got := nc.MaxPayload(); got != subject.MaxPayload {
+		t.Errorf("max payload %d", got)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "KEPT", Subjects: []string{"kept"}, MaxBytes: 1 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "kept", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	s.Stop() // again: nothing happens
+
+	_, js = connect(t, start(t, o).URL())
+	stream, err := js.Stream(t.Context(), "KEPT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := stream.GetMsg(t.Context(), 1); err != nil || string(msg.Data) != "x" {
+		t.Errorf("kept %v, %v", msg, err)
+	}
+	if strings.Contains(log.String(), `"level":"info"`) || strings.Contains(log.String(), "p@ss") {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
+func TestOnlyThePasswordOpens(t *testing.T) {
+	s := start(t, natsd.Options{Dir: t.TempDir(), User: "u", Password: "right"})
+	for _, url := range []string{strings.Replace(s.URL(), "right", "wrong", 1), strings.Replace(s.URL(), "u:right@", "", 1)} {
+		if nc, err := nats.Connect(url, nats.Timeout(5*time.Second)); err == nil {
+			nc.Close()
+			t.Errorf("%s was let in", url)
+		}
+	}
+	if _, err := natsd.Start(t.Context(), natsd.Options{Dir: t.TempDir()}); err == nil {
+		t.Error("a server without a password started")
+	}
+}
+
+func TestPortAndFolderFaults(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, o := range map[string]natsd.Options{
+		"is taken":        {Dir: t.TempDir(), Port: l.Addr().(*net.TCPAddr).Port},
+		"not a directory": {Dir: filepath.Join(file, "nats")},
+	} {
+		o.User, o.Password = "u", "p"
+		s, err := natsd.Start(t.Context(), o)
+		if err == nil {
+			s.Stop()
+			t.Errorf("%s: it started", want)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// What can not be read back must not end in a server without JetStream.
+func TestDamagedStore(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "jetstream"), []byte("not a folder"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := natsd.Start(t.Context(), natsd.Options{Dir: dir, User: "u", Password: "p"})
+	if err == nil {
+		s.Stop()
+		t.Fatal("it started")
+	}
+	if !strings.Contains(err.Error(), "may be moved away") {
+		t.Errorf("got %v", err)
+	}
+}

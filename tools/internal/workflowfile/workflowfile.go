@@ -1,0 +1,163 @@
+// Package workflowfile reads the file of a workflow and its agents as people write it: YAML, or JSON, which
+// is YAML too. Its fields are those of a workflow of the API, and agents: by name, which steps refer to.
+//
+//	name: Greet
+//	agents:
+//	  Greeter:
+//	    type: CODE
+//	    config: {runtime: javascript, source: "function handler({who}) { return 'Hello ' + who }"}
+//	steps:
+//	  - {stepKey: greet, stepType: AGENT, agent: Greeter, inputs: {who: "{{inputs.who}}"}}
+//
+// Only the shape is checked here; what a workflow may be is known to the catalog alone.
+package workflowfile
+
+import (
+	"encoding/json"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/form"
+)
+
+// What is not given is as in the API, but for the status: what is in a file is meant to run.
+const (
+	defaultStatus      = catalog.StatusActive
+	defaultTimeoutMs   = 3_600_000
+	defaultPriority    = 5
+	defaultRetryCount  = 3
+	defaultRetryDelay  = 1000
+	defaultStepTimeout = 300_000
+)
+
+// File is a workflow with all its fields, and its agents in the order of the file.
+type File struct {
+	Agents   []catalog.Agent
+	Workflow catalog.Workflow
+	// StepAgents names the agent of each step that names one; the step's AgentID is open then.
+	StepAgents map[string]string
+
+	name  string
+	lines map[string]int
+}
+
+// Parse reads a file; name is how errors call it. The error is Faults, with everything that is wrong.
+func Parse(name string, raw []byte) (*File, error) {
+	d := &document{file: name, lines: map[string]int{}}
+	f := &File{StepAgents: map[string]string{}, name: name, lines: d.lines}
+	root := d.parse(raw)
+	if root == nil {
+		return nil, d.faults
+	}
+	f.read(d, root)
+	if len(d.faults) > 0 {
+		return nil, d.faults
+	}
+	return f, nil
+}
+
+func (f *File) read(d *document, root *yaml.Node) {
+	w := &f.Workflow
+	*w = catalog.Workflow{
+		Status: defaultStatus, InputSchema: null(), Outputs: null(), TimeoutMs: defaultTimeoutMs, Concurrency: null(),
+		Priority: defaultPriority, Tags: []string{}, Steps: []catalog.Step{},
+	}
+	var steps *yaml.Node
+	d.read("", root, fields{
+		"name": &w.Name, "description": &w.Description, "status": &w.Status, "inputSchema": &w.InputSchema, "outputs": &w.Outputs,
+		"timeoutMs": &w.TimeoutMs, "concurrency": &w.Concurrency, "priority": &w.Priority, "strictTemplates": &w.StrictTemplates,
+		"tags": &w.Tags, "isPublic": &w.IsPublic,
+		"agents": func(path string, n *yaml.Node) { f.readAgents(d, path, n) },
+		"steps":  func(_ string, n *yaml.Node) { steps = n },
+	})
+	if w.Name == "" && d.lines["name"] == 0 {
+		d.fault(root, "name", "is missing; give the workflow a name")
+	}
+	if steps == nil {
+		d.fault(root, "steps", "is missing; give the steps of the workflow")
+		return
+	}
+	d.list("steps", steps, func(at string, item *yaml.Node) { f.readStep(d, at, item) })
+}
+
+func (f *File) readAgents(d *document, path string, n *yaml.Node) {
+	d.each(path, n, func(name, at string, key, value *yaml.Node) {
+		a := catalog.Agent{Name: name, Status: defaultStatus, Config: emptyObject(), InputSchema: null(), OutputSchema: null(), Tags: []string{}}
+		d.read(at, value, fields{
+			"type": &a.Type, "description": &a.Description, "status": &a.Status, "config": &a.Config,
+			"inputSchema": &a.InputSchema, "outputSchema": &a.OutputSchema, "tags": &a.Tags, "isPublic": &a.IsPublic,
+		})
+		if a.Type == "" {
+			d.fault(key, at+".type", "is missing; give CODE, API or DATA")
+		}
+		f.Agents = append(f.Agents, a)
+	})
+}
+
+func (f *File) readStep(d *document, at string, n *yaml.Node) {
+	s := catalog.Step{
+		DependsOn: []string{}, Inputs: emptyObject(), Config: emptyObject(), OnError: catalog.OnErrorFail, RetryCount: defaultRetryCount,
+		RetryDelayMs: defaultRetryDelay, TimeoutMs: defaultStepTimeout, TriggerRule: catalog.TriggerNoneFailed, Position: len(f.Workflow.Steps),
+	}
+	var agent string
+	d.read(at, n, fields{
+		"stepKey": &s.StepKey, "stepType": &s.StepType, "agent": &agent, "agentId": &s.AgentID, "dependsOn": &s.DependsOn,
+		"inputs": &s.Inputs, "config": &s.Config, "onError": &s.OnError, "retryCount": &s.RetryCount, "retryDelayMs": &s.RetryDelayMs,
+		"timeoutMs": &s.TimeoutMs, "triggerRule": &s.TriggerRule, "position": &s.Position,
+	})
+	switch {
+	case agent != "" && s.AgentID != nil:
+		d.fault(n, at+".agent", "stands beside agentId; give one of them")
+	case agent != "" && !f.has(agent):
+		d.fault(n, at+".agent", "unknown agent %s; add it under agents, or correct the name", form.Quote(agent))
+	case agent != "":
+		f.StepAgents[s.StepKey] = agent
+	}
+	if s.StepKey == "" {
+		d.fault(n, at+".stepKey", "is missing; give the step a key")
+	}
+	f.Workflow.Steps = append(f.Workflow.Steps, s)
+}
+
+func (f *File) has(agent string) bool {
+	for _, a := range f.Agents {
+		if a.Name == agent {
+			return true
+		}
+	}
+	return false
+}
+
+// Locate turns what the API found wrong with the workflow, or with the agent at a path of the
+// file like "agents.Greeter", into faults of the file.
+func (f *File) Locate(path string, details []errs.Detail) Faults {
+	faults := make(Faults, len(details))
+	for i, detail := range details {
+		at := detail.Field
+		if path != "" {
+			at = strings.TrimSuffix(path+"."+detail.Field, ".")
+		}
+		faults[i] = Fault{File: f.name, Line: f.line(at), Path: at, Message: detail.Message}
+	}
+	return faults
+}
+
+// AgentPath is where an agent stands in the file.
+func AgentPath(name string) string { return form.Join("agents", name) }
+
+// line finds the line of a path, or of the nearest one around it; 0 when there is none.
+func (f *File) line(path string) int {
+	for path != "" {
+		if line, ok := f.lines[path]; ok {
+			return line
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return 0
+}
+
+func null() json.RawMessage        { return json.RawMessage("null") }
+func emptyObject() json.RawMessage { return json.RawMessage("{}") }
