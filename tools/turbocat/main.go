@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"turbocat.io/pkg/service"
@@ -22,12 +23,20 @@ func main() {
 	os.Exit(execute())
 }
 
+// gcPercent lets the heap grow further before it is collected than Go's default: what lives
+// in it is small beside what passes through.
+const gcPercent = 300
+
 func execute() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	// A second signal ends at once.
 	context.AfterFunc(ctx, stop)
-	err := newRoot(service.Environ()).ExecuteContext(ctx)
+	environ := service.Environ()
+	if environ["GOGC"] == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	err := newRoot(environ).ExecuteContext(ctx)
 	var told exit
 	switch {
 	case err == nil:

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"strings"
+
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
@@ -22,7 +24,7 @@ func eventError(e *runner.StepError) *orchestrator.EventError {
 	}
 	message := e.Message
 	if len(message) > maxEventMessage {
-		message = message[:maxEventMessage] + "…"
+		message = strings.ToValidUTF8(message[:maxEventMessage], "") + "…" // no half of a character
 	}
 	return &orchestrator.EventError{Code: e.Code, Message: message}
 }

@@ -79,15 +79,15 @@ func TestDurations(t *testing.T) {
 	f.due()
 	f.now = start.Add(5000)
 	f.completed("a", `1`)
-	if d := f.last.Events[0].Data.DurationMs; d == nil || *d != 5000 {
+	if d := f.told(0).DurationMs; d == nil || *d != 5000 {
 		t.Fatalf("a took %v; its attempts count together", d)
 	}
 	f.now = f.now.Add(1)
 	f.failed("b", final)
-	if d := f.last.Events[0].Data.DurationMs; d == nil || *d != 1 {
+	if d := f.told(0).DurationMs; d == nil || *d != 1 {
 		t.Fatalf("b took %v", d)
 	}
-	if d := f.last.Events[1].Data.DurationMs; d == nil || *d != 5001 {
+	if d := f.told(1).DurationMs; d == nil || *d != 5001 {
 		t.Fatalf("the execution took %v", d)
 	}
 }

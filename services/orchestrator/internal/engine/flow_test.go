@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
@@ -83,22 +84,24 @@ func accepted(id string, def *engine.Definition) *engine.Execution {
 
 // flow drives one execution by hand; every input is checked against the invariants.
 type flow struct {
-	t      testing.TB
-	x      *engine.Execution
-	keys   engine.Keys
-	now    engine.Time
-	seen   *witness
-	log    []engine.Input
-	events []engine.Event
-	warned []string
-	last   engine.Effects
+	t           testing.TB
+	source      catalog.Definition
+	x           *engine.Execution
+	keys        engine.Keys
+	now         engine.Time
+	seen        *witness
+	log         []engine.Input
+	generations []int64 // of the log when each input was applied
+	events      []engine.Event
+	warned      []string
+	last        engine.Effects
 }
 
 // accept gives an execution that has seen no input.
 func accept(t testing.TB, d catalog.Definition) *flow {
 	t.Helper()
 	x := accepted(executionID, compile(t, d))
-	return &flow{t: t, x: x, keys: keys, now: start, seen: newWitness(x)}
+	return &flow{t: t, source: d, x: x, keys: keys, now: start, seen: newWitness(x)}
 }
 
 // submit gives an execution that has begun.
@@ -120,7 +123,7 @@ func (f *flow) apply(in engine.Input) engine.Effects {
 	if err := f.seen.check(before, f.x, f.last); err != nil {
 		f.t.Fatalf("after %s: %v", describe(in), err)
 	}
-	f.log = append(f.log, in)
+	f.log, f.generations = append(f.log, in), append(f.generations, f.keys.Generation)
 	f.events = append(f.events, f.last.Events...)
 	for _, w := range f.last.Warnings {
 		f.warned = append(f.warned, w.Message)
@@ -197,6 +200,15 @@ func (f *flow) expectNothing() {
 	if f.last.Changed || len(f.last.Steps)+len(f.last.Ready)+len(f.last.Stop)+len(f.last.Events)+len(f.last.Warnings) > 0 {
 		f.t.Fatalf("%s had effects: %+v", describe(f.log[len(f.log)-1]), f.last)
 	}
+}
+
+// told gives the data of the n-th event of the last input.
+func (f *flow) told(n int) orchestrator.ExecutionEvent {
+	f.t.Helper()
+	if n >= len(f.last.Events) {
+		f.t.Fatalf("events %v", eventNames(f.last.Events))
+	}
+	return f.last.Events[n].Data
 }
 
 func (f *flow) ready() string { return f.keysOf(f.last.Ready) }

@@ -40,7 +40,7 @@ func TestRetryBacksOffTwiceAsLongEachTime(t *testing.T) {
 				if got := s.RetryAt.Ms(f.now); got < ms*8/10 || got > ms*12/10 {
 					t.Fatalf("delay %d ms after attempt %d, want %d and a fifth either way", got, n+1, ms)
 				}
-				e := f.last.Events[0].Data
+				e := f.told(0)
 				if len(f.last.Events) != 1 || e.Until == nil || !e.Until.Equal(s.RetryAt.Std()) || e.Attempt != n+1 || e.Error.Code != retryable.Code {
 					t.Fatalf("events %+v", f.last.Events)
 				}

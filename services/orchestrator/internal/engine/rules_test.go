@@ -221,7 +221,7 @@ func TestOnErrorFail(t *testing.T) {
 	if names[0] != "step_failed a" || names[len(names)-1] != "failed" || len(names) != 6 {
 		t.Fatalf("events %v", names)
 	}
-	end := f.last.Events[5].Data
+	end := f.told(5)
 	if end.Error == nil || *end.Error != (orchestrator.EventError{Code: runner.CodeError, Message: "boom"}) || end.StepKey != "" {
 		t.Fatalf("the end: %+v", end)
 	}

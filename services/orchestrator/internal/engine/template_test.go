@@ -8,7 +8,6 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/orchestrator/internal/engine"
 )
 
 func strict(d catalog.Definition) catalog.Definition {
@@ -21,7 +20,7 @@ func outputs(d catalog.Definition, raw string) catalog.Definition {
 	return d
 }
 
-// body gives the input of a ready step out of its message.
+// input gives the input of a ready step out of its message.
 func (f *flow) input(key string) string {
 	f.t.Helper()
 	i, _ := f.x.Definition.StepIndex(key)
@@ -253,5 +252,4 @@ func TestStepIndex(t *testing.T) {
 	if _, ok := def.StepIndex("c"); ok {
 		t.Fatal("there is no c")
 	}
-	var _ *engine.Definition = def
 }

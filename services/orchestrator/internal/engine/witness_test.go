@@ -23,6 +23,7 @@ type witness struct {
 	attempts  []int    // attempts that the events told of
 	inputs    []json.RawMessage
 	begun     bool // it was told that the execution runs
+	noJSON    bool // outputs came in that are no JSON, so that those of the execution need not be any
 	cyclic    bool // the definition may have cycles, so that an execution can wait for ever
 }
 
@@ -315,7 +316,7 @@ func (w *witness) checkEnd(before, after *engine.Execution, out engine.Effects) 
 	if p.Percent != 100 || p.Total != len(after.Steps) || p.Completed+p.Failed+p.Skipped+cancelled != p.Total {
 		return fmt.Errorf("progress is %+v with %d cancelled", p, cancelled)
 	}
-	if (after.Status == orchestrator.ExecutionCompleted) != json.Valid(after.OutputsByKey()) {
+	if completed := after.Status == orchestrator.ExecutionCompleted; completed != (after.OutputsByKey() != nil) || completed && !w.noJSON && !json.Valid(after.OutputsByKey()) {
 		return fmt.Errorf("the execution is %s with outputs %s", after.Status, after.OutputsByKey())
 	}
 	return nil
