@@ -31,8 +31,8 @@ const (
 	Unsupported  = "unsupported"
 )
 
-// maxDepth is how deep a body may nest, well below what the database's parser takes.
-const maxDepth = 200
+// MaxDepth is how deep a body may nest, well below what the parsers behind take.
+const MaxDepth = 200
 
 // maxFaults bounds how many faults are spelled out.
 const maxFaults = 200
@@ -112,8 +112,8 @@ func Read(body json.RawMessage, faults *Faults) (Object, bool) {
 	case !json.Valid(body):
 		faults.Add("", BadJSON, "the body is not valid JSON; correct its syntax")
 		return Object{}, false
-	case depth(body) > maxDepth:
-		faults.Add("", BadValue, "the body nests deeper than %d levels; make it flatter", maxDepth)
+	case Depth(body) > MaxDepth:
+		faults.Add("", BadValue, "the body nests deeper than %d levels; make it flatter", MaxDepth)
 		return Object{}, false
 	}
 	return Open("", body, faults)
@@ -351,8 +351,8 @@ func kind(raw json.RawMessage) string {
 	}
 }
 
-// depth gives how deep valid JSON nests.
-func depth(raw json.RawMessage) int {
+// Depth gives how deep valid JSON nests.
+func Depth(raw json.RawMessage) int {
 	deepest, level, inString := 0, 0, false
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {

@@ -73,6 +73,9 @@ func TestFaults(t *testing.T) {
 		"large": func(context.Context, agent.Task) (json.RawMessage, error) {
 			return json.RawMessage(`"` + strings.Repeat("x", runner.MaxOutput) + `"`), nil
 		},
+		"deep": func(context.Context, agent.Task) (json.RawMessage, error) {
+			return json.RawMessage(strings.Repeat("[", 1001) + strings.Repeat("]", 1001)), nil
+		},
 		"slow": func(ctx context.Context, _ agent.Task) (json.RawMessage, error) { <-ctx.Done(); return nil, ctx.Err() },
 	}
 	w.start(executorFunc(func(ctx context.Context, task agent.Task) (json.RawMessage, error) {
@@ -88,6 +91,7 @@ func TestFaults(t *testing.T) {
 		{"nojson", runner.CodeInvalidOutput, "not valid JSON", false},
 		{"nothing", runner.CodeInvalidOutput, "not valid JSON", false},
 		{"large", runner.CodeOutputLimit, "1048578 bytes", false},
+		{"deep", runner.CodeInvalidOutput, "deeper than 1000", false},
 		{"slow", runner.CodeStepTimeout, "the step ran longer than 30 ms", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -316,6 +316,25 @@ func TestOnError(t *testing.T) {
 			t.Errorf("%s: %+v %+v", e.Status, s, s.Error)
 		}
 	})
+	t.Run("an output that nests deep", func(t *testing.T) {
+		t.Parallel()
+		nest := c.code(t, `function handler(input) { let v = 1; for (let i = 0; i < input.n; i++) v = [v]; return v }`)
+		workflow := c.workflow(t, []object{
+			step("nest", nest, inputs(object{"n": "{{inputs.n}}"})),
+			step("behind", echo, after("nest"), inputs(object{"v": object{"v": "{{nest.output}}"}})),
+		}, object{"outputs": object{"v": []any{"{{nest.output}}"}}})
+		if e := c.run(t, workflow, object{"n": 990}); e.Status != "COMPLETED" {
+			t.Errorf("%s: %+v", statuses(e), e.Error)
+		}
+		for _, n := range []int{1001, 9990, 9999, 20000} {
+			if e := c.run(t, workflow, object{"n": n}); e.Status != "FAILED" || e.Error.Code != "INVALID_OUTPUT" {
+				t.Errorf("%d levels: %s: %+v", n, statuses(e), e.Error)
+			}
+		}
+		if _, p := page[object](t, c.do(t, "GET", "/workflows/"+workflow+"/executions", nil)); p.Total != 5 {
+			t.Errorf("%d are listed", p.Total)
+		}
+	})
 	t.Run("a refused address", func(t *testing.T) {
 		t.Parallel()
 		e := c.run(t, c.workflow(t, []object{step("call", c.agent(t, "API", object{"url": "http://169.254.169.254/latest/meta-data"}))}), nil)

@@ -46,8 +46,8 @@ func TestFaults(t *testing.T) {
 		"deep JSON":                   {"POST", "/workflows", raw(`{"name":"x","steps":[],"outputs":` + nested(5000) + `}`), nil, errs.Validation},
 		"deeper JSON":                 {"POST", "/agents", raw(`{"name":"x","config":` + nested(9998) + `}`), nil, errs.Validation},
 		"deep preferences":            {"PATCH", "/users/me", raw(`{"preferences":{"x":` + nested(9990) + `}}`), nil, errs.Validation},
-		"deep inputs":                 {"POST", "/workflows/" + workflow + "/execute", raw(`{"inputs":{"x":` + nested(3000) + `}}`), nil, ""},
-		"deeper inputs":               {"POST", "/workflows/" + workflow + "/execute", raw(`{"inputs":{"x":` + nested(9997) + `}}`), nil, ""},
+		"deep inputs":                 {"POST", "/workflows/" + workflow + "/execute", raw(`{"inputs":{"x":` + nested(3000) + `}}`), nil, errs.Validation},
+		"deeper inputs":               {"POST", "/workflows/" + workflow + "/execute", raw(`{"inputs":{"x":` + nested(9997) + `}}`), nil, errs.Validation},
 		"deepest inputs":              {"POST", "/workflows/" + workflow + "/execute", raw(`{"inputs":{"x":` + nested(200000) + `}}`), nil, errs.Validation},
 		"NUL in the inputs":           {"POST", "/workflows/" + workflow + "/execute?wait=60s", raw(`{"inputs":{"x":"\u0000","\u0000":1}}`), nil, ""},
 		"a lone surrogate":            {"POST", "/workflows/" + workflow + "/execute?wait=60s", raw(`{"inputs":{"x":"\ud800"}}`), nil, ""},
@@ -69,7 +69,6 @@ func TestFaults(t *testing.T) {
 		"page with cursor":            {"GET", "/agents?page=1&cursor=eyJ9", nil, nil, errs.Validation},
 		"search with invalid UTF-8":   {"GET", "/agents?search=%ff", nil, nil, ""},
 		"search with NUL":             {"GET", "/workflows?search=%00", nil, nil, ""},
-		"headers beyond all measures": {"GET", "/agents", nil, []string{"X-Long", strings.Repeat("x", 60000)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

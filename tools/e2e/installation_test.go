@@ -164,36 +164,8 @@ func (i *installation) kill() {
 	select {
 	case <-i.process.Done():
 	default:
-		below := descendants(i.process.PID())
 		_ = syscall.Kill(i.process.PID(), syscall.SIGKILL)
 		<-i.process.Done()
-		at := time.Now()
-		said := false
-		for {
-			l, err := net.Listen("tcp", strings.TrimPrefix(i.url, "http://"))
-			if err == nil {
-				l.Close()
-				break
-			}
-			if !said {
-				said = true
-				es, _ := os.ReadDir("/proc")
-				for _, e := range es {
-					n, _ := strconv.Atoi(e.Name())
-					if p, ok := look(n); ok {
-						ex, _ := os.Readlink("/proc/" + e.Name() + "/exe")
-						if strings.Contains(ex, "turbocat") || strings.Contains(ex, "postgres") {
-							fds, _ := os.ReadDir("/proc/" + e.Name() + "/fd")
-							fmt.Println("  ", n, p.name, p.state, p.parent, ex, len(fds))
-						}
-					}
-				}
-				for _, p := range below {
-					fmt.Println("  below", p.pid, p.name, p.alive())
-				}
-			}
-		}
-		fmt.Println("port free after", time.Since(at))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"turbocat.io/tools/internal/child"
 	"turbocat.io/tools/internal/datadir"
 )
 
@@ -53,10 +54,16 @@ func portFault(port string) error {
 // checkPort fails when the gateway could not listen. It looks before anything slow begins.
 func (c config) checkPort() error {
 	address := net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
-	l, err := net.Listen("tcp", address)
+	err := child.AwaitRelease(syscall.EADDRINUSE, func() error {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	})
 	switch {
 	case err == nil:
-		return l.Close()
+		return nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("the port %d is taken by another program; stop it, or choose a free port, like: PORT=%d", c.Port, c.Port%65535+1)
 	case errors.Is(err, syscall.EACCES):

@@ -4,6 +4,7 @@ package child
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -192,4 +193,34 @@ func TestAwaitPredecessor(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestAwaitRelease(t *testing.T) {
+	for name, c := range map[string]struct {
+		busy  int // times
+		end   error
+		want  error
+		takes time.Duration
+	}{
+		"free":           {0, nil, nil, 0},
+		"free soon":      {5, nil, nil, 100 * time.Millisecond},
+		"another error":  {1, syscall.EACCES, syscall.EACCES, 20 * time.Millisecond},
+		"another's":      {1000, nil, syscall.EADDRINUSE, releaseWait + 20*time.Millisecond},
+		"refused anyway": {0, syscall.EACCES, syscall.EACCES, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began, calls := time.Now(), 0
+				err := AwaitRelease(syscall.EADDRINUSE, func() error {
+					if calls++; calls <= c.busy {
+						return os.NewSyscallError("bind", syscall.EADDRINUSE)
+					}
+					return c.end
+				})
+				if !errors.Is(err, c.want) || time.Since(began) != c.takes {
+					t.Errorf("%v after %s, want %v after %s", err, time.Since(began), c.want, c.takes)
+				}
+			})
+		})
+	}
 }

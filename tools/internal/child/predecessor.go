@@ -16,6 +16,22 @@ import (
 // predecessorWait is how long a start waits for a killed predecessor's child.
 const predecessorWait = 10 * time.Second
 
+// releaseWait is how long a start waits for what a killed predecessor held. A child that it was just
+// starting has copies of all its descriptors until the child's own program begins.
+const releaseWait = time.Second
+
+// AwaitRelease calls take until it gives something else than the error busy, for at most a second.
+func AwaitRelease(busy error, take func() error) error {
+	deadline := time.Now().Add(releaseWait)
+	for {
+		err := take()
+		if !errors.Is(err, busy) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // AwaitPredecessor waits up to 10 s until the program that wrote pidFile, and works in dir, has
 // ended; then it names the pid to stop. A missing or unreadable file means there is none.
 func AwaitPredecessor(ctx context.Context, program, pidFile, dir string) error {

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"turbocat.io/tools/internal/child"
 )
 
 // keys is the folder of secrets below the data folder.
@@ -54,7 +56,8 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, unusable(path, err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = child.AwaitRelease(syscall.EWOULDBLOCK, func() error { return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) })
+	if err != nil {
 		_ = lock.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another Turbocat%s uses the data folder %s; stop it, or give this one a folder with TURBOCAT_DATA_DIR and a port with PORT", holder(file), path)

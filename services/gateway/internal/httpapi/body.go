@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/form"
 )
 
 const (
@@ -115,6 +116,10 @@ func object(body []byte) error {
 	}
 	if trimmed[0] != '{' {
 		return errs.New(errs.Validation, "the body is not a JSON object; send one")
+	}
+	// Further in, the body stands inside other JSON, and parsers have their limits.
+	if form.Depth(body) > form.MaxDepth {
+		return errs.New(errs.Validation, "the body nests deeper than %d levels; make it flatter", form.MaxDepth)
 	}
 	return nil
 }

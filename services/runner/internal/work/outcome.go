@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/form"
 )
 
 // maxErrorText bounds the message and the stack of a StepError, in bytes.
@@ -38,6 +39,10 @@ func lost() *runner.StepError {
 	}
 }
 
+// maxDepth is how deep an output may nest: it becomes part of inputs and answers, whose
+// parsers end at 10,000.
+const maxDepth = 1000
+
 // checkOutput tells whether an executor's output may be a step's result.
 func checkOutput(output []byte) error {
 	if len(output) > runner.MaxOutput {
@@ -48,6 +53,12 @@ func checkOutput(output []byte) error {
 	}
 	if !json.Valid(output) {
 		return &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output is not valid JSON"}
+	}
+	if form.Depth(output) > maxDepth {
+		return &runner.StepError{
+			Code:    runner.CodeInvalidOutput,
+			Message: fmt.Sprintf("the output nests deeper than %d levels; return flatter data", maxDepth),
+		}
 	}
 	return nil
 }
