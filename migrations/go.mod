@@ -1,5 +1,3 @@
 module turbocat.io/migrations
 
 go 1.26.0
-
-

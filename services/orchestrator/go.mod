@@ -12,6 +12,7 @@ require (
 )
 
 require (
+	github.com/nats-io/nats-server/v2 v2.15.2
 	go.uber.org/goleak v1.3.0
 	pgregory.net/rapid v1.3.0
 	turbocat.io/contracts v0.0.0
@@ -34,7 +35,6 @@ require (
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
-	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/peterldowns/pgtestdb v0.1.1 // indirect

@@ -9,9 +9,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"turbocat.io/contracts/catalog"
-	"turbocat.io/pkg/template"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
+	"turbocat.io/pkg/template"
 )
 
 //go:embed schemas/*.json

@@ -9,9 +9,9 @@ import (
 	"slices"
 
 	"turbocat.io/contracts/catalog"
-	"turbocat.io/services/catalog/internal/agent"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
+	"turbocat.io/services/catalog/internal/agent"
 )
 
 // MaxSteps is how many steps a workflow may have.

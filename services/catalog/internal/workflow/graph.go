@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strings"
 
-	"turbocat.io/pkg/template"
 	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/template"
 )
 
 // graph is the steps of a draft and the dependencies between those that exist.
