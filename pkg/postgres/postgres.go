@@ -8,6 +8,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"time"
@@ -28,7 +29,7 @@ func Open(databaseURL, schema string) (*sqlx.DB, error) {
 		"application_name":                    "turbocat-" + schema,
 		"statement_timeout":                   "10000",
 		"lock_timeout":                        "3000",
-		"idle_in_transaction_session_timeout": "30000",
+		"idle_in_transaction_session_timeout": "4000", // a process that is paused must not keep rows locked for longer than its leases
 		"connect_timeout":                     "5",
 	})
 	if err != nil {
@@ -102,8 +103,19 @@ func Unavailable(err error) bool {
 		return pe.Code == "55P03" || pe.Code == "25006"
 	}
 	var ne net.Error
-	return errors.As(err, &ne) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, &ne) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || unsent(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// unsent tells whether err is a failed write to a broken connection: lib/pq gives it a type of
+// its own that is not exported and unwraps to nothing.
+func unsent(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if fmt.Sprintf("%T", err) == "*pq.safeRetryError" {
+			return true
+		}
+	}
+	return false
 }
 
 // Refused tells whether the database rejected the data itself, so that repeating is in vain.

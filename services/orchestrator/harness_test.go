@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("10") // the tests wait for leases and timers much more than they compute
+		_ = f.Value.Set("6") // the tests wait for leases and timers much more than they compute
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
 }
@@ -51,6 +51,7 @@ type installation struct {
 	nats     *natsServer
 	conn     *bus.Conn
 	owner    rpc.Caller
+	patience time.Duration // of a submit of a load
 
 	mu        sync.Mutex
 	workflows map[string]catalog.Definition
@@ -61,6 +62,7 @@ func newInstallation(t *testing.T) *installation {
 	in := &installation{
 		t: t, database: pgtest.URL(t, map[string]fs.FS{"orchestrator": migrations.Of("orchestrator")}), nats: newNATS(t),
 		owner: rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleUser}, workflows: map[string]catalog.Definition{},
+		patience: bus.DefaultTimeout,
 	}
 	in.conn = bustest.Connect(t, in.nats.url)
 	server := bus.NewServer(catalog.Service, zerolog.Nop())
@@ -103,7 +105,7 @@ func (in *installation) startWith(environ map[string]string) (stop func()) {
 	case <-ready:
 	case err := <-done:
 		in.t.Fatalf("orchestrator: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(40 * time.Second):
 		in.t.Fatal("the orchestrator does not become ready")
 	}
 	var once sync.Once

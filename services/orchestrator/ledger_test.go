@@ -137,8 +137,13 @@ func (in *installation) published(gaps bool) map[int][]storedEvent {
 	if err != nil {
 		in.t.Fatal(err)
 	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer messages.Stop()
 	for ; left > 0; left-- {
-		m, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
+		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			in.t.Fatal(err)
 		}
@@ -216,7 +221,7 @@ func (in *installation) submitting(workflow string) *load {
 		l.working.Go(func() {
 			for ctx.Err() == nil {
 				l.once(workflow)
-				wait(ctx, 15*time.Millisecond)
+				wait(ctx, 40*time.Millisecond)
 			}
 		})
 	}
@@ -225,7 +230,7 @@ func (in *installation) submitting(workflow string) *load {
 }
 
 func (l *load) once(workflow string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), l.in.patience)
 	defer cancel()
 	resp, err := bus.Call(ctx, l.in.conn, contract.Submit, l.in.owner, contract.SubmitRequest{
 		WorkflowID: workflow, Inputs: json.RawMessage(`{"n":1}`), TriggerType: contract.TriggerAPI,
@@ -249,7 +254,7 @@ func (l *load) count() int {
 func (l *load) grow(n int) {
 	l.in.t.Helper()
 	goal := l.count() + n
-	l.in.eventually(20*time.Second, "more executions are accepted", func() bool { return l.count() >= goal })
+	l.in.eventually(40*time.Second, "more executions are accepted", func() bool { return l.count() >= goal })
 }
 
 // stop ends the load and gives what was accepted.
