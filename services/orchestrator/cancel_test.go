@@ -123,7 +123,7 @@ func TestCancelRunningAndBackingOff(t *testing.T) {
 	if x.Steps[0].Status != contract.StepCancelled || x.Steps[0].WaitingFor != nil {
 		t.Errorf("the step that backed off is %s, waits for %v", x.Steps[0].Status, x.Steps[0].WaitingFor)
 	}
-	in.eventually(4*time.Second, "the backoff is over", func() bool { return time.Now().After(backsOff.Steps[0].WaitingFor.Until.Add(500 * time.Millisecond)) })
+	in.eventually(20*time.Second, "the backoff is over", func() bool { return time.Now().After(backsOff.Steps[0].WaitingFor.Until.Add(500 * time.Millisecond)) })
 	if x := in.get(fails.ID); x.Steps[0].Attempts != 1 || !cancelled(x) {
 		t.Errorf("after the backoff: %s, %d attempts", x.Status, x.Steps[0].Attempts)
 	}

@@ -173,7 +173,7 @@ func (in *installation) get(id string) contract.Execution {
 // await polls an execution until ok holds.
 func (in *installation) await(id string, what string, ok func(contract.Execution) bool) contract.Execution {
 	in.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		x, err := bus.Call(in.t.Context(), in.conn, contract.GetExecution, in.owner, contract.IDRequest{ID: id})
 		if err == nil && ok(x) {

@@ -181,7 +181,7 @@ func (in *installation) checkPublished(db *sqlx.DB) {
 		want[e.P] = append(want[e.P], e)
 		total++
 	}
-	in.eventually(10*time.Second, "the events are published", func() bool {
+	in.eventually(40*time.Second, "the events are published", func() bool {
 		var left int
 		for _, seen := range in.published(false) {
 			left += len(seen)

@@ -26,7 +26,7 @@ func (l *load) checkRefused() {
 // lastInput gives the last sequence of the input log.
 func (in *installation) lastInput() (last uint64) {
 	in.t.Helper()
-	in.eventually(10*time.Second, "the input log is there", func() bool {
+	in.eventually(40*time.Second, "the input log is there", func() bool {
 		ctx, cancel := context.WithTimeout(in.t.Context(), time.Second)
 		defer cancel()
 		stream, err := in.conn.JetStream().Stream(ctx, subject.ExecutionInputStream)
@@ -60,7 +60,7 @@ func TestStoreLost(t *testing.T) {
 		in.nats.start()
 	}
 	load.grow(30)
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	load.checkRefused()
 	in.checkLedger(db)
 }
@@ -79,7 +79,7 @@ func TestStoreLostWhileNobodyRuns(t *testing.T) {
 	in.nats.loseStore()
 	in.nats.start()
 	in.start()
-	in.completed(db, ids, 40*time.Second)
+	in.completed(db, ids, 60*time.Second)
 	in.checkLedger(db)
 }
 
@@ -99,7 +99,7 @@ func TestStoreRolledBack(t *testing.T) {
 	in.nats.putBack(backup)
 	in.nats.start()
 	load.grow(60)
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	load.checkRefused()
 	in.checkLedger(db)
 	if n := scan[int](in, db, `SELECT count(*) FROM partitions WHERE generation > 0`)[0]; n < 8 {
@@ -125,14 +125,14 @@ func TestStoreRolledBackAndGrown(t *testing.T) {
 	in.nats.stop()
 	in.nats.putBack(backup)
 	in.nats.start()
-	in.eventually(10*time.Second, "connected again", func() bool { return in.conn.NATS().IsConnected() })
+	in.eventually(40*time.Second, "connected again", func() bool { return in.conn.NATS().IsConnected() })
 	for range 2000 {
 		in.inject(input{partition: 3, kind: "io.turbocat.nothing.v1"})
 	}
 	in.start()
 	more := in.submitting(in.workflow(diamond()...))
 	more.grow(20)
-	in.completed(db, append(ids, more.stop()...), 40*time.Second)
+	in.completed(db, append(ids, more.stop()...), 60*time.Second)
 	in.checkLedger(db)
 	if n := scan[int](in, db, `SELECT count(*) FROM partitions WHERE generation > 0`)[0]; n < 8 {
 		t.Errorf("%d partitions noticed that the log is another", n)
@@ -153,7 +153,7 @@ func TestNATSRestarts(t *testing.T) {
 		in.nats.start()
 	}
 	load.grow(20)
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	load.checkRefused()
 	in.checkLedger(db)
 }
@@ -178,7 +178,7 @@ func TestPostgresAway(t *testing.T) {
 		wire.resetAll()
 		load.grow(2)
 	}
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	load.mu.Lock()
 	if len(load.refused) == 0 {
 		t.Error("nothing was refused while the database was away")
@@ -215,7 +215,7 @@ func TestNATSConnectionsReset(t *testing.T) {
 	wait(t.Context(), 1500*time.Millisecond)
 	wire.mend()
 	load.grow(20)
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	load.checkRefused()
 	in.checkLedger(db)
 	for p, seen := range in.published(true) {

@@ -100,7 +100,7 @@ func TestListPages(t *testing.T) {
 		want = append(want, in.submit(workflow, `{}`).ID)
 	}
 	in.submit(other, `{}`)
-	in.completed(db, want, 40*time.Second)
+	in.completed(db, want, 60*time.Second)
 	slices.Reverse(want)
 	list := func(req contract.ListRequest) rpc.List[contract.Execution] {
 		t.Helper()

@@ -17,7 +17,8 @@ const (
 	// lease is how long a partition stays its owner's without renewal.
 	lease = 5 * time.Second
 	// busy is what a loaded machine and the race detector may add.
-	busy = 3 * time.Second
+	// The bounds that use it tell what hangs from what is slow; how fast it is tells the benchmark.
+	busy = 15 * time.Second
 )
 
 // held gives how many partitions each live owner has.
@@ -60,8 +61,8 @@ func TestTakeOverAfterKill(t *testing.T) {
 	in := newInstallation(t)
 	db := in.db()
 	first := in.spawn()
-	in.awaitShares(db, 20*time.Second, subject.Partitions)
-	in.eventually(10*time.Second, "STEPS is there", func() bool {
+	in.awaitShares(db, 40*time.Second, subject.Partitions)
+	in.eventually(40*time.Second, "STEPS is there", func() bool {
 		_, err := in.conn.JetStream().Stream(t.Context(), subject.StepsStream)
 		return err == nil
 	})
@@ -108,7 +109,7 @@ func TestTakeOverAfterKill(t *testing.T) {
 	}
 	close(release)
 	ids = append(ids, load.stop()...)
-	in.completed(db, ids, 40*time.Second)
+	in.completed(db, ids, 60*time.Second)
 	in.checkLedger(db)
 	in.checkPublished(db)
 	if n := counts.rerun(); n > 0 {
@@ -130,12 +131,12 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	load := in.submitting(in.workflow(chain(5)...))
 	for range 2 {
 		p := in.spawn()
-		in.awaitShares(db, 20*time.Second, 16, 16)
+		in.awaitShares(db, 40*time.Second, 16, 16)
 		load.grow(30)
 		p.kill()
 	}
 	in.awaitShares(db, lease+10*time.Second, subject.Partitions)
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	in.checkLedger(db)
 	in.checkPublished(db)
 	if n := counts.rerun(); n > 0 {
@@ -149,23 +150,23 @@ func TestSharedPartitionsAndPlannedStop(t *testing.T) {
 	db := in.db()
 	in.start()
 	other := in.spawn()
-	in.awaitShares(db, 20*time.Second, 16, 16)
+	in.awaitShares(db, 40*time.Second, 16, 16)
 	in.play(in.slow(20 * time.Millisecond))
 	load := in.submitting(in.workflow(diamond()...))
 	load.grow(50)
-	begin := time.Now()
 	if took := other.stop(); took > time.Second+busy {
 		t.Errorf("the stop took %v", took)
 	}
 	if n := scan[int](in, db, `SELECT count(*) FROM instances`)[0]; n != 1 {
 		t.Errorf("%d instances count as alive after the stop of one of two", n)
 	}
-	in.awaitShares(db, 2*lease, subject.Partitions)
-	if took := time.Since(begin); took >= lease {
-		t.Errorf("the hand-over took %v", took)
+	// Handed over, not run out: none of the partitions waits for the end of a lease of the stopped one.
+	if n := scan[int](in, db, `SELECT count(*) FROM partitions WHERE lease_until > now() AND NOT EXISTS (SELECT 1 FROM instances WHERE id = owner)`)[0]; n != 0 {
+		t.Errorf("%d partitions are still leased to the stopped instance", n)
 	}
+	in.awaitShares(db, 2*lease+busy, subject.Partitions)
 	load.grow(20)
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	for _, err := range load.refused {
 		t.Errorf("refused: %v", err)
 	}
@@ -179,9 +180,9 @@ func TestPausedOwnerWritesNothingMore(t *testing.T) {
 	db := in.db()
 	in.patience = time.Second // half of the requests reach the paused one
 	zombie := in.spawn()
-	in.awaitShares(db, 20*time.Second, subject.Partitions)
+	in.awaitShares(db, 40*time.Second, subject.Partitions)
 	in.start()
-	in.awaitShares(db, 20*time.Second, 16, 16)
+	in.awaitShares(db, 40*time.Second, 16, 16)
 	counts := newCounting()
 	in.play(counts.run(in.slow(10 * time.Millisecond)))
 	load := in.submitting(in.workflow(chain(6)...))
@@ -192,13 +193,13 @@ func TestPausedOwnerWritesNothingMore(t *testing.T) {
 	load.grow(10)
 	zombie.signal(syscall.SIGCONT)
 	load.grow(60)
-	in.awaitShares(db, 20*time.Second, 16, 16)
+	in.awaitShares(db, 40*time.Second, 16, 16)
 	for p, epoch := range scan[int64](in, db, `SELECT epoch FROM partitions ORDER BY p`) {
 		if epoch < epochs[p] {
 			t.Errorf("partition %d went back from epoch %d to %d", p, epochs[p], epoch)
 		}
 	}
-	in.completed(db, load.stop(), 40*time.Second)
+	in.completed(db, load.stop(), 60*time.Second)
 	in.checkLedger(db)
 	in.checkPublished(db)
 	if n := counts.rerun(); n > 0 {
@@ -231,7 +232,7 @@ func TestStopWithWorkInFlight(t *testing.T) {
 	}
 	ids := load.stop()
 	in.start()
-	in.completed(db, ids, 40*time.Second)
+	in.completed(db, ids, 60*time.Second)
 	in.checkLedger(db)
 	in.checkPublished(db)
 	if n := counts.rerun(); n > 0 {

@@ -149,7 +149,7 @@ func TestWorkflowTimeout(t *testing.T) {
 	in.await(x.ID, "running", func(x contract.Execution) bool { return x.Status == contract.ExecutionRunning })
 	stop()
 	end := time.Now().Add(1700 * time.Millisecond)
-	in.eventually(10*time.Second, "the time is over", func() bool { return time.Now().After(end) })
+	in.eventually(40*time.Second, "the time is over", func() bool { return time.Now().After(end) })
 	in.start()
 	begin := time.Now()
 	if x = in.await(x.ID, "terminal", terminal); x.Status != contract.ExecutionTimeout {

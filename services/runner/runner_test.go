@@ -247,7 +247,7 @@ func TestCancelStopsARunningAttempt(t *testing.T) {
 	asked := time.Now()
 	w.cancel("t1")
 	await(t, "its context ends", g.ended)
-	if took := time.Since(asked); took > 2*time.Second {
+	if took := time.Since(asked); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	w.awaitEmpty()
