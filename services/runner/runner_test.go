@@ -726,3 +726,18 @@ func BenchmarkSteps(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "steps/s")
 }
+
+func TestLinesAreStoredBeforeTheResult(t *testing.T) {
+	w := newWorld(t, long)
+	w.start(executorFunc(func(_ context.Context, task agent.Task) (json.RawMessage, error) {
+		task.Log("INFO", "console", "hello")
+		return json.RawMessage("1"), nil
+	}))
+	w.send(step("t1"))
+	w.expect(runner.TypeStepCompleted, "t1")
+	stream, err := w.js.Stream(w.ctx(), subject.LogsStream)
+	w.must(err)
+	if n := stream.CachedInfo().State.Msgs; n != 1 {
+		t.Errorf("%d batches of lines are stored", n)
+	}
+}

@@ -28,8 +28,10 @@ const (
 	maxBuffered   = 16 << 20
 	maxMessage    = 64 << 10
 	// lineBytes is about what a line weighs beside its message.
-	lineBytes    = 256
-	finalFlush   = 2 * time.Second
+	lineBytes  = 256
+	finalFlush = 2 * time.Second
+	// flushWait is how long an attempt waits for its lines: while NATS is away they come later.
+	flushWait    = 300 * time.Millisecond
 	logRetryWait = 500 * time.Millisecond
 )
 
@@ -41,10 +43,11 @@ type Logs struct {
 	log  zerolog.Logger
 	wake chan struct{}
 
-	mu    sync.Mutex
-	lines []logLine
-	bytes int
-	short map[*logSource]int // how many lines each source has lost
+	mu      sync.Mutex
+	lines   []logLine
+	bytes   int
+	waiting []chan struct{}    // closed once all lines so far are published
+	short   map[*logSource]int // how many lines each source has lost
 }
 
 // logSource is the attempt that lines come from.
@@ -65,19 +68,44 @@ func NewLogs(conn *bus.Conn, log zerolog.Logger) *Logs {
 	return &Logs{js: conn.JetStream(), log: log, wake: make(chan struct{}, 1), short: map[*logSource]int{}}
 }
 
-// Of gives where the lines of one attempt go; it never blocks.
-func (l *Logs) Of(step *work.Step) agent.Logger {
+// Of gives where the lines of one attempt go, which never blocks, and what waits until they
+// are published, for flushWait at most.
+func (l *Logs) Of(step *work.Step) (agent.Logger, func(context.Context)) {
 	source := &logSource{step: step}
-	return func(level, from, message string) {
+	log := func(level, from, message string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.add(source, level, from, message)
 		if len(l.lines) >= maxBatchLines || l.bytes >= maxBatchBytes {
-			select {
-			case l.wake <- struct{}{}:
-			default:
-			}
+			l.hurry()
 		}
+	}
+	return log, func(ctx context.Context) { l.await(ctx, source) }
+}
+
+func (l *Logs) hurry() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Logs) await(ctx context.Context, source *logSource) {
+	l.mu.Lock()
+	if source.seq == 0 {
+		l.mu.Unlock()
+		return
+	}
+	published := make(chan struct{})
+	l.waiting = append(l.waiting, published)
+	l.mu.Unlock()
+	l.hurry()
+	timer := time.NewTimer(flushWait)
+	defer timer.Stop()
+	select {
+	case <-published:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -129,9 +157,14 @@ func (l *Logs) flush(ctx context.Context) {
 	for source, n := range short {
 		l.add(source, "WARN", "engine", fmt.Sprintf("%d log lines were dropped, because they could not be stored in time", n))
 	}
-	lines := l.lines
-	l.lines, l.bytes = nil, 0
+	lines, waiting := l.lines, l.waiting
+	l.lines, l.bytes, l.waiting = nil, 0, nil
 	l.mu.Unlock()
+	defer func() {
+		for _, published := range waiting {
+			close(published)
+		}
+	}()
 
 	var open [subject.Partitions][]logLine
 	for _, line := range lines {

@@ -35,8 +35,9 @@ type Config struct {
 	// Awaited tells whether the attempt has no recorded result yet; it asks until it knows, or
 	// gives ctx's error.
 	Awaited func(ctx context.Context, s *Step) (bool, error)
-	// Logger gives where the lines of an attempt go.
-	Logger func(*Step) agent.Logger
+	// Logger gives where the lines of an attempt go, and what waits until they are stored, for a
+	// moment at most.
+	Logger func(*Step) (log agent.Logger, flush func(context.Context))
 	Log    zerolog.Logger
 }
 
@@ -161,9 +162,12 @@ func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage,
 	if err := json.Unmarshal(step.Body, &body); err != nil {
 		return nil, &runner.StepError{Code: runner.CodeInternal, Message: "the ready step's body does not decode"}
 	}
+	log, flush := p.Logger(step)
+	// Who sees the result finds the lines that led to it.
+	defer flush(context.WithoutCancel(ctx))
 	output, err = p.Executor.Run(ctx, agent.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
-		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: p.Logger(step),
+		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: log,
 	})
 	if err != nil {
 		return nil, err
