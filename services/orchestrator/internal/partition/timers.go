@@ -61,3 +61,35 @@ func (t timers) wait(now engine.Time, limit time.Duration) time.Duration {
 	}
 	return min(limit, max(0, time.Duration(t[0].due-now)*time.Microsecond))
 }
+
+func (r *run) schedule(l *live) {
+	due := l.x.NextDue()
+	if due != 0 && due != l.due {
+		r.timers.add(due, l.x.ID)
+	}
+	l.due = due
+}
+
+// fireTimers puts a message into the log for every execution with a timer that is due. The
+// log decides whether it comes before or after anything else.
+func (r *run) fireTimers() {
+	now := r.clock.now()
+	for {
+		t, ok := r.timers.next(now)
+		if !ok {
+			return
+		}
+		l := r.live[t.execution]
+		if l == nil {
+			continue
+		}
+		switch due := l.x.NextDue(); {
+		case due == 0:
+		case due > now:
+			r.timers.add(due, t.execution)
+		default:
+			r.append(Control{P: r.position.P, Kind: engine.TimerDue, ExecutionID: t.execution})
+			r.timers.add(now.Add(resendTimer.Milliseconds()), t.execution)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package partition
+
+import (
+	"turbocat.io/contracts/runner"
+	"turbocat.io/services/orchestrator/internal/engine"
+)
+
+// Batch is everything that one transaction writes.
+type Batch struct {
+	Partitions  []Advance
+	Executions  []ExecutionRow
+	Steps       []StepRow
+	Events      []EventRow
+	Commands    []string
+	DeadLetters []DeadLetter
+}
+
+// Advance moves a partition.
+type Advance struct {
+	P         int
+	Epoch     int64
+	From      uint64 // where it must stand
+	InputSeq  uint64
+	InputTime int64
+	EventN    uint64
+}
+
+// ExecutionRow is what changes of an execution.
+type ExecutionRow struct {
+	ID          string
+	Status      string
+	Outputs     []byte
+	Error       *runner.StepError
+	EventSeq    uint64
+	LastInput   engine.Time
+	NextDue     engine.Time
+	StartedAt   engine.Time
+	CompletedAt engine.Time
+	Completed   int
+	Failed      int
+	Skipped     int
+	Percent     int
+}
+
+// StepRow is a step as it is now.
+type StepRow struct {
+	ExecutionID string
+	P           int
+	Index       int
+	Step        engine.Step
+	Sent        uint64
+}
+
+// EventRow is an event as it is stored and published.
+type EventRow struct {
+	ExecutionID string
+	P           int
+	Seq         uint64
+	N           uint64
+	Type        string
+	Body        []byte
+}
+
+// DeadLetter is an input that could not be applied.
+type DeadLetter struct {
+	P       int
+	Seq     uint64
+	Subject string
+	Headers []byte
+	Body    []byte
+	Reason  string
+}
+
+// StoppedAttempt is a stopped attempt whose message may still be in STEPS.
+type StoppedAttempt struct {
+	ExecutionID string
+	Index       int
+	Token       string
+	Sent        uint64
+}

@@ -1,0 +1,73 @@
+package partition
+
+import (
+	"context"
+	"time"
+
+	"turbocat.io/services/orchestrator/internal/engine"
+)
+
+// reconcile looks, in the background, for what was accepted and never applied, and for steps
+// whose message is gone without a result. It only appends inputs; the log decides.
+func (r *run) reconcile(ctx context.Context, age time.Duration) {
+	if !r.reconciling.CompareAndSwap(false, true) {
+		return
+	}
+	type sent struct {
+		control Control
+		seq     uint64
+	}
+	var steps []sent
+	for _, l := range r.live {
+		for i := range l.x.Steps {
+			s := &l.x.Steps[i]
+			if seq := l.sends[i].sequence(); s.AwaitsResult() && seq > 0 && (age == 0 || time.Since(l.sends[i].at) > lostAfter) {
+				steps = append(steps, sent{Control{
+					P: r.position.P, Kind: engine.StepLost, ExecutionID: l.x.ID, Step: l.x.Definition.Steps[i].Key, Token: s.Token, Dispatch: s.Dispatch,
+				}, seq})
+			}
+		}
+	}
+	r.background.Go(func() {
+		defer r.reconciling.Store(false)
+		unseen, err := r.ledger.Unseen(ctx, r.position.P, age)
+		if err != nil {
+			r.log.Warn().Err(err).Msg("the reconciler can not read the ledger; it tries again")
+		}
+		for _, c := range unseen {
+			r.append(c)
+		}
+		for _, s := range steps {
+			token, found, err := r.transport.StepAt(ctx, s.seq)
+			if err != nil {
+				return // NATS is away; the next round looks again
+			}
+			if found && token == s.control.Token {
+				continue
+			}
+			// A runner acks a step only after its result is in the log. So the result, if there
+			// is one, stands before this input, which then changes nothing.
+			r.append(s.control)
+		}
+	})
+}
+
+// followIdle moves the offset of a partition without inputs along, so that the log can be purged.
+func (r *run) followIdle(ctx context.Context, reader Reader) {
+	upTo, ns, delivered, ok, err := reader.Idle(ctx)
+	if err != nil || !ok || delivered > r.seq || upTo <= r.seq {
+		return
+	}
+	c := &change{run: r, from: r.seq, seq: upTo, time: ns, eventN: r.eventN, size: 64, made: time.Now()}
+	r.seq, r.seqTime = upTo, ns
+	r.uncommitted.Add(1)
+	r.writer.add(c)
+}
+
+func (r *run) append(c Control) {
+	r.transport.Append(c, func(err error) {
+		if err != nil {
+			r.log.Warn().Err(err).Str("executionId", c.ExecutionID).Msg("an input is not in the log yet; the reconciler repeats it")
+		}
+	})
+}
