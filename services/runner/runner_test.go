@@ -393,6 +393,7 @@ func TestTokenSentAgainWhileItRuns(t *testing.T) {
 	w.send(step("t1"))
 	await(t, "it runs", g.began)
 	w.send(step("t1", with(runner.HeaderDispatch, "2")))
+	w.awaitDelivered(2)
 	g.open <- json.RawMessage("1")
 	w.expect(runner.TypeStepCompleted, "t1")
 	w.awaitEmpty()

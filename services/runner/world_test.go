@@ -244,6 +244,16 @@ func (w *world) awaitEmpty() {
 	})
 }
 
+// awaitDelivered waits until n steps are delivered and not acked.
+func (w *world) awaitDelivered(n int) {
+	w.t.Helper()
+	eventually(w.t, "the steps are delivered", func() bool {
+		c, err := w.js.Consumer(w.ctx(), subject.StepsStream, subject.StepConsumer(subject.DefaultPool, catalog.AgentData))
+		return err == nil && c.CachedInfo().NumAckPending == n
+	})
+	w.must(w.conn.NATS().Flush())
+}
+
 // noMore wants no other report to be there.
 func (w *world) noMore() {
 	w.t.Helper()
