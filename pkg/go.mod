@@ -20,6 +20,7 @@ require (
 require (
 	github.com/google/uuid v1.6.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
+	go.uber.org/goleak v1.3.0
 	golang.org/x/text v0.42.0
 	pgregory.net/rapid v1.3.0
 	turbocat.io/contracts v0.0.0

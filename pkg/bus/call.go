@@ -98,7 +98,7 @@ func setCaller(h nats.Header, c rpc.Caller) {
 	}
 }
 
-func callerOf(h micro.Headers) rpc.Caller {
+func callerOf(h nats.Header) rpc.Caller {
 	c := rpc.Caller{
 		UserID: h.Get(headerUser), Role: h.Get(headerRole), SessionID: h.Get(headerSession), RequestID: h.Get(headerRequestID),
 		Traceparent: h.Get(headerTraceparent), IP: h.Get(headerIP), UserAgent: h.Get(headerUserAgent),

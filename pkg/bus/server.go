@@ -21,6 +21,9 @@ import (
 // maxConcurrent bounds the requests that one server works on at once.
 const maxConcurrent = 512
 
+// drainTimeout bounds how long a stop waits for requests that the server has already handed over.
+const drainTimeout = 2 * time.Second
+
 // Server answers the methods of one service. Methods are added with Handle before Run.
 type Server struct {
 	service   string
@@ -59,32 +62,53 @@ func Handle[Req, Resp any](s *Server, m rpc.Method[Req, Resp], fn func(ctx conte
 	})
 }
 
-// Run answers requests until ctx ends, then finishes those in work.
+// Run answers requests until ctx ends. Then it takes no more, and finishes those that the
+// server has handed to it: a planned stop loses none. The service is announced over micro; the
+// subscriptions are our own, because those of micro do not tell when they are drained.
 func (s *Server) Run(ctx context.Context, c *Conn) error {
 	service, err := micro.AddService(c.nc, micro.Config{Name: s.service, Version: "1.0.0", QueueGroup: s.service})
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", s.service, err)
 	}
+	defer func() { _ = service.Stop() }()
+	var subscriptions []*nats.Subscription
+	var drained sync.WaitGroup
 	for _, e := range s.endpoints {
-		handler := micro.HandlerFunc(func(r micro.Request) { s.accept(c.nc, e, r) })
-		if err := service.AddEndpoint(e.name, handler, micro.WithEndpointSubject(e.subject)); err != nil {
-			_ = service.Stop()
+		sub, err := c.nc.QueueSubscribe(e.subject, s.service, func(m *nats.Msg) { s.accept(c.nc, e, m) })
+		if err != nil {
+			for _, sub := range subscriptions {
+				_ = sub.Unsubscribe()
+			}
 			return fmt.Errorf("serve %s: %w", e.subject, err)
 		}
+		drained.Add(1)
+		sub.SetClosedHandler(func(string) { drained.Done() })
+		subscriptions = append(subscriptions, sub)
 	}
 	if err := c.nc.FlushTimeout(5 * time.Second); err != nil {
 		s.log.Warn().Err(err).Msg("NATS is slow to take the subscriptions")
 	}
 	<-ctx.Done()
-	err = service.Stop()
-	s.inFlight.Wait()
-	if err != nil && c.nc.IsConnected() {
-		return fmt.Errorf("stop serving %s: %w", s.service, err)
+	for _, sub := range subscriptions {
+		if sub.Drain() != nil {
+			_ = sub.Unsubscribe() // not connected: nothing can be handed to us
+		}
 	}
+	done := make(chan struct{})
+	go func() {
+		drained.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(drainTimeout):
+		s.log.Warn().Msg("NATS is slow to drain the subscriptions")
+	}
+	s.inFlight.Wait()
 	return nil
 }
 
-func (s *Server) accept(nc *nats.Conn, e endpoint, r micro.Request) {
+func (s *Server) accept(nc *nats.Conn, e endpoint, r *nats.Msg) {
 	select {
 	case s.slots <- struct{}{}:
 	default:
@@ -95,10 +119,10 @@ func (s *Server) accept(nc *nats.Conn, e endpoint, r micro.Request) {
 	go func() {
 		defer s.inFlight.Done()
 		defer func() { <-s.slots }()
-		caller := callerOf(r.Headers())
-		ctx, cancel := context.WithTimeout(context.Background(), timeoutOf(r.Headers()))
+		caller := callerOf(r.Header)
+		ctx, cancel := context.WithTimeout(context.Background(), timeoutOf(r.Header))
 		defer cancel()
-		body, err := s.answer(ctx, e, caller, r.Data())
+		body, err := s.answer(ctx, e, caller, r.Data)
 		if err != nil {
 			s.fail(nc, r, e, caller, err)
 			return
@@ -118,9 +142,8 @@ func (s *Server) answer(ctx context.Context, e endpoint, caller rpc.Caller, body
 	return e.answer(ctx, caller, body)
 }
 
-// fail answers with an error. Request.Error would write to the request, which micro reads as
-// soon as the handler has returned.
-func (s *Server) fail(nc *nats.Conn, r micro.Request, e endpoint, caller rpc.Caller, err error) {
+// fail answers with an error, in the headers that micro's clients know.
+func (s *Server) fail(nc *nats.Conn, r *nats.Msg, e endpoint, caller rpc.Caller, err error) {
 	public := errs.From(err)
 	if public.Code == errs.Internal || public.Code == errs.DependencyUnavailable {
 		s.log.Error().Err(err).Str("method", e.subject).Str("requestId", caller.RequestID).Msg("request failed")
@@ -129,7 +152,7 @@ func (s *Server) fail(nc *nats.Conn, r micro.Request, e endpoint, caller rpc.Cal
 	if merr != nil {
 		body = nil // an errs.Error always encodes
 	}
-	msg := nats.NewMsg(r.Reply())
+	msg := nats.NewMsg(r.Reply)
 	msg.Header.Set(micro.ErrorCodeHeader, string(public.Code))
 	msg.Header.Set(micro.ErrorHeader, singleLine(public.Message))
 	msg.Data = body
@@ -139,9 +162,9 @@ func (s *Server) fail(nc *nats.Conn, r micro.Request, e endpoint, caller rpc.Cal
 }
 
 // respond sends a reply, in parts when it is larger than a message may be.
-func respond(nc *nats.Conn, r micro.Request, body []byte) error {
+func respond(nc *nats.Conn, r *nats.Msg, body []byte) error {
 	for len(body) > partSize {
-		part := nats.NewMsg(r.Reply())
+		part := nats.NewMsg(r.Reply)
 		part.Header.Set(headerPartsLeft, strconv.Itoa((len(body)-1)/partSize))
 		part.Data = body[:partSize]
 		if err := nc.PublishMsg(part); err != nil {
@@ -149,10 +172,10 @@ func respond(nc *nats.Conn, r micro.Request, body []byte) error {
 		}
 		body = body[partSize:]
 	}
-	return nc.Publish(r.Reply(), body)
+	return nc.Publish(r.Reply, body)
 }
 
-func timeoutOf(h micro.Headers) time.Duration {
+func timeoutOf(h nats.Header) time.Duration {
 	ms, err := strconv.ParseInt(h.Get(headerTimeout), 10, 64)
 	if err != nil || ms <= 0 {
 		return DefaultTimeout
