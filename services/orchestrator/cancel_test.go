@@ -40,7 +40,7 @@ func TestCancelQueued(t *testing.T) {
 	in.start()
 	x := in.submit(in.workflow(chain(3)...), `{}`) // no runner
 	in.await(x.ID, "running", func(x contract.Execution) bool { return x.Status == contract.ExecutionRunning })
-	in.eventually(20*time.Second, "the step is queued", func() bool { return in.stepsWaiting() == 1 })
+	in.eventually(60*time.Second, "the step is queued", func() bool { return in.stepsWaiting() == 1 })
 	token := scan[string](in, db, `SELECT token FROM steps WHERE execution_id = $1`, x.ID)[0]
 	for range 2 {
 		if err := in.cancelAs(in.owner, x.ID); err != nil && errs.CodeOf(err) != errs.Conflict {
@@ -56,7 +56,7 @@ func TestCancelQueued(t *testing.T) {
 	if x.Error != nil || string(x.Outputs) != "null" || x.CompletedAt == nil {
 		t.Errorf("error %v, outputs %s, completed at %v", x.Error, x.Outputs, x.CompletedAt)
 	}
-	in.eventually(20*time.Second, "the queued message is gone", func() bool { return in.stepsWaiting() == 0 })
+	in.eventually(60*time.Second, "the queued message is gone", func() bool { return in.stepsWaiting() == 0 })
 	bucket, err := in.conn.JetStream().KeyValue(t.Context(), subject.CancelBucket)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestCancelQueued(t *testing.T) {
 	if _, err := bucket.Get(t.Context(), token); err != nil {
 		t.Errorf("the runners are not told of %s: %v", token, err)
 	}
-	in.eventually(20*time.Second, "nothing is left to stop", func() bool {
+	in.eventually(60*time.Second, "nothing is left to stop", func() bool {
 		return scan[int](in, db, `SELECT count(*) FROM steps WHERE status = 'CANCELLED' AND sent > 0`)[0] == 0
 	})
 	if err := in.cancelAs(in.owner, x.ID); errs.CodeOf(err) != errs.Conflict {
@@ -123,7 +123,7 @@ func TestCancelRunningAndBackingOff(t *testing.T) {
 	if x.Steps[0].Status != contract.StepCancelled || x.Steps[0].WaitingFor != nil {
 		t.Errorf("the step that backed off is %s, waits for %v", x.Steps[0].Status, x.Steps[0].WaitingFor)
 	}
-	in.eventually(20*time.Second, "the backoff is over", func() bool { return time.Now().After(backsOff.Steps[0].WaitingFor.Until.Add(500 * time.Millisecond)) })
+	in.eventually(60*time.Second, "the backoff is over", func() bool { return time.Now().After(backsOff.Steps[0].WaitingFor.Until.Add(500 * time.Millisecond)) })
 	if x := in.get(fails.ID); x.Steps[0].Attempts != 1 || !cancelled(x) {
 		t.Errorf("after the backoff: %s, %d attempts", x.Status, x.Steps[0].Attempts)
 	}
@@ -160,7 +160,7 @@ func TestCancelPending(t *testing.T) {
 			t.Errorf("the pending execution is %s", y.Status)
 		}
 	}
-	in.eventually(20*time.Second, "the commands are marked", func() bool {
+	in.eventually(60*time.Second, "the commands are marked", func() bool {
 		return scan[int](in, db, `SELECT count(*) FROM commands WHERE applied_at IS NULL`)[0] == 0
 	})
 	in.checkLedger(db)
@@ -242,27 +242,27 @@ func TestLostStep(t *testing.T) {
 	db := in.db()
 	in.start()
 	x := in.submit(in.workflow(chain(2)...), `{}`)
-	in.eventually(20*time.Second, "the step is queued and known to be", func() bool {
-		return len(scan[int](in, db, `SELECT 1 FROM steps WHERE execution_id = $1 AND sent > 0`, x.ID)) == 1
-	})
-	sent := scan[struct {
-		Sent  uint64
-		Token string
-	}](in, db, `SELECT sent, token FROM steps WHERE execution_id = $1`, x.ID)[0]
 	stream, err := in.conn.JetStream().Stream(t.Context(), subject.StepsStream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.DeleteMsg(t.Context(), sent.Sent); err != nil {
+	queue := subject.Step(subject.DefaultPool, catalog.AgentData, 5)
+	var sent *jetstream.RawStreamMsg
+	in.eventually(60*time.Second, "the step is queued", func() bool {
+		sent, err = stream.GetLastMsgForSubject(t.Context(), queue)
+		return err == nil
+	})
+	token := sent.Header.Get("ce-id")
+	if err := stream.DeleteMsg(t.Context(), sent.Sequence); err != nil {
 		t.Fatal(err)
 	}
 	var again *jetstream.RawStreamMsg
-	in.eventually(30*time.Second, "the step is sent again", func() bool {
-		again, err = stream.GetLastMsgForSubject(t.Context(), subject.Step(subject.DefaultPool, catalog.AgentData, 5))
+	in.eventually(60*time.Second, "the step is sent again", func() bool {
+		again, err = stream.GetLastMsgForSubject(t.Context(), queue)
 		return err == nil
 	})
-	if h := again.Header; h.Get("ce-id") != sent.Token || h.Get(runner.HeaderDispatch) != "2" || h.Get(runner.HeaderAttempt) != "1" {
-		t.Errorf("sent again with %v, want the token %s", h, sent.Token)
+	if h := again.Header; h.Get("ce-id") != token || h.Get(runner.HeaderDispatch) != "2" || h.Get(runner.HeaderAttempt) != "1" {
+		t.Errorf("sent again with %v, want the token %s", h, token)
 	}
 	in.play(echo)
 	x = in.await(x.ID, "terminal", terminal)

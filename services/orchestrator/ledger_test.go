@@ -181,7 +181,7 @@ func (in *installation) checkPublished(db *sqlx.DB) {
 		want[e.P] = append(want[e.P], e)
 		total++
 	}
-	in.eventually(40*time.Second, "the events are published", func() bool {
+	in.eventually(60*time.Second, "the events are published", func() bool {
 		var left int
 		for _, seen := range in.published(false) {
 			left += len(seen)
@@ -254,7 +254,7 @@ func (l *load) count() int {
 func (l *load) grow(n int) {
 	l.in.t.Helper()
 	goal := l.count() + n
-	l.in.eventually(40*time.Second, "more executions are accepted", func() bool { return l.count() >= goal })
+	l.in.eventually(60*time.Second, "more executions are accepted", func() bool { return l.count() >= goal })
 }
 
 // stop ends the load and gives what was accepted.

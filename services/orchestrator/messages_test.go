@@ -107,7 +107,7 @@ func TestStrangeInputs(t *testing.T) {
 		m.partition = p
 		in.inject(m)
 	}
-	in.eventually(40*time.Second, "the dead letters are there", func() bool {
+	in.eventually(60*time.Second, "the dead letters are there", func() bool {
 		return scan[int](in, db, `SELECT count(*) FROM dead_letters`)[0] >= len(dead)+1
 	})
 	for _, d := range scan[struct {
@@ -235,7 +235,7 @@ func TestDuplicateAndLateResults(t *testing.T) {
 	in.start()
 	marker := in.submit(in.workflow(catalog.Step{StepKey: "m"}), `{}`)
 	in.await(marker.ID, "terminal", terminal)
-	in.eventually(40*time.Second, "the late results are applied", func() bool {
+	in.eventually(60*time.Second, "the late results are applied", func() bool {
 		info, err := in.conn.JetStream().Stream(t.Context(), subject.ExecutionInputStream)
 		if err != nil {
 			return false

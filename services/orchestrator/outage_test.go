@@ -26,7 +26,7 @@ func (l *load) checkRefused() {
 // lastInput gives the last sequence of the input log.
 func (in *installation) lastInput() (last uint64) {
 	in.t.Helper()
-	in.eventually(40*time.Second, "the input log is there", func() bool {
+	in.eventually(60*time.Second, "the input log is there", func() bool {
 		ctx, cancel := context.WithTimeout(in.t.Context(), time.Second)
 		defer cancel()
 		stream, err := in.conn.JetStream().Stream(ctx, subject.ExecutionInputStream)
@@ -41,7 +41,7 @@ func (in *installation) lastInput() (last uint64) {
 // applyBeyond waits until several partitions have applied inputs after a sequence.
 func (in *installation) applyBeyond(db *sqlx.DB, seq uint64) {
 	in.t.Helper()
-	in.eventually(40*time.Second, "inputs are applied", func() bool {
+	in.eventually(60*time.Second, "inputs are applied", func() bool {
 		return scan[int](in, db, `SELECT count(*) FROM partitions WHERE input_seq > $1`, seq)[0] >= 8
 	})
 }
@@ -125,7 +125,7 @@ func TestStoreRolledBackAndGrown(t *testing.T) {
 	in.nats.stop()
 	in.nats.putBack(backup)
 	in.nats.start()
-	in.eventually(40*time.Second, "connected again", func() bool { return in.conn.NATS().IsConnected() })
+	in.eventually(60*time.Second, "connected again", func() bool { return in.conn.NATS().IsConnected() })
 	for range 2000 {
 		in.inject(input{partition: 3, kind: "io.turbocat.nothing.v1"})
 	}

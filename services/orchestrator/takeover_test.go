@@ -61,8 +61,8 @@ func TestTakeOverAfterKill(t *testing.T) {
 	in := newInstallation(t)
 	db := in.db()
 	first := in.spawn()
-	in.awaitShares(db, 40*time.Second, subject.Partitions)
-	in.eventually(40*time.Second, "STEPS is there", func() bool {
+	in.awaitShares(db, 60*time.Second, subject.Partitions)
+	in.eventually(60*time.Second, "STEPS is there", func() bool {
 		_, err := in.conn.JetStream().Stream(t.Context(), subject.StepsStream)
 		return err == nil
 	})
@@ -131,7 +131,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	load := in.submitting(in.workflow(chain(5)...))
 	for range 2 {
 		p := in.spawn()
-		in.awaitShares(db, 40*time.Second, 16, 16)
+		in.awaitShares(db, 60*time.Second, 16, 16)
 		load.grow(30)
 		p.kill()
 	}
@@ -150,7 +150,7 @@ func TestSharedPartitionsAndPlannedStop(t *testing.T) {
 	db := in.db()
 	in.start()
 	other := in.spawn()
-	in.awaitShares(db, 40*time.Second, 16, 16)
+	in.awaitShares(db, 60*time.Second, 16, 16)
 	in.play(in.slow(20 * time.Millisecond))
 	load := in.submitting(in.workflow(diamond()...))
 	load.grow(50)
@@ -180,9 +180,9 @@ func TestPausedOwnerWritesNothingMore(t *testing.T) {
 	db := in.db()
 	in.patience = time.Second // half of the requests reach the paused one
 	zombie := in.spawn()
-	in.awaitShares(db, 40*time.Second, subject.Partitions)
+	in.awaitShares(db, 60*time.Second, subject.Partitions)
 	in.start()
-	in.awaitShares(db, 40*time.Second, 16, 16)
+	in.awaitShares(db, 60*time.Second, 16, 16)
 	counts := newCounting()
 	in.play(counts.run(in.slow(10 * time.Millisecond)))
 	load := in.submitting(in.workflow(chain(6)...))
@@ -193,7 +193,7 @@ func TestPausedOwnerWritesNothingMore(t *testing.T) {
 	load.grow(10)
 	zombie.signal(syscall.SIGCONT)
 	load.grow(60)
-	in.awaitShares(db, 40*time.Second, 16, 16)
+	in.awaitShares(db, 60*time.Second, 16, 16)
 	for p, epoch := range scan[int64](in, db, `SELECT epoch FROM partitions ORDER BY p`) {
 		if epoch < epochs[p] {
 			t.Errorf("partition %d went back from epoch %d to %d", p, epochs[p], epoch)

@@ -106,7 +106,7 @@ func TestBackoffThatEndsWhileNobodyRuns(t *testing.T) {
 		}
 	}
 	stop()
-	in.eventually(20*time.Second, "the backoffs are over", func() bool { return time.Now().After(last) })
+	in.eventually(60*time.Second, "the backoffs are over", func() bool { return time.Now().After(last) })
 	in.start()
 	begin := time.Now()
 	for _, id := range ids {
@@ -142,14 +142,14 @@ func TestWorkflowTimeout(t *testing.T) {
 			t.Errorf("step %s is %s", step.StepKey, step.Status)
 		}
 	}
-	in.eventually(20*time.Second, "the queued message is gone", func() bool { return in.stepsWaiting() == 0 })
+	in.eventually(60*time.Second, "the queued message is gone", func() bool { return in.stepsWaiting() == 0 })
 
 	// One whose time is over while nobody runs.
 	x = in.submit(workflow, `{}`)
 	in.await(x.ID, "running", func(x contract.Execution) bool { return x.Status == contract.ExecutionRunning })
 	stop()
 	end := time.Now().Add(1700 * time.Millisecond)
-	in.eventually(40*time.Second, "the time is over", func() bool { return time.Now().After(end) })
+	in.eventually(60*time.Second, "the time is over", func() bool { return time.Now().After(end) })
 	in.start()
 	begin := time.Now()
 	if x = in.await(x.ID, "terminal", terminal); x.Status != contract.ExecutionTimeout {
@@ -176,6 +176,6 @@ func TestBackstop(t *testing.T) {
 	if x.Status != contract.ExecutionFailed || x.Error == nil || x.Error.Code != runner.CodeStepTimeout {
 		t.Errorf("%s, %v", x.Status, x.Error)
 	}
-	in.eventually(20*time.Second, "the queued message is gone", func() bool { return in.stepsWaiting() == 0 })
+	in.eventually(60*time.Second, "the queued message is gone", func() bool { return in.stepsWaiting() == 0 })
 	in.checkLedger(db)
 }

@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds every wait of the tests.
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 // executorFunc is an executor made of a function.
 type executorFunc func(ctx context.Context, task agent.Task) (json.RawMessage, error)
