@@ -86,8 +86,13 @@ func Call[Req, Resp any](ctx context.Context, c *Conn, m rpc.Method[Req, Resp], 
 
 func setCaller(h nats.Header, c rpc.Caller) {
 	for _, f := range []struct{ k, v string }{
-		{headerUser, c.UserID}, {headerRole, c.Role}, {headerSession, c.SessionID}, {headerRequestID, c.RequestID},
-		{headerTraceparent, c.Traceparent}, {headerIP, c.IP}, {headerUserAgent, singleLine(c.UserAgent)},
+		{headerUser, c.UserID},
+		{headerRole, c.Role},
+		{headerSession, c.SessionID},
+		{headerRequestID, c.RequestID},
+		{headerTraceparent, c.Traceparent},
+		{headerIP, c.IP},
+		{headerUserAgent, singleLine(c.UserAgent)},
 	} {
 		if f.v != "" {
 			h.Set(f.k, f.v)

@@ -64,8 +64,10 @@ func TestRender(t *testing.T) {
 		{"unresolved stays as written", `["{{ inputs.none }}","x {{c.output}}","{{inputs.n}}"]`, `["{{ inputs.none }}","x {{c.output}}",20]`, "inputs.none c.output"},
 		{"path into a scalar", `"{{inputs.n.x}}"`, `"{{inputs.n.x}}"`, "inputs.n.x"},
 		{"index out of range", `"{{a.output.path[1]}}"`, `"{{a.output.path[1]}}"`, "a.output.path[1]"},
-		{"no wildcards", `"{{inputs[\"*\"]}}{{inputs[\"@this\"]}}{{inputs[\"o.k\"]}}"`, `"{{inputs[\"*\"]}}{{inputs[\"@this\"]}}{{inputs[\"o.k\"]}}"`,
-			`inputs["*"] inputs["@this"] inputs["o.k"]`},
+		{
+			"no wildcards", `"{{inputs[\"*\"]}}{{inputs[\"@this\"]}}{{inputs[\"o.k\"]}}"`, `"{{inputs[\"*\"]}}{{inputs[\"@this\"]}}{{inputs[\"o.k\"]}}"`,
+			`inputs["*"] inputs["@this"] inputs["o.k"]`,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, unresolved := parse(t, c.raw).Render(lookup)

@@ -104,8 +104,10 @@ func TestAgentList(t *testing.T) {
 	t.Parallel()
 	c := user(t)
 	for i := range 5 {
-		body := object{"name": fmt.Sprintf("agent %d", 5-i), "type": "CODE", "tags": []string{"mine", fmt.Sprintf("odd-%t", i%2 == 1)},
-			"config": object{"runtime": "javascript", "source": identityCode}}
+		body := object{
+			"name": fmt.Sprintf("agent %d", 5-i), "type": "CODE", "tags": []string{"mine", fmt.Sprintf("odd-%t", i%2 == 1)},
+			"config": object{"runtime": "javascript", "source": identityCode},
+		}
 		if i == 0 {
 			body["type"], body["config"], body["status"] = "DATA", object{"operation": "pick", "fields": []string{"a"}}, "ACTIVE"
 		}

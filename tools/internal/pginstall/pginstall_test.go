@@ -28,8 +28,10 @@ func newMachine(t *testing.T, scripts map[string]string) machine {
 		}
 	}
 	t.Setenv("PATH", m.bin)
-	m.Options = Options{Cache: filepath.Join(t.TempDir(), "cache"), Packaged: []string{filepath.Join(m.bin, "packaged")},
-		Say: func(format string, args ...any) { *m.said = append(*m.said, fmt.Sprintf(format, args...)) }}
+	m.Options = Options{
+		Cache: filepath.Join(t.TempDir(), "cache"), Packaged: []string{filepath.Join(m.bin, "packaged")},
+		Say: func(format string, args ...any) { *m.said = append(*m.said, fmt.Sprintf(format, args...)) },
+	}
 	return m
 }
 
@@ -90,8 +92,11 @@ func TestFailuresEndInOneSentence(t *testing.T) {
 	}{
 		"nothing to install with": {nil, Any, []string{"(npm: npm is not installed)", "apt-get install postgresql", "DATABASE_URL"}},
 		"nothing allowed":         {map[string]string{"npm": npmScript, "node": ""}, None, []string{"could not be installed; install it by hand"}},
-		"both fail": {map[string]string{tool: "echo first; echo no network >&2; exit 3", "npm": "exit 4", "node": ""}, Any,
-			[]string{tool + `: ` + tool + ` install said "no network"`, "npm install ended with code 4"}},
+		"both fail": {
+			map[string]string{tool: "echo first; echo no network >&2; exit 3", "npm": "exit 4", "node": ""},
+			Any,
+			[]string{tool + `: ` + tool + ` install said "no network"`, "npm install ended with code 4"},
+		},
 		"installed nothing usable": {map[string]string{"npm": `mkdir -p "$3/node_modules/` + npmPackage() + `"`, "node": ""}, NPM, []string{"npm: PostgreSQL is not installed"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -132,8 +132,10 @@ func (c cluster) create(ctx context.Context) error {
 }
 
 func (c cluster) initdb(ctx context.Context, stage, data, secret string) error {
-	args := []string{"-D", data, "-U", superuser, "-A", "scram-sha-256", "--pwfile", secret,
-		"-E", "UTF8", "--locale=C", "--data-checksums", "--no-instructions"}
+	args := []string{
+		"-D", data, "-U", superuser, "-A", "scram-sha-256", "--pwfile", secret,
+		"-E", "UTF8", "--locale=C", "--data-checksums", "--no-instructions",
+	}
 	if c.fast {
 		args = append(args, "--no-sync")
 	}

@@ -71,8 +71,10 @@ func TestNew(t *testing.T) {
 		{"deep", strings.Repeat("[", 300) + strings.Repeat("]", 300), " bad_value"},
 		{"empty", `{}`, "name required\ntype required\nconfig required"},
 		{"null where required", `{"name":null,"type":null,"config":null}`, "name required\ntype required\nconfig required"},
-		{"wrong types", `{"name":1,"type":2,"config":[],"description":{},"status":[],"tags":"x","isPublic":"yes","inputSchema":"s","outputSchema":3}`,
-			"name bad_type\ndescription bad_type\ntype bad_type\nstatus bad_type\nconfig bad_type\ntags bad_type\nisPublic bad_type\ninputSchema bad_type\noutputSchema bad_type"},
+		{
+			"wrong types", `{"name":1,"type":2,"config":[],"description":{},"status":[],"tags":"x","isPublic":"yes","inputSchema":"s","outputSchema":3}`,
+			"name bad_type\ndescription bad_type\ntype bad_type\nstatus bad_type\nconfig bad_type\ntags bad_type\nisPublic bad_type\ninputSchema bad_type\noutputSchema bad_type",
+		},
 		{"bad enums", `{"name":"n","type":"MAGIC","status":"ON","config":{}}`, "type bad_enum\nstatus bad_enum"},
 		{"unknown field", `{"name":"n","type":"CODE","config":` + code + `,"nam":1,"z z":2}`, "nam unknown_field\n[\"z z\"] unknown_field"},
 		{"read-only fields are ignored", `{"id":"x","userId":1,"version":9,"createdAt":0,"updatedAt":0,"sourceId":0,"name":"n","type":"CODE","config":` + code + `}`, ""},
@@ -86,8 +88,10 @@ func TestNew(t *testing.T) {
 		{"CODE", with(code), ""},
 		{"CODE whole", with(`{"runtime":"python","source":"x","files":{},"entry":"handler","timeoutMs":3e4,"memoryMb":128,"allowHosts":["a.b"]}`), ""},
 		{"CODE files", with(`{"runtime":"typescript","files":{"a.ts":"x"}}`), ""},
-		{"CODE faults", with(`{"runtime":"ruby","timeoutMs":0,"memoryMb":"x","entry":"a b","extra":1,"allowHosts":[1]}`),
-			"config required\nconfig.allowHosts[0] bad_type\nconfig.entry bad_value\nconfig.extra unknown_field\nconfig.memoryMb bad_type\nconfig.runtime bad_enum\nconfig.timeoutMs out_of_range"},
+		{
+			"CODE faults", with(`{"runtime":"ruby","timeoutMs":0,"memoryMb":"x","entry":"a b","extra":1,"allowHosts":[1]}`),
+			"config required\nconfig.allowHosts[0] bad_type\nconfig.entry bad_value\nconfig.extra unknown_field\nconfig.memoryMb bad_type\nconfig.runtime bad_enum\nconfig.timeoutMs out_of_range",
+		},
 		{"CODE without source", with(`{"runtime":"javascript"}`), "config required"},
 		{"CODE source and files", with(`{"runtime":"javascript","source":"x","files":{"a.js":"y"}}`), "config.files out_of_range"},
 		{"CODE empty files", with(`{"runtime":"javascript","files":{}}`), "config required"},
@@ -99,8 +103,10 @@ func TestNew(t *testing.T) {
 			`"retry":{"count":0,"delayMs":1000,"statusCodes":[]},"responseType":"auto","successStatus":["2xx","404"],"timeoutMs":30000}`), ""},
 		{"API bad auth", api(`{"url":"https://x","auth":{"type":"basic","username":"u","pasword":"p"}}`), "config.auth.password required\nconfig.auth.pasword unknown_field"},
 		{"API key", api(`{"url":"https://x","auth":{"type":"apiKey","value":"v"},"successStatus":[200,"3XX"]}`), ""},
-		{"API key in query", api(`{"url":"https://x","auth":{"type":"apiKey","value":"v","in":"query"},"successStatus":[99,"6xx"]}`),
-			"config.auth.name required\nconfig.successStatus[0] out_of_range\nconfig.successStatus[1] bad_value"},
+		{
+			"API key in query", api(`{"url":"https://x","auth":{"type":"apiKey","value":"v","in":"query"},"successStatus":[99,"6xx"]}`),
+			"config.auth.name required\nconfig.successStatus[0] out_of_range\nconfig.successStatus[1] bad_value",
+		},
 		{"API bad auth type", api(`{"url":"https://x","auth":{"type":"digest"}}`), "config.auth.type bad_enum"},
 		{"API bad retry", api(`{"url":"https://x","retry":{"statusCodes":[200,"x"]}}`), "config.retry.statusCodes[1] bad_type"},
 		{"API bad url", api(`{"url":"file:///etc/passwd"}`), "config.url bad_value"},
@@ -127,8 +133,10 @@ func TestNew(t *testing.T) {
 
 		{"good schemas", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"type":"integer"}}},"outputSchema":true}`, ""},
 		{"bad schema", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"type":"objekt","properties":{"a":{"minimum":"x"}}}}`, "inputSchema.properties.a.minimum bad_type\ninputSchema.type bad_enum"},
-		{"foreign schema", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"$ref":"file:///etc/passwd"},"outputSchema":{"$ref":"https://example.com/x"}}`,
-			"inputSchema bad_value\noutputSchema bad_value"},
+		{
+			"foreign schema", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"$ref":"file:///etc/passwd"},"outputSchema":{"$ref":"https://example.com/x"}}`,
+			"inputSchema bad_value\noutputSchema bad_value",
+		},
 		{"schema with a broken pattern", `{"name":"n","type":"CODE","config":` + code + `,"inputSchema":{"pattern":"("}}`, "inputSchema.pattern bad_value"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

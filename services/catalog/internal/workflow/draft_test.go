@@ -95,43 +95,63 @@ func TestNew(t *testing.T) {
 		{"not an object", `"x"`, " bad_type"},
 		{"empty", `{}`, "name required\nsteps required"},
 		{"no steps yet", `{"name":"w","steps":[]}`, ""},
-		{"wrong types", `{"name":1,"steps":{},"timeoutMs":"1","priority":[],"strictTemplates":1,"isPublic":0,"inputSchema":7,"concurrency":{"max":1}}`,
-			"name bad_type\ninputSchema bad_type\ntimeoutMs bad_type\nconcurrency unsupported\npriority bad_type\nstrictTemplates bad_type\nisPublic bad_type\nsteps bad_type"},
-		{"ranges", `{"name":"w","steps":[` + step("a", `"retryCount":21,"retryDelayMs":-1,"timeoutMs":0,"position":1.5`) + `],"timeoutMs":604800001,"priority":10}`,
-			"timeoutMs out_of_range\npriority out_of_range\nsteps[0].retryDelayMs out_of_range\nsteps[0].timeoutMs out_of_range\nsteps[0].retryCount out_of_range\nsteps[0].position out_of_range"},
+		{
+			"wrong types", `{"name":1,"steps":{},"timeoutMs":"1","priority":[],"strictTemplates":1,"isPublic":0,"inputSchema":7,"concurrency":{"max":1}}`,
+			"name bad_type\ninputSchema bad_type\ntimeoutMs bad_type\nconcurrency unsupported\npriority bad_type\nstrictTemplates bad_type\nisPublic bad_type\nsteps bad_type",
+		},
+		{
+			"ranges", `{"name":"w","steps":[` + step("a", `"retryCount":21,"retryDelayMs":-1,"timeoutMs":0,"position":1.5`) + `],"timeoutMs":604800001,"priority":10}`,
+			"timeoutMs out_of_range\npriority out_of_range\nsteps[0].retryDelayMs out_of_range\nsteps[0].timeoutMs out_of_range\nsteps[0].retryCount out_of_range\nsteps[0].position out_of_range",
+		},
 		{"highest", `{"name":"w","steps":[` + step("a", `"retryCount":20,"retryDelayMs":3600000,"timeoutMs":86400000`) + `],"timeoutMs":604800000,"priority":9}`, ""},
 		{"too many steps", body(thousand...), "steps out_of_range"},
 		{"enough steps", body(thousand[:1000]...), ""},
 		{"unknown fields", `{"name":"w","steps":[` + step("a", `"agentID":"x","_delete":true`) + `],"step":[]}`, "step unknown_field\nsteps[0]._delete unknown_field\nsteps[0].agentID unknown_field"},
 		{"step no object", `{"name":"w","steps":[1,null]}`, "steps[0] bad_type\nsteps[1] bad_type"},
 		{"step empty", body(`{}`), "steps[0].stepKey required\nsteps[0].stepType required"},
-		{"bad enums", body(step("a", `"onError":"STOP","triggerRule":"x"`), `{"stepKey":"b","stepType":"TASK"}`),
-			"steps[0].onError bad_enum\nsteps[0].triggerRule bad_enum\nsteps[1].stepType bad_enum"},
-		{"keys", body(step("1a", ""), step("a-b", ""), step("inputs", ""), step("contains", ""), step(strings.Repeat("k", 65), ""), step("_ok9", "")),
-			"steps[0].stepKey bad_key\nsteps[1].stepKey bad_key\nsteps[2].stepKey reserved_key\nsteps[3].stepKey reserved_key\nsteps[4].stepKey out_of_range"},
+		{
+			"bad enums", body(step("a", `"onError":"STOP","triggerRule":"x"`), `{"stepKey":"b","stepType":"TASK"}`),
+			"steps[0].onError bad_enum\nsteps[0].triggerRule bad_enum\nsteps[1].stepType bad_enum",
+		},
+		{
+			"keys", body(step("1a", ""), step("a-b", ""), step("inputs", ""), step("contains", ""), step(strings.Repeat("k", 65), ""), step("_ok9", "")),
+			"steps[0].stepKey bad_key\nsteps[1].stepKey bad_key\nsteps[2].stepKey reserved_key\nsteps[3].stepKey reserved_key\nsteps[4].stepKey out_of_range",
+		},
 		{"duplicate keys", body(step("a", ""), step("b", ""), step("a", "")), "steps[2].stepKey duplicate_key"},
 		{"types to come", body(`{"stepKey":"w","stepType":"WAIT","config":{"durationMs":5}}`), "steps[0].stepType unsupported"},
-		{"agents", body(`{"stepKey":"a","stepType":"AGENT"}`, `{"stepKey":"b","stepType":"AGENT","agentId":"x"}`, `{"stepKey":"c","stepType":"AGENT","agentId":"`+unknown+`"}`, `{"stepKey":"d","stepType":"AGENT","agentId":7}`),
-			"steps[0].agentId required\nsteps[1].agentId bad_value\nsteps[3].agentId bad_type\nsteps[2].agentId unknown_agent"},
-		{"unknown and self", body(step("a", `"dependsOn":["a","q",1]`), step("b", `"dependsOn":["a","a"]`)),
-			"steps[0].dependsOn[2] bad_type\nsteps[0].dependsOn[0] self_dependency\nsteps[0].dependsOn[1] unknown_step\nsteps[1].dependsOn[1] duplicate_key"},
+		{
+			"agents", body(`{"stepKey":"a","stepType":"AGENT"}`, `{"stepKey":"b","stepType":"AGENT","agentId":"x"}`, `{"stepKey":"c","stepType":"AGENT","agentId":"`+unknown+`"}`, `{"stepKey":"d","stepType":"AGENT","agentId":7}`),
+			"steps[0].agentId required\nsteps[1].agentId bad_value\nsteps[3].agentId bad_type\nsteps[2].agentId unknown_agent",
+		},
+		{
+			"unknown and self", body(step("a", `"dependsOn":["a","q",1]`), step("b", `"dependsOn":["a","a"]`)),
+			"steps[0].dependsOn[2] bad_type\nsteps[0].dependsOn[0] self_dependency\nsteps[0].dependsOn[1] unknown_step\nsteps[1].dependsOn[1] duplicate_key",
+		},
 		{"inputs no object", body(step("a", `"inputs":[1],"config":"x","dependsOn":"b"`)), "steps[0].dependsOn bad_type\nsteps[0].inputs bad_type\nsteps[0].config bad_type"},
 
 		{"cycle of two", body(step("a", `"dependsOn":["b"]`), step("b", `"dependsOn":["a"]`)), "steps[1].dependsOn[0] cycle"},
-		{"two cycles", body(step("a", `"dependsOn":["b"]`), step("b", `"dependsOn":["a"]`), step("c", `"dependsOn":["d","a"]`), step("d", `"dependsOn":["c"]`)),
-			"steps[1].dependsOn[0] cycle\nsteps[3].dependsOn[0] cycle"},
+		{
+			"two cycles", body(step("a", `"dependsOn":["b"]`), step("b", `"dependsOn":["a"]`), step("c", `"dependsOn":["d","a"]`), step("d", `"dependsOn":["c"]`)),
+			"steps[1].dependsOn[0] cycle\nsteps[3].dependsOn[0] cycle",
+		},
 		{"diamond", body(step("a", ""), step("b", `"dependsOn":["a"]`), step("c", `"dependsOn":["a"]`), step("d", `"dependsOn":["b","c"],"inputs":{"x":"{{a.output}}{{b.error.message}}"}`)), ""},
 
-		{"template faults", body(step("a", `"inputs":{"x":["{{","{{b.output}}","{{secrets.K}}","{{item}}","{{a.output}}","{{q.output}}"]}`), step("b", `"dependsOn":["a"],"inputs":{"y":"{{a}} {{a.result}} {{inputs.x}} {{metadata.executionId}}"}`)),
+		{
+			"template faults", body(step("a", `"inputs":{"x":["{{","{{b.output}}","{{secrets.K}}","{{item}}","{{a.output}}","{{q.output}}"]}`), step("b", `"dependsOn":["a"],"inputs":{"y":"{{a}} {{a.result}} {{inputs.x}} {{metadata.executionId}}"}`)),
 			"steps[0].inputs.x[0] bad_template\nsteps[0].inputs.x[1] not_an_ancestor\nsteps[0].inputs.x[2] unsupported\nsteps[0].inputs.x[3] bad_template\nsteps[0].inputs.x[4] not_an_ancestor\nsteps[0].inputs.x[5] unknown_step\n" +
-				"steps[1].inputs.y bad_template\nsteps[1].inputs.y bad_template"},
+				"steps[1].inputs.y bad_template\nsteps[1].inputs.y bad_template",
+		},
 		{"sibling is no ancestor", body(step("a", ""), step("b", ""), step("c", `"dependsOn":["a"],"inputs":{"x":"{{b.output}}"}`)), "steps[2].inputs.x not_an_ancestor"},
-		{"outputs", `{"name":"w","steps":[` + step("a", "") + `],"outputs":{"r":"{{a.output.x}}","i":"{{inputs.n}}","q":"{{q.output}}","s":"{{secrets.S}}","b":"{{a"}}`,
-			"outputs.b bad_template\noutputs.q unknown_step\noutputs.s unsupported"},
+		{
+			"outputs", `{"name":"w","steps":[` + step("a", "") + `],"outputs":{"r":"{{a.output.x}}","i":"{{inputs.n}}","q":"{{q.output}}","s":"{{secrets.S}}","b":"{{a"}}`,
+			"outputs.b bad_template\noutputs.q unknown_step\noutputs.s unsupported",
+		},
 		{"bad inputSchema", `{"name":"w","steps":[],"inputSchema":{"type":"x"}}`, "inputSchema.type bad_enum"},
 		{"no cascade from a bad key", body(step("1a", ""), step("b", `"dependsOn":["1a"],"inputs":{"x":"{{inputs.y}}"}`)), "steps[0].stepKey bad_key"},
-		{"all at once", body(step("a", `"dependsOn":["b"],"onError":"x"`), step("b", `"dependsOn":["a","zz"]`), `{"stepKey":"c","stepType":"AGENT","agentId":"`+unknown+`"}`),
-			"steps[0].onError bad_enum\nsteps[1].dependsOn[1] unknown_step\nsteps[1].dependsOn[0] cycle\nsteps[2].agentId unknown_agent"},
+		{
+			"all at once", body(step("a", `"dependsOn":["b"],"onError":"x"`), step("b", `"dependsOn":["a","zz"]`), `{"stepKey":"c","stepType":"AGENT","agentId":"`+unknown+`"}`),
+			"steps[0].onError bad_enum\nsteps[1].dependsOn[1] unknown_step\nsteps[1].dependsOn[0] cycle\nsteps[2].agentId unknown_agent",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := workflow.New([]byte(c.body)).Finish(known)

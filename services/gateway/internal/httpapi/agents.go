@@ -54,8 +54,10 @@ func (a *API) routeAgents() {
 			})
 			return listedWith(ctx, list, err)
 		})
-	register(a, route{method: http.MethodPost, path: "/agents", id: "createAgent", tag: tag, summary: "Make an agent",
-		status: http.StatusCreated, access: access{body: bodyLimit}, document: reflect.TypeFor[newAgent](), errors: []errs.Code{errs.Conflict}},
+	register(a, route{
+		method: http.MethodPost, path: "/agents", id: "createAgent", tag: tag, summary: "Make an agent",
+		status: http.StatusCreated, access: access{body: bodyLimit}, document: reflect.TypeFor[newAgent](), errors: []errs.Code{errs.Conflict},
+	},
 		func(ctx context.Context, in *RawJSON) (*versioned[catalog.Agent], error) {
 			if err := object(in.RawBody); err != nil {
 				return nil, err
@@ -63,15 +65,19 @@ func (a *API) routeAgents() {
 			agent, err := ask(ctx, a, catalog.CreateAgent, catalog.CreateRequest{Body: in.RawBody})
 			return versionedWith(ctx, agent, agentVersion, err)
 		})
-	register(a, route{method: http.MethodGet, path: "/agents/{id}", id: "getAgent", tag: tag, summary: "Show an agent",
-		errors: []errs.Code{errs.NotFound}},
+	register(a, route{
+		method: http.MethodGet, path: "/agents/{id}", id: "getAgent", tag: tag, summary: "Show an agent",
+		errors: []errs.Code{errs.NotFound},
+	},
 		func(ctx context.Context, in *IDParam) (*versioned[catalog.Agent], error) {
 			agent, err := ask(ctx, a, catalog.GetAgent, catalog.IDRequest{ID: in.ID})
 			return versionedWith(ctx, agent, agentVersion, err)
 		})
-	register(a, route{method: http.MethodPatch, path: "/agents/{id}", id: "updateAgent", tag: tag, summary: "Change an agent",
+	register(a, route{
+		method: http.MethodPatch, path: "/agents/{id}", id: "updateAgent", tag: tag, summary: "Change an agent",
 		access: access{body: bodyLimit}, document: reflect.TypeFor[agentPatch](),
-		errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict, errs.PreconditionFailed}},
+		errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict, errs.PreconditionFailed},
+	},
 		func(ctx context.Context, in *patchInput) (*versioned[catalog.Agent], error) {
 			patch, err := in.request()
 			if err != nil {
@@ -80,8 +86,10 @@ func (a *API) routeAgents() {
 			agent, err := ask(ctx, a, catalog.PatchAgent, patch)
 			return versionedWith(ctx, agent, agentVersion, err)
 		})
-	register(a, route{method: http.MethodDelete, path: "/agents/{id}", id: "deleteAgent", tag: tag, summary: "Delete an agent",
-		status: http.StatusNoContent, errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict}},
+	register(a, route{
+		method: http.MethodDelete, path: "/agents/{id}", id: "deleteAgent", tag: tag, summary: "Delete an agent",
+		status: http.StatusNoContent, errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict},
+	},
 		func(ctx context.Context, in *IDParam) (*struct{}, error) {
 			_, err := ask(ctx, a, catalog.DeleteAgent, catalog.IDRequest{ID: in.ID})
 			return &struct{}{}, err

@@ -46,8 +46,10 @@ func TestRoutes(t *testing.T) {
 		{name: "spoofed caller", request: request{method: "GET", path: "/api/v1/users/me", header: map[string]string{"Tc-User": bob.UserID, "Tc-Role": "ADMIN"}}, status: 401, code: errs.Unauthorized},
 
 		// agents
-		{name: "list agents", request: request{method: "GET", path: "/api/v1/agents?page=2&pageSize=5&type=CODE&status=ACTIVE&tags=a,b&tags=c&isPublic=true&search=x&sortBy=name&sortOrder=asc", token: aliceToken}, status: 200,
-			holds: `{\"page\":2,\"pageSize\":5,\"search\":\"x\",\"sortBy\":\"name\",\"sortOrder\":\"asc\",\"type\":\"CODE\",\"status\":\"ACTIVE\",\"tags\":[\"a\",\"b\",\"c\"],\"isPublic\":true}`},
+		{
+			name: "list agents", request: request{method: "GET", path: "/api/v1/agents?page=2&pageSize=5&type=CODE&status=ACTIVE&tags=a,b&tags=c&isPublic=true&search=x&sortBy=name&sortOrder=asc", token: aliceToken}, status: 200,
+			holds: `{\"page\":2,\"pageSize\":5,\"search\":\"x\",\"sortBy\":\"name\",\"sortOrder\":\"asc\",\"type\":\"CODE\",\"status\":\"ACTIVE\",\"tags\":[\"a\",\"b\",\"c\"],\"isPublic\":true}`,
+		},
 		{name: "list agents by default", request: request{method: "GET", path: "/api/v1/agents", token: aliceToken}, status: 200, holds: `{\"pageSize\":20}`},
 		{name: "page and cursor", request: request{method: "GET", path: "/api/v1/agents?page=1&cursor=abc", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
 		{name: "all parameters wrong", request: request{method: "GET", path: "/api/v1/agents?page=x&pageSize=101&type=NOPE&sortOrder=up&isPublic=1", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"isPublic", "page", "pageSize", "sortOrder", "type"}},

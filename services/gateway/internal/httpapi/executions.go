@@ -47,18 +47,23 @@ func (a *API) routeExecutions() {
 		func(ctx context.Context, in *struct {
 			ExecutionFilter
 			WorkflowID string `query:"workflowId" format:"uuid"`
-		}) (*listed[orchestrator.Execution], error) {
+		},
+		) (*listed[orchestrator.Execution], error) {
 			list, err := ask(ctx, a, orchestrator.ListExecution, in.request(in.WorkflowID))
 			return listedWith(ctx, list, err)
 		})
-	register(a, route{method: http.MethodGet, path: "/executions/{id}", id: "getExecution", tag: tag, summary: "Show an execution with its steps",
-		errors: []errs.Code{errs.NotFound}},
+	register(a, route{
+		method: http.MethodGet, path: "/executions/{id}", id: "getExecution", tag: tag, summary: "Show an execution with its steps",
+		errors: []errs.Code{errs.NotFound},
+	},
 		func(ctx context.Context, in *IDParam) (*answer[orchestrator.Execution], error) {
 			execution, err := ask(ctx, a, orchestrator.GetExecution, orchestrator.IDRequest{ID: in.ID})
 			return answerWith(ctx, execution, err)
 		})
-	register(a, route{method: http.MethodGet, path: "/executions/{id}/logs", id: "listExecutionLogs", tag: tag, summary: "List the log lines of an execution, oldest first",
-		errors: []errs.Code{errs.NotFound}},
+	register(a, route{
+		method: http.MethodGet, path: "/executions/{id}/logs", id: "listExecutionLogs", tag: tag, summary: "List the log lines of an execution, oldest first",
+		errors: []errs.Code{errs.NotFound},
+	},
 		func(ctx context.Context, in *logFilter) (*listed[telemetry.LogLine], error) {
 			// Telemetry knows no owners: who may see the execution may see its log.
 			if _, err := ask(ctx, a, orchestrator.GetExecution, orchestrator.IDRequest{ID: in.ID}); err != nil {
@@ -70,8 +75,10 @@ func (a *API) routeExecutions() {
 			})
 			return listedWith(ctx, list, err)
 		})
-	register(a, route{method: http.MethodPost, path: "/executions/{id}/cancel", id: "cancelExecution", tag: tag, summary: "Cancel an execution",
-		status: http.StatusAccepted, errors: []errs.Code{errs.NotFound, errs.Conflict}},
+	register(a, route{
+		method: http.MethodPost, path: "/executions/{id}/cancel", id: "cancelExecution", tag: tag, summary: "Cancel an execution",
+		status: http.StatusAccepted, errors: []errs.Code{errs.NotFound, errs.Conflict},
+	},
 		func(ctx context.Context, in *IDParam) (*answer[orchestrator.CommandResponse], error) {
 			command, err := ask(ctx, a, orchestrator.Cancel, orchestrator.IDRequest{ID: in.ID})
 			return answerWith(ctx, command, err)

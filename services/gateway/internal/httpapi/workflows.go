@@ -92,8 +92,10 @@ func (a *API) routeWorkflows() {
 			})
 			return listedWith(ctx, list, err)
 		})
-	register(a, route{method: http.MethodPost, path: "/workflows", id: "createWorkflow", tag: tag, summary: "Make a workflow",
-		status: http.StatusCreated, access: access{body: bodyLimit}, document: reflect.TypeFor[newWorkflow](), errors: []errs.Code{errs.Conflict}},
+	register(a, route{
+		method: http.MethodPost, path: "/workflows", id: "createWorkflow", tag: tag, summary: "Make a workflow",
+		status: http.StatusCreated, access: access{body: bodyLimit}, document: reflect.TypeFor[newWorkflow](), errors: []errs.Code{errs.Conflict},
+	},
 		func(ctx context.Context, in *RawJSON) (*versioned[catalog.Workflow], error) {
 			if err := object(in.RawBody); err != nil {
 				return nil, err
@@ -101,15 +103,19 @@ func (a *API) routeWorkflows() {
 			workflow, err := ask(ctx, a, catalog.CreateWorkflow, catalog.CreateRequest{Body: in.RawBody})
 			return versionedWith(ctx, workflow, workflowVersion, err)
 		})
-	register(a, route{method: http.MethodGet, path: "/workflows/{id}", id: "getWorkflow", tag: tag, summary: "Show a workflow with its steps",
-		errors: []errs.Code{errs.NotFound}},
+	register(a, route{
+		method: http.MethodGet, path: "/workflows/{id}", id: "getWorkflow", tag: tag, summary: "Show a workflow with its steps",
+		errors: []errs.Code{errs.NotFound},
+	},
 		func(ctx context.Context, in *IDParam) (*versioned[catalog.Workflow], error) {
 			workflow, err := ask(ctx, a, catalog.GetWorkflow, catalog.IDRequest{ID: in.ID})
 			return versionedWith(ctx, workflow, workflowVersion, err)
 		})
-	register(a, route{method: http.MethodPatch, path: "/workflows/{id}", id: "updateWorkflow", tag: tag, summary: "Change a workflow",
+	register(a, route{
+		method: http.MethodPatch, path: "/workflows/{id}", id: "updateWorkflow", tag: tag, summary: "Change a workflow",
 		access: access{body: bodyLimit}, document: reflect.TypeFor[workflowPatch](),
-		errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict, errs.PreconditionFailed}},
+		errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict, errs.PreconditionFailed},
+	},
 		func(ctx context.Context, in *patchInput) (*versioned[catalog.Workflow], error) {
 			patch, err := in.request()
 			if err != nil {
@@ -118,23 +124,30 @@ func (a *API) routeWorkflows() {
 			workflow, err := ask(ctx, a, catalog.PatchWorkflow, patch)
 			return versionedWith(ctx, workflow, workflowVersion, err)
 		})
-	register(a, route{method: http.MethodDelete, path: "/workflows/{id}", id: "deleteWorkflow", tag: tag, summary: "Delete a workflow",
-		status: http.StatusNoContent, errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict}},
+	register(a, route{
+		method: http.MethodDelete, path: "/workflows/{id}", id: "deleteWorkflow", tag: tag, summary: "Delete a workflow",
+		status: http.StatusNoContent, errors: []errs.Code{errs.Forbidden, errs.NotFound, errs.Conflict},
+	},
 		func(ctx context.Context, in *IDParam) (*struct{}, error) {
 			_, err := ask(ctx, a, catalog.DeleteWorkflow, catalog.IDRequest{ID: in.ID})
 			return &struct{}{}, err
 		})
-	register(a, route{method: http.MethodPost, path: "/workflows/{id}/execute", id: "executeWorkflow", tag: tag,
+	register(a, route{
+		method: http.MethodPost, path: "/workflows/{id}/execute", id: "executeWorkflow", tag: tag,
 		summary: "Run a workflow; with wait it answers when the execution has ended (200) or the wait is over (202)",
 		status:  http.StatusCreated, access: access{body: executeBodyLimit}, document: reflect.TypeFor[executeBody](), optional: true,
-		errors: []errs.Code{errs.NotFound, errs.Conflict}}, a.execute)
+		errors: []errs.Code{errs.NotFound, errs.Conflict},
+	}, a.execute)
 	a.documentStatus("/workflows/{id}/execute", http.StatusCreated, http.StatusOK, http.StatusAccepted)
-	register(a, route{method: http.MethodGet, path: "/workflows/{id}/executions", id: "listWorkflowExecutions", tag: tag,
-		summary: "List the executions of a workflow", errors: []errs.Code{errs.NotFound}},
+	register(a, route{
+		method: http.MethodGet, path: "/workflows/{id}/executions", id: "listWorkflowExecutions", tag: tag,
+		summary: "List the executions of a workflow", errors: []errs.Code{errs.NotFound},
+	},
 		func(ctx context.Context, in *struct {
 			IDParam
 			ExecutionFilter
-		}) (*listed[orchestrator.Execution], error) {
+		},
+		) (*listed[orchestrator.Execution], error) {
 			if _, err := ask(ctx, a, catalog.GetWorkflow, catalog.IDRequest{ID: in.ID}); err != nil {
 				return nil, err
 			}

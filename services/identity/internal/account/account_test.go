@@ -212,8 +212,13 @@ func TestLogin(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ email, password string }{
-		{"", secret}, {"ada@example.com", ""}, {"ada@example.com", "a\x00b"}, {"ada@example.com", "\xff"}, {"a\x00@b.c", secret},
-		{"ada@example.com", strings.Repeat("a", 257)}, {strings.Repeat("a", 1<<16) + "@b.c", secret},
+		{"", secret},
+		{"ada@example.com", ""},
+		{"ada@example.com", "a\x00b"},
+		{"ada@example.com", "\xff"},
+		{"a\x00@b.c", secret},
+		{"ada@example.com", strings.Repeat("a", 257)},
+		{strings.Repeat("a", 1<<16) + "@b.c", secret},
 	} {
 		_, err := b.Login(ctx, client, c.email, c.password)
 		wantCode(t, "unfit input", err, errs.Validation)

@@ -71,8 +71,10 @@ func TestParseProfile(t *testing.T) {
 		{"everything", `{"fullName":"Ada L","avatarUrl":"https://x.example/a.png","preferences":{"theme":"dark"}}`, nil},
 		{"cleared", `{"avatarUrl":null,"preferences":null}`, nil},
 		{"read-only fields", `{"id":1,"email":"x","role":"ADMIN","active":false,"createdAt":null,"lastLoginAt":0}`, nil},
-		{"all faults", `{"fullName":" ","avatarUrl":"ftp://x","preferences":[],"nickname":"x","passwordHash":"y"}`,
-			[]string{"avatarUrl:invalid_url", "fullName:required", "nickname:unknown_field", "passwordHash:unknown_field", "preferences:invalid_type"}},
+		{
+			"all faults", `{"fullName":" ","avatarUrl":"ftp://x","preferences":[],"nickname":"x","passwordHash":"y"}`,
+			[]string{"avatarUrl:invalid_url", "fullName:required", "nickname:unknown_field", "passwordHash:unknown_field", "preferences:invalid_type"},
+		},
 		{"other case is another field", `{"FullName":"x"}`, []string{"FullName:unknown_field"}},
 		{"name null", `{"fullName":null}`, []string{"fullName:invalid_type"}},
 		{"name a number", `{"fullName":7}`, []string{"fullName:invalid_type"}},

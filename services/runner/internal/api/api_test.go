@@ -77,14 +77,20 @@ func TestRequests(t *testing.T) {
 		{"plain", `{"url":"@/a"}`, "GET", "/a", "", "Idempotency-Key=idem X-Turbocat-Attempt=3 User-Agent=Turbocat"},
 		{"values are escaped in path and query", `{"url":"@/x/{{id}}/y?q={{id}}&n={{n}}#{{id}}"}`, "GET", "/x/a%2Fb%3Fc/y?q=a%2Fb%3Fc&n=12345678901234567890", "", ""},
 		{"a whole base", `{"url":"{{base}}/z?a b={{key}}"}`, "GET", "/z?a%20b=k%261", "", ""},
-		{"query", `{"url":"@/a?x=1","query":{"q":"{{id}}","list":[1,"b"],"n":"{{n}}","no":null,"none":"{{none}}"}}`, "GET",
-			"/a?x=1&q=a%2Fb%3Fc&list=1&list=b&n=12345678901234567890", "", ""},
-		{"json body", `{"method":"post","url":"@/a","body":{"v":"{{o}}","t":"{{s}}","m":"n={{n}}"}}`, "POST", "/a",
-			`{"v":{"x":[1,"é"]},"t":"say \"{{n}}\"\n","m":"n=12345678901234567890"}`, "Content-Type=application/json"},
+		{
+			"query", `{"url":"@/a?x=1","query":{"q":"{{id}}","list":[1,"b"],"n":"{{n}}","no":null,"none":"{{none}}"}}`, "GET",
+			"/a?x=1&q=a%2Fb%3Fc&list=1&list=b&n=12345678901234567890", "", "",
+		},
+		{
+			"json body", `{"method":"post","url":"@/a","body":{"v":"{{o}}","t":"{{s}}","m":"n={{n}}"}}`, "POST", "/a",
+			`{"v":{"x":[1,"é"]},"t":"say \"{{n}}\"\n","m":"n=12345678901234567890"}`, "Content-Type=application/json",
+		},
 		{"whole body", `{"method":"PUT","url":"@/a","body":"{{o}}"}`, "PUT", "/a", `{"x":[1,"é"]}`, "Content-Type=application/json"},
 		{"text body", `{"method":"PUT","url":"@/a","body":"hello {{n}}"}`, "PUT", "/a", `hello 12345678901234567890`, "Content-Type=text/plain; charset=utf-8"},
-		{"headers", `{"url":"@/a","headers":{"content-type":"x/y","X-N":"{{n}}","Idempotency-Key":"mine","x-turbocat-attempt":"9"},"body":"b"}`, "GET", "/a", "b",
-			"Content-Type=x/y X-N=12345678901234567890 Idempotency-Key=mine X-Turbocat-Attempt=9"},
+		{
+			"headers", `{"url":"@/a","headers":{"content-type":"x/y","X-N":"{{n}}","Idempotency-Key":"mine","x-turbocat-attempt":"9"},"body":"b"}`, "GET", "/a", "b",
+			"Content-Type=x/y X-N=12345678901234567890 Idempotency-Key=mine X-Turbocat-Attempt=9",
+		},
 		{"unresolved stays", `{"url":"@/a","headers":{"X-A":"{{missing.one}}"}}`, "GET", "/a", "", "X-A={{missing.one}}"},
 		{"bearer", `{"url":"@/a","auth":{"type":"bearer","token":"t-{{n}}"}}`, "GET", "/a", "", "Authorization=Bearer_t-12345678901234567890"},
 		{"basic", `{"url":"@/a","auth":{"type":"basic","username":"u","password":"p:q"}}`, "GET", "/a", "", "Authorization=Basic_" + base64.StdEncoding.EncodeToString([]byte("u:p:q"))},
@@ -184,9 +190,19 @@ func TestStatuses(t *testing.T) {
 		fails     bool
 		retryable bool
 	}{
-		{200, ``, false, false}, {204, ``, false, false}, {304, ``, true, false}, {404, ``, true, false}, {400, ``, true, false},
-		{408, ``, true, true}, {425, ``, true, true}, {429, ``, true, true}, {500, ``, true, true}, {503, ``, true, true},
-		{404, `,"successStatus":["2xx","404"]`, false, false}, {503, `,"successStatus":["5XX"]`, false, false}, {200, `,"successStatus":[404]`, true, false},
+		{200, ``, false, false},
+		{204, ``, false, false},
+		{304, ``, true, false},
+		{404, ``, true, false},
+		{400, ``, true, false},
+		{408, ``, true, true},
+		{425, ``, true, true},
+		{429, ``, true, true},
+		{500, ``, true, true},
+		{503, ``, true, true},
+		{404, `,"successStatus":["2xx","404"]`, false, false},
+		{503, `,"successStatus":["5XX"]`, false, false},
+		{200, `,"successStatus":[404]`, true, false},
 	} {
 		_, err := local(t).Run(context.Background(), task(s, fmt.Sprintf(`{"url":"@/%d?secret=hush"%s,"query":{"k":"hush"}}`, tt.code, tt.success), `{}`))
 		if !tt.fails {
@@ -414,9 +430,13 @@ func TestValidate(t *testing.T) {
 		{`{"url":"/x"}`, []string{"url"}},
 		{`{"url":"http://x/{{a b}}"}`, []string{"url"}},
 		{`{"url":"http://x","body":{"a":["{{"]},"query":{"q":"{{1}}"}}`, []string{"query.q", "body.a[0]"}},
-		{`{"method":"BREW","url":1,"headers":{"a b":"x","Host":"x","X":"a\nb","Y":[1]},"query":[],"auth":{"type":"digest"},"retry":{"count":-1,"statusCodes":[99],"x":1},"responseType":"xml","successStatus":["6xx","abc",true],"timeoutMs":1.5,"extra":1}`,
-			[]string{"responseType", "timeoutMs", "method", "url", "headers.a b", "headers.Host", "headers.X", "headers.Y", "query", "auth.type",
-				"retry.count", "retry.statusCodes[0]", "retry.x", "successStatus[0]", "successStatus[1]", "successStatus[2]", "extra"}},
+		{
+			`{"method":"BREW","url":1,"headers":{"a b":"x","Host":"x","X":"a\nb","Y":[1]},"query":[],"auth":{"type":"digest"},"retry":{"count":-1,"statusCodes":[99],"x":1},"responseType":"xml","successStatus":["6xx","abc",true],"timeoutMs":1.5,"extra":1}`,
+			[]string{
+				"responseType", "timeoutMs", "method", "url", "headers.a b", "headers.Host", "headers.X", "headers.Y", "query", "auth.type",
+				"retry.count", "retry.statusCodes[0]", "retry.x", "successStatus[0]", "successStatus[1]", "successStatus[2]", "extra",
+			},
+		},
 		{`{"url":"http://x","auth":{"type":"bearer"}}`, []string{"auth.token"}},
 		{`{"url":"http://x","auth":{"type":"basic"}}`, []string{"auth.username"}},
 		{`{"url":"http://x","auth":{"type":"apiKey","in":"query","token":"x"}}`, []string{"auth.value", "auth.name", "auth.token"}},
