@@ -24,6 +24,10 @@ const MaxConns = 10
 
 // Open connects to the schema of a service. The pool is lazy: Open checks the address, not the server.
 func Open(databaseURL, schema string) (*sqlx.DB, error) {
+	return open(databaseURL, schema, silence)
+}
+
+func open(databaseURL, schema string, silence time.Duration) (*sqlx.DB, error) {
 	dsn, err := withParams(databaseURL, map[string]string{
 		"search_path":                         schema,
 		"application_name":                    "turbocat-" + schema,
@@ -35,10 +39,12 @@ func Open(databaseURL, schema string) (*sqlx.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqlx.Open("postgres", dsn)
+	connector, err := pq.NewConnector(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	connector.Dialer(newDialer(silence))
+	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	db.SetMaxOpenConns(MaxConns)
 	db.SetMaxIdleConns(MaxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
