@@ -145,6 +145,14 @@ func (t *text) accept(c rune) bool {
 	return true
 }
 
+// acceptTwice steps over the next two characters when both are c, over one when only that is.
+func (t *text) acceptTwice(c rune) bool {
+	if !t.accept(c) {
+		return false
+	}
+	return t.accept(c)
+}
+
 func (t *text) skipSpace() {
 	for t.accept(' ') || t.accept('\t') || t.accept('\n') || t.accept('\r') {
 	}
@@ -189,7 +197,7 @@ func (t *text) path() (p Path, fault string) {
 			p = append(p, s)
 		default:
 			t.skipSpace()
-			if t.accept('}') && t.accept('}') {
+			if t.acceptTwice('}') {
 				return p, ""
 			}
 			return nil, `may hold a path and nothing else; write it like {{inputs.name}} or {{stepKey.output.list[0]}}`

@@ -19,8 +19,8 @@ import (
 	"turbocat.io/tools/internal/natsd"
 )
 
-func newBench() *cobra.Command {
-	o := bench.Options{}
+func newBench(environ map[string]string) *cobra.Command {
+	o := bench.Options{Environ: environ}
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "bench",

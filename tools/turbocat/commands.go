@@ -26,7 +26,7 @@ func newRoot(environ map[string]string) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDev(environ), newRun(environ), newServe(environ), newMigrate(environ), newBench(), newRawRunner(environ), newVersion())
+	root.AddCommand(newDev(environ), newRun(environ), newServe(environ), newMigrate(environ), newBench(environ), newRawRunner(environ), newVersion())
 	return root
 }
 

@@ -32,8 +32,9 @@ type Options struct {
 	Duration time.Duration // of each measurement
 	InFlight int           // executions, and steps of the raw loop
 	Program  string        // the turbocat binary
-	Out      io.Writer     // one JSON object per line
-	Progress io.Writer     // for people
+	Environ  map[string]string
+	Out      io.Writer // one JSON object per line
+	Progress io.Writer // for people
 }
 
 // Result is one measurement. Times are of one unit of the workload: a step of the raw loop,
@@ -80,7 +81,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	say("  %.0f steps/s, p50 %.2f ms", raw.StepsPerSecond, raw.P50Ms)
-	if err := print(o.Out, raw); err != nil {
+	if err := write(o.Out, raw); err != nil {
 		return err
 	}
 	say("Workload %s, %d in flight, %s ...", o.Workload, o.InFlight, o.Duration)
@@ -91,10 +92,10 @@ func Run(ctx context.Context, o Options) error {
 	ratio := result.StepsPerSecond / raw.StepsPerSecond
 	result.RatioToRaw = &ratio
 	say("  %.0f steps/s, p50 %.2f ms an execution; %.2f of the raw loop", result.StepsPerSecond, result.P50Ms, ratio)
-	return print(o.Out, result)
+	return write(o.Out, result)
 }
 
-func print(out io.Writer, r Result) error {
+func write(out io.Writer, r Result) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func start(ctx context.Context, dir string, o Options) (w *world, err error) {
 			w.stop()
 		}
 	}()
-	install, err := pginstall.FromEnviron(environ())
+	install, err := pginstall.FromEnviron(o.Environ)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func start(ctx context.Context, dir string, o Options) (w *world, err error) {
 		return nil, err
 	}
 	natsURL := url.URL{Scheme: "nats", User: url.UserPassword("bench", "bench"), Host: "127.0.0.1:" + strconv.Itoa(port)}
-	w.environ = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "NATS_URL=" + natsURL.String(), "DATABASE_URL=" + w.pg.URL(), "LOG_LEVEL=warn"}
+	w.environ = []string{"PATH=" + o.Environ["PATH"], "HOME=" + dir, "NATS_URL=" + natsURL.String(), "DATABASE_URL=" + w.pg.URL(), "LOG_LEVEL=warn"}
 	if err := w.spawn("nats", "serve", "nats", "--dir", filepath.Join(dir, "nats")); err != nil {
 		return nil, err
 	}
@@ -88,16 +88,6 @@ func start(ctx context.Context, dir string, o Options) (w *world, err error) {
 		}
 	}
 	return w, nil
-}
-
-func environ() map[string]string {
-	m := map[string]string{}
-	for _, kv := range os.Environ() {
-		if k, v, ok := strings.Cut(kv, "="); ok {
-			m[k] = v
-		}
-	}
-	return m
 }
 
 func (w *world) spawn(name string, args ...string) error {

@@ -115,7 +115,7 @@ func (a *Accounts) Register(ctx context.Context, client Client, r Registration) 
 	case err != nil:
 		return Grant{}, err
 	}
-	a.audit(client, "user_registered").Stringer("userId", user.ID).Msg("security event")
+	a.security(client, "user_registered").Info().Stringer("userId", user.ID).Msg("security event")
 	return grant, nil
 }
 
@@ -135,7 +135,7 @@ func (a *Accounts) Login(ctx context.Context, client Client, email, secret strin
 		return Grant{}, err
 	}
 	if reason := refusal(known, matches, user); reason != "" {
-		event := a.audit(client, "login_failed").Str("reason", reason)
+		event := a.security(client, "login_failed").Info().Str("reason", reason)
 		if known {
 			event = event.Stringer("userId", user.ID)
 		}
@@ -151,7 +151,7 @@ func (a *Accounts) Login(ctx context.Context, client Client, email, secret strin
 	if err := a.Store.Open(ctx, session); err != nil {
 		return Grant{}, err
 	}
-	a.audit(client, "user_login").Stringer("userId", user.ID).Stringer("sessionId", session.ID).Msg("security event")
+	a.security(client, "user_login").Info().Stringer("userId", user.ID).Stringer("sessionId", session.ID).Msg("security event")
 	return grant, nil
 }
 
@@ -199,7 +199,7 @@ func (a *Accounts) Refresh(ctx context.Context, client Client, refreshToken stri
 			a.Liveness.Revoked(ctx, id)
 		}
 		// A reused token that is the previous one may be the client's own race; an older one hardly is.
-		a.audit(client, "refresh_refused").Str("reason", string(outcome)).Bool("previousToken", previous).
+		a.security(client, "refresh_refused").Info().Str("reason", string(outcome)).Bool("previousToken", previous).
 			Stringer("userId", user.ID).Stringer("sessionId", id).Msg("security event")
 		return Grant{}, invalidRefresh()
 	}
@@ -229,7 +229,7 @@ func (a *Accounts) Logout(ctx context.Context, client Client, refreshToken strin
 		return err
 	}
 	a.Liveness.Revoked(ctx, id)
-	a.audit(client, "user_logout").Stringer("userId", user).Stringer("sessionId", id).Msg("security event")
+	a.security(client, "user_logout").Info().Stringer("userId", user).Stringer("sessionId", id).Msg("security event")
 	return nil
 }
 
@@ -361,9 +361,10 @@ func (a *Accounts) newSession(client Client, user User, now time.Time) (Session,
 // now has the precision of the database, so that what is answered is what is stored.
 func (a *Accounts) now() time.Time { return a.Now().UTC().Truncate(time.Microsecond) }
 
-// audit begins the log line of a security event. No address, password or token ever goes into one.
-func (a *Accounts) audit(client Client, event string) *zerolog.Event {
-	return a.Log.Info().Str("event", event).Str("ip", client.recorded().IP).Str("requestId", client.RequestID)
+// security is the log for a security event. No address, password or token ever goes into it.
+func (a *Accounts) security(client Client, event string) *zerolog.Logger {
+	log := a.Log.With().Str("event", event).Str("ip", client.recorded().IP).Str("requestId", client.RequestID).Logger()
+	return &log
 }
 
 func invalidAccess() error {

@@ -194,7 +194,6 @@ func (a *Acceptor) commitTogether(ctx context.Context) {
 	var next []pending // left over because its key was in the last transaction
 	for {
 		batch := next
-		next = nil
 		if len(batch) == 0 {
 			select {
 			case <-ctx.Done():

@@ -31,9 +31,9 @@ func Main() {
 	os.Clearenv()
 	if err := sandbox(os.Args[2:], os.Stdin, os.NewFile(3, "result")); err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox:", err)
-		os.Exit(97)
+		os.Exit(97) //nolint:forbidigo // this is the main of the sandbox process
 	}
-	os.Exit(0)
+	os.Exit(0) //nolint:forbidigo // this is the main of the sandbox process
 }
 
 // sandboxArgs are the arguments of a sandbox for code under c.

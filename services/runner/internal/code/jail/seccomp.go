@@ -35,8 +35,8 @@ const (
 const (
 	allow  = uint32(unix.SECCOMP_RET_ALLOW)
 	kill   = uint32(unix.SECCOMP_RET_KILL_PROCESS)
-	eperm  = uint32(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
-	enosys = uint32(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
+	eperm  = uint32(unix.SECCOMP_RET_ERRNO | unix.EPERM)
+	enosys = uint32(unix.SECCOMP_RET_ERRNO | unix.ENOSYS)
 )
 
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |

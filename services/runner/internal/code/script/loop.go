@@ -31,7 +31,7 @@ func (h *host) settle(v sobek.Value) (sobek.Value, error) {
 		if !ok {
 			return nil, errNeverSettles
 		}
-		time.Sleep(time.Until(next.due))
+		<-time.After(time.Until(next.due))
 		if _, err := next.run(sobek.Undefined(), next.arguments...); err != nil {
 			return nil, err
 		}
