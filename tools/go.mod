@@ -86,6 +86,7 @@ require (
 	github.com/getkin/kin-openapi v0.152.0
 	github.com/redis/go-redis/v9 v9.23.0
 	go.uber.org/atomic v1.12.0 // indirect
+	golang.org/x/tools v0.51.0
 )
 
 replace (
