@@ -125,11 +125,13 @@ type Definition struct {
 
 // DefinitionAgent is an agent's version inside a Definition.
 type DefinitionAgent struct {
-	ID        string          `json:"id"`
-	Type      string          `json:"type"`
-	Version   int             `json:"version"`
-	Config    json.RawMessage `json:"config"`
-	TimeoutMs int64           `json:"timeoutMs"` // of its config; 0 when not given
+	ID           string          `json:"id"`
+	Type         string          `json:"type"`
+	Version      int             `json:"version"`
+	Config       json.RawMessage `json:"config"`
+	TimeoutMs    int64           `json:"timeoutMs"`              // of its config; 0 when not given
+	InputSchema  json.RawMessage `json:"inputSchema,omitempty"`  // a JSON Schema of a step's inputs; absent for none
+	OutputSchema json.RawMessage `json:"outputSchema,omitempty"` // a JSON Schema of a step's output; absent for none
 }
 
 // CreateRequest makes an agent or a workflow from the JSON body of the client. The

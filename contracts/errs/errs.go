@@ -1,5 +1,5 @@
-// Package errs declares the closed list of error codes of the Turbocat API and the
-// one error type whose text may reach a client.
+// Package errs declares the one error type whose text may reach a client, and two closed lists
+// that are part of the Turbocat API: the codes of errors and the codes of their details.
 package errs
 
 import (
@@ -26,13 +26,6 @@ const (
 	Internal              Code = "INTERNAL"               // 500
 	DependencyUnavailable Code = "DEPENDENCY_UNAVAILABLE" // 503
 )
-
-// Detail is one fault of a request: where it stands, what is wrong and what would be right.
-type Detail struct {
-	Field   string `json:"field"`
-	Message string `json:"message"`
-	Code    string `json:"code"`
-}
 
 // Error is a failure that a client may read. Message and Details carry no internals;
 // Cause, when set, is for the log alone and never leaves the process.

@@ -5,6 +5,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,15 @@ type Type[T any] struct {
 func (t Type[T]) String() string {
 	return "io.turbocat." + t.Entity + "." + t.Name + ".v" + strconv.Itoa(t.Version)
 }
+
+// Description is an event type without its type parameter, for documents and tests.
+type Description struct {
+	Type string
+	Data reflect.Type
+}
+
+// Describe gives the type's description.
+func (t Type[T]) Describe() Description { return Description{t.String(), reflect.TypeFor[T]()} }
 
 // Meta is everything of an event but its data.
 type Meta struct {
@@ -91,14 +101,30 @@ func (t Type[T]) Encode(m Meta, data T) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Decode reads a structured event and validates it as the CloudEvents SDK does.
+// Decode reads a structured event of CloudEvents 1.0 and validates it as the SDK does, and what
+// the SDK takes for granted: names in lower case, and data_base64 that is a string.
 func Decode(b []byte) (cloudevents.Event, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return cloudevents.Event{}, fmt.Errorf("not a CloudEvent: %w", err)
+	}
+	for name, value := range members {
+		if name == "data_base64" && value[0] == '"' {
+			continue
+		}
+		if !cloudevents.IsExtensionNameValid(name) || name != strings.ToLower(name) {
+			return cloudevents.Event{}, fmt.Errorf("not a CloudEvent: %q is no name of an attribute; use a-z and 0-9, and a string for data_base64", name)
+		}
+	}
 	var e cloudevents.Event
 	if err := json.Unmarshal(b, &e); err != nil {
-		return e, fmt.Errorf("not a CloudEvent: %w", err)
+		return cloudevents.Event{}, fmt.Errorf("not a CloudEvent: %w", err)
 	}
 	if err := e.Validate(); err != nil {
-		return e, fmt.Errorf("not a valid CloudEvent: %w", err)
+		return cloudevents.Event{}, fmt.Errorf("not a valid CloudEvent: %w", err)
+	}
+	if e.SpecVersion() != SpecVersion {
+		return cloudevents.Event{}, fmt.Errorf("specversion is %q; send CloudEvents %s", e.SpecVersion(), SpecVersion)
 	}
 	return e, nil
 }

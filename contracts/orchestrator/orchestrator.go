@@ -182,31 +182,29 @@ var (
 const (
 	TypeSubmitted = "io.turbocat.execution.submitted.v1"
 	TypeCancel    = "io.turbocat.execution.cancel.v1" // ce-id: the command
-	TypeTimerDue  = "io.turbocat.timer.due.v1"        // ce-timer: the timer
-	TypeStepLost  = "io.turbocat.step.lost.v1"        // ce-id: the token; ce-stepkey, ce-dispatch
+	TypeTimerDue  = "io.turbocat.timer.due.v1"
+	TypeStepLost  = "io.turbocat.step.lost.v1" // ce-id: the token; ce-stepkey, ce-dispatch
 )
-
-// HeaderTimer names the timer of a TypeTimerDue input.
-const HeaderTimer = "ce-timer"
 
 // ExecutionEvent is the data of every public event of an execution.
 type ExecutionEvent struct {
-	ExecutionID string      `json:"executionId"`
-	WorkflowID  string      `json:"workflowId"`
-	UserID      string      `json:"userId"`
-	Seq         uint64      `json:"seq"`
-	Status      string      `json:"status"` // of the step when stepKey is set, else of the execution
-	StepKey     string      `json:"stepKey,omitempty"`
-	Attempt     int         `json:"attempt,omitempty"`
-	DurationMs  *int64      `json:"durationMs,omitempty"`
-	Error       *EventError `json:"error,omitempty"`
-	Until       *time.Time  `json:"until,omitempty"` // of step_retry_scheduled
+	ExecutionID string `json:"executionId" format:"uuid"` // the execution that it happened to
+	WorkflowID  string `json:"workflowId" format:"uuid"`  // the workflow it runs
+	UserID      string `json:"userId" format:"uuid"`      // who started it
+	Seq         uint64 `json:"seq"`                       // gapless from 1 in the execution
+	// of the step when stepKey is set, else of the execution
+	Status     string      `json:"status" enum:"PENDING,RUNNING,PAUSED,COMPLETED,FAILED,SKIPPED,CANCELLED,TIMEOUT"`
+	StepKey    string      `json:"stepKey,omitempty"`    // the step that it happened to
+	Attempt    int         `json:"attempt,omitempty"`    // of the step, from 1; absent when it never began
+	DurationMs *int64      `json:"durationMs,omitempty"` // from the begin of the step, or of the execution, to its end
+	Error      *EventError `json:"error,omitempty"`      // why it failed, or why it is tried again
+	Until      *time.Time  `json:"until,omitempty"`      // when the next attempt begins; of step_retry_scheduled
 }
 
 // EventError says in an event why something failed, without payloads.
 type EventError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Code    string `json:"code"`    // one of the codes of a step's error
+	Message string `json:"message"` // cut after 1,024 bytes; the execution has it all
 }
 
 func executionEvent(name string) event.Type[ExecutionEvent] {

@@ -2,6 +2,8 @@
 // descriptor and the caller on whose behalf it is made. The transport is pkg/bus.
 package rpc
 
+import "reflect"
+
 // Method describes one remote procedure: which service answers it and with which types.
 // Its NATS subject is rpc.<service>.v<version>.<name>.
 type Method[Req, Resp any] struct {
@@ -10,12 +12,42 @@ type Method[Req, Resp any] struct {
 	Version int
 }
 
+// Description is a method without its type parameters, for documents and tests.
+type Description struct {
+	Service  string
+	Name     string
+	Version  int
+	Request  reflect.Type
+	Response reflect.Type
+}
+
+// Describe gives the method's description.
+func (m Method[Req, Resp]) Describe() Description {
+	return Description{m.Service, m.Name, m.Version, reflect.TypeFor[Req](), reflect.TypeFor[Resp]()}
+}
+
 // Roles of a caller.
 const (
 	RoleAdmin = "ADMIN"
 	RoleUser  = "USER"
 	RoleAgent = "AGENT"
 )
+
+// Headers of a request that carry its Caller, and how long an answer is awaited.
+const (
+	HeaderUser        = "Tc-User"
+	HeaderRole        = "Tc-Role"
+	HeaderSession     = "Tc-Session"
+	HeaderScopes      = "Tc-Scopes"
+	HeaderRequestID   = "Tc-Request-Id"
+	HeaderTraceparent = "traceparent"
+	HeaderIP          = "Tc-Ip"
+	HeaderUserAgent   = "Tc-User-Agent"
+	HeaderTimeoutMs   = "Tc-Timeout-Ms"
+)
+
+// HeaderPartsLeft stands on a part of an answer too large for one message: how many follow.
+const HeaderPartsLeft = "Tc-Parts-Left"
 
 // Caller says who asks. Only the gateway makes one from a verified token; a service
 // that acts by itself uses System. It travels in the request's headers.

@@ -35,8 +35,10 @@ const (
 
 // StepBody is the body of a ready step.
 type StepBody struct {
-	Config json.RawMessage `json:"config"` // the agent's config, as saved
-	Input  json.RawMessage `json:"input"`  // the step's inputs, resolved
+	Config       json.RawMessage `json:"config"`                 // the agent's config, as saved
+	Input        json.RawMessage `json:"input"`                  // the step's inputs, resolved
+	InputSchema  json.RawMessage `json:"inputSchema,omitempty"`  // a JSON Schema that Input must fit; absent for none
+	OutputSchema json.RawMessage `json:"outputSchema,omitempty"` // a JSON Schema that the output must fit; absent for none
 }
 
 // StepError is why an attempt failed, and also the error of a step or an execution in the API.
@@ -64,7 +66,8 @@ const (
 	CodeAddress       = "ADDRESS_REFUSED"  // the address is private and not allowed
 	CodeDataError     = "DATA_ERROR"       // a DATA operation does not fit its rows
 	CodeInvalidConfig = "INVALID_CONFIG"   // the config can not be run
-	CodeInvalidOutput = "INVALID_OUTPUT"   // the output is no JSON
+	CodeInvalidInput  = "INVALID_INPUT"    // the resolved input does not fit the agent's inputSchema
+	CodeInvalidOutput = "INVALID_OUTPUT"   // the output is no JSON, or does not fit the agent's outputSchema
 	CodeNoSandbox     = "SANDBOX_MISSING"  // this host can not jail CODE
 	CodeRunnerLost    = "RUNNER_LOST"      // four runners took the attempt and none answered
 	CodeTemplate      = "TEMPLATE_ERROR"   // strictTemplates and a template that does not resolve

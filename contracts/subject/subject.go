@@ -4,6 +4,7 @@
 //	step.<pool>.<agentType>.<priority>         stream STEPS: ready steps, a work queue
 //	evt.<p>.<entity>.<name>.v<version>         stream EVENTS: public events
 //	log.<p>                                    stream LOGS: batches of log lines
+//	probe.<service>                            stream PROBE: anything, to see whether it is stored
 //	rpc.<service>.v<version>.<method>          request and reply
 //
 // p is the partition of the execution. No id stands in a subject: it would cost the
@@ -27,6 +28,7 @@ const (
 	StepsStream          = "STEPS"
 	EventsStream         = "EVENTS"
 	LogsStream           = "LOGS"
+	ProbeStream          = "PROBE"
 )
 
 // Wildcards that the streams listen on.
@@ -35,6 +37,7 @@ const (
 	StepsAll          = "step.>"
 	EventsAll         = "evt.>"
 	LogsAll           = "log.>"
+	ProbeAll          = "probe.>"
 )
 
 // CancelBucket is the key-value bucket that tells runners which attempts to stop; keys are tokens.
@@ -76,6 +79,9 @@ func Event(p int, path string) string { return "evt." + strconv.Itoa(p) + "." + 
 
 // Logs is where a runner puts batches of log lines of executions in partition p.
 func Logs(p int) string { return "log." + strconv.Itoa(p) }
+
+// Probe is where a service that depends on JetStream's store tries whether it takes a message.
+func Probe(service string) string { return "probe." + service }
 
 // RPC is the subject of a method.
 func RPC(service string, version int, name string) string {
