@@ -4,6 +4,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"turbocat.io/pkg/observe"
 )
 
 // Conn is a connection to NATS that reconnects for ever. It is safe for concurrent use.
@@ -22,13 +26,32 @@ type Conn struct {
 	calls  calls
 	closed chan struct{}
 
+	registerer prometheus.Registerer
+	tracing    *observe.Tracing
+	metrics    metrics
+
 	mu          sync.Mutex
 	reconnected []chan<- struct{}
 }
 
+// probeSize is more than a block of any usual file system.
+const probeSize = 8 << 10
+
+// Option says how a connection is watched.
+type Option func(*Conn)
+
+// WithMetrics registers what calls and the connection are measured by.
+func WithMetrics(r prometheus.Registerer) Option { return func(c *Conn) { c.registerer = r } }
+
+// WithTracing makes a span of every call and of every answer.
+func WithTracing(t *observe.Tracing) Option { return func(c *Conn) { c.tracing = t } }
+
 // Connect opens a connection and waits until it stands or ctx ends. name tells operators whose it is.
-func Connect(ctx context.Context, natsURL, name string, log zerolog.Logger) (*Conn, error) {
+func Connect(ctx context.Context, natsURL, name string, log zerolog.Logger, options ...Option) (*Conn, error) {
 	c := &Conn{closed: make(chan struct{})}
+	for _, o := range options {
+		o(c)
+	}
 	first := make(chan struct{})
 	var once sync.Once
 	nc, err := nats.Connect(natsURL,
@@ -37,7 +60,8 @@ func Connect(ctx context.Context, natsURL, name string, log zerolog.Logger) (*Co
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250*time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
-		nats.PingInterval(10*time.Second),
+		// A server that is silently gone is noticed after 15 s at most.
+		nats.PingInterval(5*time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.ReconnectBufSize(8<<20),
 		nats.ConnectHandler(func(*nats.Conn) { once.Do(func() { close(first) }) }),
@@ -78,6 +102,7 @@ func Connect(ctx context.Context, natsURL, name string, log zerolog.Logger) (*Co
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
 	c.nc, c.js = nc, js
+	c.metrics = newMetrics(c.registerer, nc)
 	if err := c.calls.listen(nc); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("listen for replies: %w", err)
@@ -127,6 +152,26 @@ func (c *Conn) Check(ctx context.Context) error {
 		return errors.New("not connected to NATS")
 	}
 	return c.nc.FlushWithContext(ctx)
+}
+
+// CheckWrite tells whether JetStream stores a message, on a subject of a stream that is there for
+// this alone; it is a health check. A server whose disk is full answers Check all the same.
+func (c *Conn) CheckWrite(ctx context.Context, subject string) error {
+	if !c.nc.IsConnected() {
+		return errors.New("not connected to NATS")
+	}
+	// What fits into the last block of a file is stored on a full disk, too; and what repeats
+	// itself, a file system may store in no block at all.
+	body := make([]byte, probeSize)
+	_, _ = rand.Read(body) // it never fails
+	_, err := c.js.Publish(ctx, subject, body, jetstream.WithRetryAttempts(0))
+	switch {
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("no stream takes %s; the orchestrator makes it once JetStream works", subject)
+	case err != nil:
+		return fmt.Errorf("JetStream stores nothing: %w; is its disk or max_file_store full?", err)
+	}
+	return nil
 }
 
 // Close sends what is buffered and closes the connection, waiting at most two seconds.

@@ -28,24 +28,12 @@ const (
 	maxReply = 128 << 20
 )
 
-const (
-	headerUser        = "Tc-User"
-	headerRole        = "Tc-Role"
-	headerSession     = "Tc-Session"
-	headerScopes      = "Tc-Scopes"
-	headerRequestID   = "Tc-Request-Id"
-	headerTraceparent = "traceparent"
-	headerIP          = "Tc-Ip"
-	headerUserAgent   = "Tc-User-Agent"
-	headerTimeout     = "Tc-Timeout-Ms"
-	headerPartsLeft   = "Tc-Parts-Left"
-)
-
 // Call asks a service and waits for its answer. The error is an *errs.Error: the one the
 // service gave, or DEPENDENCY_UNAVAILABLE when none answers in time. Whether a call that
 // timed out took effect is unknown.
-func Call[Req, Resp any](ctx context.Context, c *Conn, m rpc.Method[Req, Resp], caller rpc.Caller, req Req) (Resp, error) {
-	var resp Resp
+func Call[Req, Resp any](ctx context.Context, c *Conn, m rpc.Method[Req, Resp], caller rpc.Caller, req Req) (resp Resp, err error) {
+	ctx, done := c.calling(ctx, m.Service, m.Name, &caller)
+	defer func() { done(err) }()
 	body, err := json.Marshal(req)
 	if err != nil {
 		return resp, errs.Wrap(err, errs.Internal, "encode the request %s.%s", m.Service, m.Name)
@@ -62,7 +50,7 @@ func Call[Req, Resp any](ctx context.Context, c *Conn, m rpc.Method[Req, Resp], 
 	msg.Data = body
 	setCaller(msg.Header, caller)
 	if deadline, ok := ctx.Deadline(); ok {
-		msg.Header.Set(headerTimeout, strconv.FormatInt(time.Until(deadline).Milliseconds(), 10))
+		msg.Header.Set(rpc.HeaderTimeoutMs, strconv.FormatInt(time.Until(deadline).Milliseconds(), 10))
 	}
 	data, header, err := c.calls.do(ctx, c.nc, msg)
 	switch {
@@ -86,29 +74,29 @@ func Call[Req, Resp any](ctx context.Context, c *Conn, m rpc.Method[Req, Resp], 
 
 func setCaller(h nats.Header, c rpc.Caller) {
 	for _, f := range []struct{ k, v string }{
-		{headerUser, c.UserID},
-		{headerRole, c.Role},
-		{headerSession, c.SessionID},
-		{headerRequestID, c.RequestID},
-		{headerTraceparent, c.Traceparent},
-		{headerIP, c.IP},
-		{headerUserAgent, singleLine(c.UserAgent)},
+		{rpc.HeaderUser, c.UserID},
+		{rpc.HeaderRole, c.Role},
+		{rpc.HeaderSession, c.SessionID},
+		{rpc.HeaderRequestID, c.RequestID},
+		{rpc.HeaderTraceparent, c.Traceparent},
+		{rpc.HeaderIP, c.IP},
+		{rpc.HeaderUserAgent, singleLine(c.UserAgent)},
 	} {
 		if f.v != "" {
 			h.Set(f.k, f.v)
 		}
 	}
 	if c.Scopes != nil {
-		h.Set(headerScopes, strings.Join(c.Scopes, " "))
+		h.Set(rpc.HeaderScopes, strings.Join(c.Scopes, " "))
 	}
 }
 
 func callerOf(h nats.Header) rpc.Caller {
 	c := rpc.Caller{
-		UserID: h.Get(headerUser), Role: h.Get(headerRole), SessionID: h.Get(headerSession), RequestID: h.Get(headerRequestID),
-		Traceparent: h.Get(headerTraceparent), IP: h.Get(headerIP), UserAgent: h.Get(headerUserAgent),
+		UserID: h.Get(rpc.HeaderUser), Role: h.Get(rpc.HeaderRole), SessionID: h.Get(rpc.HeaderSession), RequestID: h.Get(rpc.HeaderRequestID),
+		Traceparent: h.Get(rpc.HeaderTraceparent), IP: h.Get(rpc.HeaderIP), UserAgent: h.Get(rpc.HeaderUserAgent),
 	}
-	if values, ok := h[headerScopes]; ok && len(values) > 0 {
+	if values, ok := h[rpc.HeaderScopes]; ok && len(values) > 0 {
 		c.Scopes = strings.Fields(values[0])
 	}
 	return c
@@ -167,11 +155,11 @@ func (c *calls) do(ctx context.Context, nc *nats.Conn, msg *nats.Msg) ([]byte, n
 			if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 				return nil, nil, nats.ErrNoResponders
 			}
-			if m.Header.Get(headerPartsLeft) == "" && data == nil {
+			if m.Header.Get(rpc.HeaderPartsLeft) == "" && data == nil {
 				return m.Data, m.Header, nil
 			}
 			data = append(data, m.Data...)
-			if m.Header.Get(headerPartsLeft) == "" {
+			if m.Header.Get(rpc.HeaderPartsLeft) == "" {
 				return data, m.Header, nil
 			}
 		case <-ctx.Done():

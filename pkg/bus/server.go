@@ -16,6 +16,7 @@ import (
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/observe"
 )
 
 // maxConcurrent bounds the requests that one server works on at once.
@@ -74,7 +75,7 @@ func (s *Server) Run(ctx context.Context, c *Conn) error {
 	var subscriptions []*nats.Subscription
 	var drained sync.WaitGroup
 	for _, e := range s.endpoints {
-		sub, err := c.nc.QueueSubscribe(e.subject, s.service, func(m *nats.Msg) { s.accept(c.nc, e, m) })
+		sub, err := c.nc.QueueSubscribe(e.subject, s.service, func(m *nats.Msg) { s.accept(c, e, m) })
 		if err != nil {
 			for _, sub := range subscriptions {
 				_ = sub.Unsubscribe()
@@ -108,27 +109,32 @@ func (s *Server) Run(ctx context.Context, c *Conn) error {
 	return nil
 }
 
-func (s *Server) accept(nc *nats.Conn, e endpoint, r *nats.Msg) {
+func (s *Server) accept(c *Conn, e endpoint, r *nats.Msg) {
+	caller := callerOf(r.Header)
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		s.fail(nc, r, e, rpc.Caller{}, errs.New(errs.DependencyUnavailable, "the %s service is overloaded; try again shortly", s.service))
+		ctx, done := c.answering(e.name, &caller)
+		err := errs.New(errs.DependencyUnavailable, "the %s service is overloaded; try again shortly", s.service)
+		done(err)
+		s.fail(ctx, c.nc, r, e, err)
 		return
 	}
 	s.inFlight.Add(1)
 	go func() {
 		defer s.inFlight.Done()
 		defer func() { <-s.slots }()
-		caller := callerOf(r.Header)
-		ctx, cancel := context.WithTimeout(context.Background(), timeoutOf(r.Header))
+		ctx, done := c.answering(e.name, &caller)
+		ctx, cancel := context.WithTimeout(ctx, timeoutOf(r.Header))
 		defer cancel()
 		body, err := s.answer(ctx, e, caller, r.Data)
+		done(err)
 		if err != nil {
-			s.fail(nc, r, e, caller, err)
+			s.fail(ctx, c.nc, r, e, err)
 			return
 		}
-		if err := respond(nc, r, body); err != nil {
-			s.log.Warn().Err(err).Str("method", e.subject).Str("requestId", caller.RequestID).Msg("answer not sent")
+		if err := respond(c.nc, r, body); err != nil {
+			s.log.Warn().EmbedObject(observe.IDsOf(ctx)).Err(err).Str("method", e.subject).Msg("answer not sent")
 		}
 	}()
 }
@@ -143,10 +149,10 @@ func (s *Server) answer(ctx context.Context, e endpoint, caller rpc.Caller, body
 }
 
 // fail answers with an error, in the headers that micro's clients know.
-func (s *Server) fail(nc *nats.Conn, r *nats.Msg, e endpoint, caller rpc.Caller, err error) {
+func (s *Server) fail(ctx context.Context, nc *nats.Conn, r *nats.Msg, e endpoint, err error) {
 	public := errs.From(err)
 	if public.Code == errs.Internal || public.Code == errs.DependencyUnavailable {
-		s.log.Error().Err(err).Str("method", e.subject).Str("requestId", caller.RequestID).Msg("request failed")
+		s.log.Error().EmbedObject(observe.IDsOf(ctx)).Err(err).Str("method", e.subject).Msg("request failed")
 	}
 	body, merr := json.Marshal(public)
 	if merr != nil {
@@ -157,7 +163,7 @@ func (s *Server) fail(nc *nats.Conn, r *nats.Msg, e endpoint, caller rpc.Caller,
 	msg.Header.Set(micro.ErrorHeader, singleLine(public.Message))
 	msg.Data = body
 	if err := nc.PublishMsg(msg); err != nil {
-		s.log.Warn().Err(err).Str("method", e.subject).Msg("error not sent")
+		s.log.Warn().EmbedObject(observe.IDsOf(ctx)).Err(err).Str("method", e.subject).Msg("error not sent")
 	}
 }
 
@@ -165,7 +171,7 @@ func (s *Server) fail(nc *nats.Conn, r *nats.Msg, e endpoint, caller rpc.Caller,
 func respond(nc *nats.Conn, r *nats.Msg, body []byte) error {
 	for len(body) > partSize {
 		part := nats.NewMsg(r.Reply)
-		part.Header.Set(headerPartsLeft, strconv.Itoa((len(body)-1)/partSize))
+		part.Header.Set(rpc.HeaderPartsLeft, strconv.Itoa((len(body)-1)/partSize))
 		part.Data = body[:partSize]
 		if err := nc.PublishMsg(part); err != nil {
 			return err
@@ -176,7 +182,7 @@ func respond(nc *nats.Conn, r *nats.Msg, body []byte) error {
 }
 
 func timeoutOf(h nats.Header) time.Duration {
-	ms, err := strconv.ParseInt(h.Get(headerTimeout), 10, 64)
+	ms, err := strconv.ParseInt(h.Get(rpc.HeaderTimeoutMs), 10, 64)
 	if err != nil || ms <= 0 {
 		return DefaultTimeout
 	}

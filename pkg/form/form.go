@@ -1,8 +1,10 @@
 // Package form reads the JSON body of a client field by field and collects every fault of
-// it, so that a client sees all that is wrong at once.
+// a request, so that a client sees all that is wrong at once.
 //
 // The readers write into a value that holds the defaults or the state so far: an absent
-// field leaves it as it is, null sets the default, anything else is checked and set.
+// field leaves it as it is, null sets the default, anything else is checked and set. That is
+// what a body asks for, which makes something or changes it; a config, which only says what is
+// to be done, is better read by values.
 package form
 
 import (
@@ -16,19 +18,8 @@ import (
 	"unicode/utf8"
 
 	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/rawjson"
 	"turbocat.io/pkg/template"
-)
-
-// Codes of the faults of a body.
-const (
-	BadJSON      = "bad_json"
-	BadType      = "bad_type"
-	BadEnum      = "bad_enum"
-	BadValue     = "bad_value"
-	OutOfRange   = "out_of_range"
-	Required     = "required"
-	UnknownField = "unknown_field"
-	Unsupported  = "unsupported"
 )
 
 // MaxDepth is how deep a body may nest, well below what the parsers behind take.
@@ -37,14 +28,14 @@ const MaxDepth = 200
 // maxFaults bounds how many faults are spelled out.
 const maxFaults = 200
 
-// Faults collects what is wrong with a body. It is not safe for concurrent use.
+// Faults collects what is wrong with a request. It is not safe for concurrent use.
 type Faults struct {
 	details []errs.Detail
 	more    int
 }
 
 // Add notes a fault of a field: the message says what is wrong and what would be right.
-func (f *Faults) Add(field, code, format string, args ...any) {
+func (f *Faults) Add(field string, code errs.DetailCode, format string, args ...any) {
 	if len(f.details) == maxFaults {
 		f.more++
 		return
@@ -68,7 +59,7 @@ func (f *Faults) Err(what string) error {
 	}
 	details := f.details
 	if f.more > 0 {
-		details = append(details[:maxFaults:maxFaults], errs.Detail{Message: strconv.Itoa(f.more) + " more problems; correct the ones above first", Code: "more"})
+		details = append(details[:maxFaults:maxFaults], errs.Detail{Message: strconv.Itoa(f.more) + " more problems; correct the ones above first", Code: errs.More})
 	}
 	return errs.Invalid(what, details)
 }
@@ -107,13 +98,13 @@ type Object struct {
 func Read(body json.RawMessage, faults *Faults) (Object, bool) {
 	switch {
 	case !utf8.Valid(body):
-		faults.Add("", BadJSON, "the body is not UTF-8; encode it so")
+		faults.Add("", errs.BadJSON, "the body is not UTF-8; encode it so")
 		return Object{}, false
 	case !json.Valid(body):
-		faults.Add("", BadJSON, "the body is not valid JSON; correct its syntax")
+		faults.Add("", errs.BadJSON, "the body is not valid JSON; correct its syntax")
 		return Object{}, false
-	case Depth(body) > MaxDepth:
-		faults.Add("", BadValue, "the body nests deeper than %d levels; make it flatter", MaxDepth)
+	case rawjson.Depth(body) > MaxDepth:
+		faults.Add("", errs.BadValue, "the body nests deeper than %d levels; make it flatter", MaxDepth)
 		return Object{}, false
 	}
 	return Open("", body, faults)
@@ -124,9 +115,9 @@ func Open(path string, raw json.RawMessage, faults *Faults) (Object, bool) {
 	o := Object{Path: path, faults: faults}
 	if kind(raw) != "an object" || json.Unmarshal(raw, &o.fields) != nil {
 		if path == "" {
-			faults.Add("", BadType, "the body is %s; send a JSON object", kind(raw))
+			faults.Add("", errs.BadType, "the body is %s; send a JSON object", kind(raw))
 		} else {
-			faults.Add(path, BadType, "is %s; give an object", kind(raw))
+			faults.Add(path, errs.BadType, "is %s; give an object", kind(raw))
 		}
 		return o, false
 	}
@@ -156,17 +147,17 @@ func (o Object) Text(name string) string {
 func (o Object) Only(names ...string) {
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
 		if !slices.Contains(names, name) {
-			o.faults.Add(o.Field(name), UnknownField, "unknown field; remove it or correct its name")
+			o.faults.Add(o.Field(name), errs.UnknownField, "unknown field; remove it or correct its name")
 		}
 	}
 }
 
 // Require notes a fault for each of names that is null or, in a body that makes something new, absent.
-func (o Object) Require(new bool, names ...string) {
+func (o Object) Require(create bool, names ...string) {
 	for _, name := range names {
 		raw, present := o.fields[name]
-		if present && isNull(raw) || !present && new {
-			o.faults.Add(o.Field(name), Required, "is required; add it")
+		if present && isNull(raw) || !present && create {
+			o.faults.Add(o.Field(name), errs.Required, "is required; add it")
 		}
 	}
 }
@@ -196,15 +187,15 @@ func (o Object) String(name string, dst *string, otherwise string, least, most i
 func str(faults *Faults, field string, raw json.RawMessage, least, most int) (string, bool) {
 	var s string
 	if kind(raw) != "a string" || json.Unmarshal(raw, &s) != nil {
-		faults.Add(field, BadType, "is %s; give a string", kind(raw))
+		faults.Add(field, errs.BadType, "is %s; give a string", kind(raw))
 		return "", false
 	}
 	if n := utf8.RuneCountInString(s); n < least || n > most {
-		faults.Add(field, OutOfRange, "has %d characters; give %d to %d", n, least, most)
+		faults.Add(field, errs.OutOfRange, "has %d characters; give %d to %d", n, least, most)
 		return "", false
 	}
 	if strings.ContainsRune(s, 0) {
-		faults.Add(field, BadValue, `contains a NUL character (\u0000); remove it`)
+		faults.Add(field, errs.BadValue, `contains a NUL character (\u0000); remove it`)
 		return "", false
 	}
 	return s, true
@@ -218,11 +209,11 @@ func (o Object) Enum(name string, dst *string, otherwise string, allowed ...stri
 	}
 	var s string
 	if kind(raw) != "a string" || json.Unmarshal(raw, &s) != nil {
-		o.faults.Add(o.Field(name), BadType, "is %s; give one of %s", kind(raw), strings.Join(allowed, ", "))
+		o.faults.Add(o.Field(name), errs.BadType, "is %s; give one of %s", kind(raw), strings.Join(allowed, ", "))
 		return
 	}
 	if !slices.Contains(allowed, s) {
-		o.faults.Add(o.Field(name), BadEnum, "is %s; give one of %s", Quote(s), strings.Join(allowed, ", "))
+		o.faults.Add(o.Field(name), errs.BadEnum, "is %s; give one of %s", Quote(s), strings.Join(allowed, ", "))
 		return
 	}
 	*dst = s
@@ -232,7 +223,7 @@ func (o Object) Enum(name string, dst *string, otherwise string, allowed ...stri
 func (o Object) Bool(name string, dst *bool, otherwise bool) {
 	raw, ok := given(o, name, dst, otherwise)
 	if ok && json.Unmarshal(raw, dst) != nil {
-		o.faults.Add(o.Field(name), BadType, "is %s; give true or false", kind(raw))
+		o.faults.Add(o.Field(name), errs.BadType, "is %s; give true or false", kind(raw))
 	}
 }
 
@@ -243,12 +234,12 @@ func (o Object) Int(name string, dst *int64, otherwise, least, most int64) {
 		return
 	}
 	if kind(raw) != "a number" {
-		o.faults.Add(o.Field(name), BadType, "is %s; give a whole number", kind(raw))
+		o.faults.Add(o.Field(name), errs.BadType, "is %s; give a whole number", kind(raw))
 		return
 	}
 	n, err := whole(raw)
 	if err != nil || n < least || n > most {
-		o.faults.Add(o.Field(name), OutOfRange, "is %s; give a whole number from %d to %d", clip(string(raw)), least, most)
+		o.faults.Add(o.Field(name), errs.OutOfRange, "is %s; give a whole number from %d to %d", clip(string(raw)), least, most)
 		return
 	}
 	*dst = n
@@ -279,7 +270,7 @@ func (o Object) Strings(name string, dst *[]string, count, least, most int) {
 		return
 	}
 	if len(items) > count {
-		o.faults.Add(o.Field(name), OutOfRange, "has %d entries; give at most %d", len(items), count)
+		o.faults.Add(o.Field(name), errs.OutOfRange, "has %d entries; give at most %d", len(items), count)
 		return
 	}
 	list := make([]string, 0, len(items))
@@ -303,7 +294,7 @@ func (o Object) List(name, of string) ([]json.RawMessage, bool) {
 func (o Object) list(name string, raw json.RawMessage, of string) ([]json.RawMessage, bool) {
 	var items []json.RawMessage
 	if kind(raw) != "an array" || json.Unmarshal(raw, &items) != nil {
-		o.faults.Add(o.Field(name), BadType, "is %s; give an array of %s", kind(raw), of)
+		o.faults.Add(o.Field(name), errs.BadType, "is %s; give an array of %s", kind(raw), of)
 		return nil, false
 	}
 	return items, true
@@ -316,7 +307,7 @@ func (o Object) Object(name string, dst *json.RawMessage, otherwise json.RawMess
 		return
 	}
 	if kind(raw) != "an object" {
-		o.faults.Add(o.Field(name), BadType, "is %s; give an object", kind(raw))
+		o.faults.Add(o.Field(name), errs.BadType, "is %s; give an object", kind(raw))
 		return
 	}
 	*dst = raw
@@ -349,24 +340,4 @@ func kind(raw json.RawMessage) string {
 	default:
 		return "a number"
 	}
-}
-
-// Depth gives how deep valid JSON nests.
-func Depth(raw json.RawMessage) int {
-	deepest, level, inString := 0, 0, false
-	for i := 0; i < len(raw); i++ {
-		switch c := raw[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			level++
-			deepest = max(deepest, level)
-		case c == '}' || c == ']':
-			level--
-		}
-	}
-	return deepest
 }

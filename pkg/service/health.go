@@ -8,8 +8,13 @@ import (
 	"turbocat.io/contracts/rpc"
 )
 
-// checkTimeout bounds one check of a dependency.
-const checkTimeout = 2 * time.Second
+const (
+	// checkTimeout bounds one check of a dependency.
+	checkTimeout = 2 * time.Second
+	// probedFor is how long the outcome of a probe is repeated: whoever asks often does not make
+	// the database work.
+	probedFor = time.Second
+)
 
 // Health is the list of things a service needs to work. It is safe for concurrent use.
 type Health struct {
@@ -17,64 +22,106 @@ type Health struct {
 	started time.Time
 
 	mu     sync.Mutex
-	checks []check
+	checks []*check
+	state  string // why the service is not at work; "" while it is
 }
 
+// check is one dependency and how it was when it was looked at last.
 type check struct {
-	name string
-	run  func(ctx context.Context) error
+	name     string
+	run      func(ctx context.Context) error
+	remember time.Duration
+
+	mu   sync.Mutex // held by the one that looks
+	last rpc.Dependency
+	at   time.Time
 }
 
 // NewHealth makes an empty list.
 func NewHealth(service string) *Health { return &Health{service: service, started: time.Now()} }
 
-// Add names a dependency and how to tell that it works. The error's text is shown to operators.
+// Add names a dependency and how the process itself knows that it works. The error's text is
+// shown to operators.
 func (h *Health) Add(name string, run func(ctx context.Context) error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.checks = append(h.checks, check{name, run})
+	h.add(&check{name: name, run: run})
 }
 
-// Check runs all checks at once and reports each, in the order they were added.
-func (h *Health) Check(ctx context.Context) rpc.Health {
+// AddProbe is Add for a check that makes somebody else work; its outcome is good for a second.
+func (h *Health) AddProbe(name string, run func(ctx context.Context) error) {
+	h.add(&check{name: name, run: run, remember: probedFor})
+}
+
+func (h *Health) add(c *check) {
 	h.mu.Lock()
-	checks := append([]check(nil), h.checks...)
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, c)
+}
+
+// Check looks at all dependencies at once and reports each, in the order they were added. It
+// takes up to two seconds, also when ctx ends before.
+func (h *Health) Check(ctx context.Context) rpc.Health { return h.report(ctx, false) }
+
+// report is Check; anew looks again at what was probed a moment ago.
+func (h *Health) report(ctx context.Context, anew bool) rpc.Health {
+	h.mu.Lock()
+	checks, state := append([]*check(nil), h.checks...), h.state
 	h.mu.Unlock()
-	report := rpc.Health{Service: h.service, Version: Version, UptimeMs: time.Since(h.started).Milliseconds(), Ready: true, Dependencies: make([]rpc.Dependency, len(checks))}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
+	dependencies := make([]rpc.Dependency, len(checks))
 	var wg sync.WaitGroup
 	for i, c := range checks {
-		wg.Go(func() {
-			begin := time.Now()
-			d := rpc.Dependency{Name: c.name, Status: rpc.Healthy}
-			if err := c.run(ctx); err != nil {
-				d.Status, d.Message = rpc.Unhealthy, err.Error()
-			}
-			d.LatencyMs = time.Since(begin).Milliseconds()
-			report.Dependencies[i] = d
-		})
+		wg.Go(func() { dependencies[i] = c.look(ctx, anew) })
 	}
 	wg.Wait()
-	for _, d := range report.Dependencies {
+	if state != "" {
+		own := rpc.Dependency{Name: h.service, Status: rpc.Unhealthy, Message: state}
+		dependencies = append([]rpc.Dependency{own}, dependencies...)
+	}
+	report := rpc.Health{Service: h.service, Version: Version, UptimeMs: time.Since(h.started).Milliseconds(), Ready: true, Dependencies: dependencies}
+	for _, d := range dependencies {
 		report.Ready = report.Ready && d.Status == rpc.Healthy
 	}
 	return report
+}
+
+func (c *check) look(ctx context.Context, anew bool) rpc.Dependency {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !anew && time.Since(c.at) < c.remember {
+		return c.last
+	}
+	// Who asks may go away meanwhile: the outcome is others' too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+	defer cancel()
+	begin := time.Now()
+	d := rpc.Dependency{Name: c.name, Status: rpc.Healthy}
+	if err := c.run(ctx); err != nil {
+		d.Status, d.Message = rpc.Unhealthy, err.Error()
+	}
+	c.at = time.Now()
+	d.LatencyMs = c.at.Sub(begin).Milliseconds()
+	c.last = d
+	return d
+}
+
+// set says why the service is not at work; "" says that it is.
+func (h *Health) set(state string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state = state
 }
 
 func (h *Health) answer(ctx context.Context, _ rpc.Caller, _ rpc.Empty) (rpc.Health, error) {
 	return h.Check(ctx), nil
 }
 
-// await returns when every check passes or ctx ends.
+// await returns when every check passes or ctx ends. The longer it takes the less often it looks.
 func (h *Health) await(ctx context.Context) {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for !h.Check(ctx).Ready {
+	for begin := time.Now(); !h.report(ctx, true).Ready; {
+		pause := min(max(time.Since(begin)/10, 50*time.Millisecond), probedFor)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(pause):
 		}
 	}
 }

@@ -7,16 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/postgres"
 )
 
@@ -33,6 +37,10 @@ type Env struct {
 	DB     *sqlx.DB      // the service's own schema; nil unless Spec.Database
 	Redis  *redis.Client // nil unless Spec.Redis
 	Health *Health
+
+	Metrics  prometheus.Registerer // prefixes names with turbocat_<service>_; nil registers nothing
+	Gatherer prometheus.Gatherer   // of all that is registered; nil when Metrics is
+	Tracing  *observe.Tracing      // nil records nothing
 }
 
 // Service is a wired service. Run works until ctx ends, finishes what it has begun, and
@@ -47,6 +55,7 @@ type Spec[C any] struct {
 	Name     string
 	Database bool // owns a schema of that name
 	Redis    bool
+	Streams  bool // can not work while JetStream stores nothing
 	New      func(Env, C) (Service, error)
 }
 
@@ -63,6 +72,20 @@ type shared struct {
 	NatsURL     string `env:"NATS_URL"`
 	RedisURL    string `env:"REDIS_URL"`
 	LogLevel    string `env:"LOG_LEVEL" envDefault:"info"`
+
+	// By the names that OpenTelemetry gives them everywhere.
+	TraceEndpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	TraceRatio    string `env:"OTEL_TRACES_SAMPLER_ARG" envDefault:"1"`
+
+	opsAddress string
+}
+
+func (p shared) tracing(service string, log zerolog.Logger) (*observe.Tracing, error) {
+	ratio, err := strconv.ParseFloat(p.TraceRatio, 64)
+	if err != nil || !(ratio >= 0 && ratio <= 1) {
+		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER_ARG is %q; give the share of traces to record, 0 to 1", p.TraceRatio)
+	}
+	return observe.NewTracing(observe.TracingConfig{Service: service, Version: Version, Endpoint: p.TraceEndpoint, Ratio: ratio, Log: log})
 }
 
 // Unit makes the service startable.
@@ -83,6 +106,7 @@ func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Wri
 	if err != nil {
 		return fmt.Errorf("LOG_LEVEL is %q; use debug, info, warn or error", plain.LogLevel)
 	}
+	plain.opsAddress = environ[operationsVariable(s.Name)]
 	log := zerolog.New(logs).Level(level).With().Timestamp().Str("service", s.Name).Logger()
 
 	e, closeEnv, err := s.connect(ctx, plain, log)
@@ -94,6 +118,9 @@ func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Wri
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
+	e.Health.set("")
+	stopTelling := context.AfterFunc(ctx, func() { e.Health.set("the service is stopping") })
+	defer stopTelling()
 	health := bus.NewServer(s.Name, log)
 	bus.Handle(health, rpc.HealthOf(s.Name), e.Health.answer)
 
@@ -143,16 +170,32 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	e = Env{Log: log, Health: NewHealth(s.Name)}
+	registry := observe.NewRegistry(s.Name, Version)
+	e = Env{Log: log, Health: NewHealth(s.Name), Metrics: observe.Of(registry, s.Name), Gatherer: registry}
+	e.Health.set("the service is starting")
+
+	// Taken first and given up last, so that a start and an end can be watched.
+	operations, err := startOperations(s.Name, plain.opsAddress, e.Health, registry, log)
+	if err != nil {
+		return e, closeAll, err
+	}
+	closers = append(closers, operations.close)
+	if e.Tracing, err = plain.tracing(s.Name, log); err != nil {
+		return e, closeAll, err
+	}
+	closers = append(closers, e.Tracing.Close)
 
 	if plain.NatsURL == "" {
 		return e, closeAll, errors.New("NATS_URL is not set; give the address of a NATS server, like nats://127.0.0.1:4222")
 	}
-	if e.Bus, err = bus.Connect(ctx, plain.NatsURL, "turbocat-"+s.Name, log); err != nil {
+	if e.Bus, err = bus.Connect(ctx, plain.NatsURL, "turbocat-"+s.Name, log, bus.WithMetrics(e.Metrics), bus.WithTracing(e.Tracing)); err != nil {
 		return e, closeAll, err
 	}
 	closers = append(closers, e.Bus.Close)
-	e.Health.Add("nats", e.Bus.Check)
+	e.Health.AddProbe("nats", e.Bus.Check)
+	if s.Streams {
+		e.Health.AddProbe("jetstream", func(ctx context.Context) error { return e.Bus.CheckWrite(ctx, subject.Probe(s.Name)) })
+	}
 
 	if s.Database {
 		if plain.DatabaseURL == "" {
@@ -162,10 +205,8 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 			return e, closeAll, err
 		}
 		closers = append(closers, func() { _ = e.DB.Close() })
-		e.Health.Add("postgres", func(ctx context.Context) error {
-			var one int
-			return e.DB.GetContext(ctx, &one, "SELECT 1")
-		})
+		e.Health.AddProbe("postgres", func(ctx context.Context) error { return checkPostgres(ctx, e.DB) })
+		measurePool(e.Metrics, e.DB)
 	}
 	if s.Redis {
 		if plain.RedisURL == "" {
@@ -178,7 +219,7 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 		options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
 		e.Redis = redis.NewClient(options)
 		closers = append(closers, func() { _ = e.Redis.Close() })
-		e.Health.Add("redis", func(ctx context.Context) error { return e.Redis.Ping(ctx).Err() })
+		e.Health.AddProbe("redis", func(ctx context.Context) error { return checkRedis(ctx, e.Redis, s.Name) })
 	}
 	return e, closeAll, nil
 }

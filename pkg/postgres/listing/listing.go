@@ -17,6 +17,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/postgres"
 )
 
@@ -62,51 +63,50 @@ type Page struct {
 	after  *cursor
 }
 
-// Parse checks what the client asks for. The details name every fault by its parameter; only
-// without any may the page be used.
-func (t Table) Parse(p rpc.Page) (Page, []errs.Detail) {
-	var faults []errs.Detail
-	fault := func(field, code, format string, args ...any) {
-		faults = append(faults, errs.Detail{Field: field, Code: code, Message: fmt.Sprintf(format, args...)})
-	}
+// Parse checks what the client asks for and notes every fault by its parameter; only without
+// any may the page be used.
+func (t Table) Parse(p rpc.Page, faults *form.Faults) Page {
 	page := Page{table: t, number: max(p.Page, 1), size: p.PageSize}
 	if p.Page < 0 || p.Page > maxPage {
-		fault("page", "out_of_range", "is %d; give 1 to %d", p.Page, maxPage)
+		faults.Add("page", errs.OutOfRange, "is %d; give 1 to %d", p.Page, maxPage)
 	}
 	if page.size == 0 {
 		page.size = defaultPageSize
 	}
 	if page.size < 1 || page.size > maxPageSize {
-		fault("pageSize", "out_of_range", "is %d; give 1 to %d", p.PageSize, maxPageSize)
+		faults.Add("pageSize", errs.OutOfRange, "is %d; give 1 to %d", p.PageSize, maxPageSize)
 	}
 	if utf8.RuneCountInString(p.Search) > maxSearch || strings.ContainsRune(p.Search, 0) || !utf8.ValidString(p.Search) {
-		fault("search", "bad_value", "must be at most %d characters of text, without NUL", maxSearch)
+		faults.Add("search", errs.BadValue, "must be at most %d characters of text, without NUL", maxSearch)
 	}
-	if _, known := t.Columns[p.SortBy]; p.SortBy != "" && !known {
-		fault("sortBy", "bad_enum", "is %s; give one of %s", strconv.Quote(p.SortBy), strings.Join(slices.Sorted(maps.Keys(t.Columns)), ", "))
-	}
-	if p.SortOrder != "" && p.SortOrder != "asc" && p.SortOrder != "desc" {
-		fault("sortOrder", "bad_enum", "is %s; give asc or desc", strconv.Quote(p.SortOrder))
-	}
+	Enum("sortBy", p.SortBy, slices.Sorted(maps.Keys(t.Columns)), faults)
+	Enum("sortOrder", p.SortOrder, []string{"asc", "desc"}, faults)
 	order := either(p.SortOrder, defaultOrder)
 	page.sort = either(p.SortBy, defaultSort)
 	if p.Cursor != "" {
 		if p.Page != 0 {
-			fault("page", "bad_value", "can not be given with cursor; remove one of them")
+			faults.Add("page", errs.BadValue, "can not be given with cursor; remove one of them")
 		}
 		c, ok := decode(p.Cursor)
 		_, known := t.Columns[c.Sort]
 		switch {
 		case !ok || !known || !c.fits(t.Columns[c.Sort].Kind):
-			fault("cursor", "bad_value", "is none that this list gave; begin again without it")
+			faults.Add("cursor", errs.BadValue, "is none that this list gave; begin again without it")
 		case p.SortBy != "" && p.SortBy != c.Sort || p.SortOrder != "" && p.SortOrder != c.Order:
-			fault("cursor", "bad_value", "belongs to a list sorted by %s %s; keep sortBy and sortOrder, or begin again without it", c.Sort, c.Order)
+			faults.Add("cursor", errs.BadValue, "belongs to a list sorted by %s %s; keep sortBy and sortOrder, or begin again without it", c.Sort, c.Order)
 		default:
 			page.after, page.sort, order, page.number = &c, c.Sort, c.Order, c.Page
 		}
 	}
 	page.desc = order == "desc"
-	return page, faults
+	return page
+}
+
+// Enum notes a fault of a parameter that is given and is none of the allowed texts.
+func Enum(parameter, value string, allowed []string, faults *form.Faults) {
+	if value != "" && !slices.Contains(allowed, value) {
+		faults.Add(parameter, errs.BadEnum, "is %s; give one of %s", form.Quote(value), strings.Join(allowed, ", "))
+	}
 }
 
 func either(s, otherwise string) string {
@@ -157,8 +157,11 @@ type Key struct {
 
 func (k Key) key() Key { return k }
 
+// Row is a row type that embeds a Key.
+type Row interface{ key() Key }
+
 // Select reads the page's rows, the given columns of each, and counts all rows that where lets through.
-func Select[R interface{ key() Key }](ctx context.Context, db sqlx.QueryerContext, p Page, columns string, where Where) ([]R, rpc.Pagination, error) {
+func Select[R Row](ctx context.Context, db sqlx.QueryerContext, p Page, columns string, where Where) ([]R, rpc.Pagination, error) {
 	var total int
 	if err := sqlx.GetContext(ctx, db, &total, "SELECT count(*) FROM "+p.table.From+where.sql(), where.args...); err != nil {
 		return nil, rpc.Pagination{}, postgres.Translate(fmt.Errorf("count: %w", err))

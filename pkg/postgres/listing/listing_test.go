@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/form"
 )
 
 var things = Table{From: "things t", ID: "t.id", Columns: map[string]Column{
@@ -47,20 +49,39 @@ func TestParse(t *testing.T) {
 		{"NUL in the value", rpc.Page{Cursor: with(func(c *cursor) { c.Value = "\x00" })}, []string{"cursor"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, faults := things.Parse(c.page)
-			var got []string
-			for _, f := range faults {
-				got = append(got, f.Field)
-			}
-			if !slices.Equal(got, c.want) {
-				t.Errorf("faults %+v, want at %v", faults, c.want)
+			var faults form.Faults
+			things.Parse(c.page, &faults)
+			if got := faulty(faults); !slices.Equal(got, c.want) {
+				t.Errorf("faults at %v, want at %v", got, c.want)
 			}
 		})
 	}
 }
 
+func TestEnum(t *testing.T) {
+	var faults form.Faults
+	Enum("absent", "", []string{"a", "b"}, &faults)
+	Enum("good", "b", []string{"a", "b"}, &faults)
+	Enum("bad", "c", []string{"a", "b"}, &faults)
+	details := errs.From(faults.Err("query")).Details
+	if want := (errs.Detail{Field: "bad", Message: `is "c"; give one of a, b`, Code: "bad_enum"}); len(details) != 1 || details[0] != want {
+		t.Errorf("faults %+v, want %+v", details, want)
+	}
+}
+
+// faulty gives the parameters that are at fault.
+func faulty(faults form.Faults) []string {
+	var parameters []string
+	if err := faults.Err("query"); err != nil {
+		for _, d := range errs.From(err).Details {
+			parameters = append(parameters, d.Field)
+		}
+	}
+	return parameters
+}
+
 func TestQuery(t *testing.T) {
-	page, _ := things.Parse(rpc.Page{Cursor: cursor{Sort: "createdAt", Order: "desc", Value: "5", ID: someID, Page: 4}.encode(), PageSize: 10})
+	page := things.Parse(rpc.Page{Cursor: cursor{Sort: "createdAt", Order: "desc", Value: "5", ID: someID, Page: 4}.encode(), PageSize: 10}, &form.Faults{})
 	var where Where
 	where.And("t.a = ? OR t.b = ?", 1, 2)
 	where.And("t.c IS NULL")
@@ -93,8 +114,9 @@ func FuzzCursor(f *testing.F) {
 		if again, ok := decode(c.encode()); !ok || again != c {
 			t.Fatalf("%+v reads back as %+v", c, again)
 		}
-		page, faults := things.Parse(rpc.Page{Cursor: s})
-		if len(faults) == 0 {
+		var faults form.Faults
+		page := things.Parse(rpc.Page{Cursor: s}, &faults)
+		if faults.Err("query") == nil {
 			page.query("t.a", Where{}) // must not panic
 		}
 	})

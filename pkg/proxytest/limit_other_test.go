@@ -1,0 +1,11 @@
+//go:build !linux
+
+package proxytest
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+func limit(*testing.T, net.Conn, time.Duration) {}

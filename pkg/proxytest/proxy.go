@@ -1,0 +1,262 @@
+// Package proxytest puts a TCP proxy with faults between a client and a server in a test.
+//
+// Faults concern whole connections of one proxy: give each client and server a proxy of its own to
+// hit one link alone.
+package proxytest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// dialTimeout bounds how long a client waits for a server that is away.
+const dialTimeout = 5 * time.Second
+
+// Proxy passes TCP connections on to a server until a fault is put in its way. It is safe for concurrent use.
+type Proxy struct {
+	t        testing.TB
+	target   string
+	listener *net.TCPListener
+	working  sync.WaitGroup
+
+	mu            sync.Mutex
+	cut, hole     bool
+	delay, jitter time.Duration
+	links         map[*link]struct{}
+	dialled       int
+}
+
+// link is one connection through the proxy.
+type link struct {
+	client, server *net.TCPConn
+	ended          chan struct{}
+	once           sync.Once
+}
+
+// New starts a proxy before the server at an address, host:port. It ends with the test.
+func New(t testing.TB, target string) *Proxy {
+	t.Helper()
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // its sockets take no filter
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{t: t, target: target, listener: l.(*net.TCPListener), links: map[*link]struct{}{}}
+	p.working.Go(p.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.Cut()
+		p.working.Wait()
+	})
+	return p
+}
+
+// Before starts a proxy before the server of a URL and gives the URL through it.
+func Before(t testing.TB, server string) (p *Proxy, through string) {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = New(t, u.Host)
+	u.Host = p.Addr()
+	return p, u.String()
+}
+
+// Addr is where clients connect to, as host:port.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Open is how many connections reach the server now.
+func (p *Proxy) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links)
+}
+
+// Dialled is how many connections clients have made so far, whatever became of them. Those that are
+// tried in a black hole count once it is healed.
+func (p *Proxy) Dialled() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialled
+}
+
+// Cut resets every connection, and every new one until Heal.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	p.cut = true
+	p.mu.Unlock()
+	p.Reset()
+}
+
+// Reset resets every connection, once.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.end(true)
+	}
+}
+
+// BlackHole drops every packet that arrives, in both directions, until Heal: connections stand and say
+// nothing, not even that they end, and new ones are not answered. It skips the test where the system can not do that.
+func (p *Proxy) BlackHole() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hole = true
+	p.filterAll()
+}
+
+// Slow delays whatever passes by about d, more or less by at most jitter, until Heal.
+func (p *Proxy) Slow(d, jitter time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay, p.jitter = d, jitter
+}
+
+// Heal ends every fault. What a black hole has dropped is sent again by those who sent it, in their own time.
+func (p *Proxy) Heal() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut, p.delay, p.jitter = false, 0, 0
+	if p.hole {
+		p.hole = false
+		p.filterAll()
+	}
+}
+
+// filterAll makes the sockets drop or take what arrives, as the proxy is now. The caller has the mutex.
+func (p *Proxy) filterAll() {
+	p.t.Helper()
+	sockets := []syscall.Conn{p.listener}
+	for l := range p.links {
+		sockets = append(sockets, l.client, l.server)
+	}
+	for _, s := range sockets {
+		err := dropArriving(s, p.hole)
+		switch {
+		case err == nil || errors.Is(err, net.ErrClosed):
+		case p.hole:
+			p.t.Skipf("SKIPPED: this system gives no black holes (Linux, and a kernel that lets this user filter sockets): %v", err)
+		default:
+			p.t.Errorf("the black hole does not heal: %v", err)
+		}
+	}
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.AcceptTCP()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.dialled++
+		p.mu.Unlock()
+		p.working.Go(func() { p.pass(client) })
+	}
+}
+
+func (p *Proxy) pass(client *net.TCPConn) {
+	server, err := net.DialTimeout("tcp", p.target, dialTimeout)
+	if err != nil {
+		reset(client)
+		return
+	}
+	l := &link{client: client, server: server.(*net.TCPConn), ended: make(chan struct{})}
+	defer l.end(false)
+	// Where nobody listens, a socket may meet itself.
+	if !p.admit(l) || server.LocalAddr().String() == server.RemoteAddr().String() {
+		l.end(true)
+		return
+	}
+	defer p.forget(l)
+	var copying sync.WaitGroup
+	copying.Go(func() { p.copy(l, l.server, l.client) })
+	copying.Go(func() { p.copy(l, l.client, l.server) })
+	copying.Wait()
+}
+
+// admit takes a new connection in, under the fault that is in its way; false when it is cut.
+func (p *Proxy) admit(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut {
+		return false
+	}
+	p.links[l] = struct{}{}
+	if p.hole { // it was on its way when the hole opened
+		_ = dropArriving(l.client, true)
+		_ = dropArriving(l.server, true)
+	}
+	return true
+}
+
+func (p *Proxy) forget(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.links, l)
+}
+
+// copy passes on what one side says, and its end.
+func (p *Proxy) copy(l *link, to, from *net.TCPConn) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			p.wait(l)
+			if _, werr := to.Write(buffer[:n]); err == nil {
+				err = werr
+			}
+		}
+		if err != nil {
+			l.end(errors.Is(err, syscall.ECONNRESET))
+			return
+		}
+	}
+}
+
+// wait lets the delay pass, or the connection end.
+func (p *Proxy) wait(l *link) {
+	p.mu.Lock()
+	d := p.delay
+	if p.jitter > 0 {
+		d += rand.N(2*p.jitter) - p.jitter
+	}
+	p.mu.Unlock()
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-l.ended:
+	}
+}
+
+// end ends both sides, once; abruptly tells them by a reset.
+func (l *link) end(abruptly bool) {
+	l.once.Do(func() {
+		close(l.ended)
+		for _, side := range []*net.TCPConn{l.client, l.server} {
+			if abruptly {
+				reset(side)
+			} else {
+				_ = side.Close()
+			}
+		}
+	})
+}
+
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
