@@ -46,9 +46,10 @@ func New(env service.Env, cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	hub := live.NewHub(env.Bus.JetStream(), env.Log)
+	hub := live.NewHub(env.Bus, env.Log)
 	api := httpapi.New(httpapi.Options{
 		Bus: env.Bus, Redis: env.Redis, Health: env.Health, Hub: hub, Log: env.Log,
+		Metrics: env.Metrics, Gatherer: env.Gatherer, Tracing: env.Tracing,
 		Origin: origin, RedisPrefix: cfg.RedisPrefix,
 		AuthPerMinute: cfg.AuthPerMinute, UserPerSecond: cfg.UserPerSecond,
 		PingInterval: cfg.PingInterval, DrainTimeout: cfg.DrainTimeout,
@@ -79,7 +80,10 @@ func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 // Run serves until ctx ends, then finishes the requests in flight.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return g.hub.Run(ctx) })
+	group.Go(func() error {
+		g.hub.Run(ctx)
+		return nil
+	})
 	group.Go(func() error { return g.api.Serve(ctx, g.listener) })
 	return group.Wait()
 }

@@ -45,7 +45,9 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		Now:      time.Now,
 		Log:      env.Log,
 	})
-	return &Service{bus: env.Bus, server: natsapi.New(accounts, env.Log)}, nil
+	server := bus.NewServer(contract.Service, env.Log)
+	natsapi.Register(server, accounts)
+	return &Service{bus: env.Bus, server: server}, nil
 }
 
 // Run answers requests until ctx ends and those in work are finished.

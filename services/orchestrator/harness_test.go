@@ -174,7 +174,9 @@ func (in *installation) get(id string) contract.Execution {
 func (in *installation) await(id string, what string, ok func(contract.Execution) bool) contract.Execution {
 	in.t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
-	for {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
 		x, err := bus.Call(in.t.Context(), in.conn, contract.GetExecution, in.owner, contract.IDRequest{ID: id})
 		if err == nil && ok(x) {
 			return x
@@ -183,7 +185,6 @@ func (in *installation) await(id string, what string, ok func(contract.Execution
 			raw, _ := json.MarshalIndent(x, "", " ")
 			in.t.Fatalf("the execution is not %s in time (%v): %s", what, err, raw)
 		}
-		time.Sleep(5 * time.Millisecond) // between two looks; the deadline above decides
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 
 // Spec describes the service to whatever starts it.
 func Spec() service.Spec[Config] {
-	return service.Spec[Config]{Name: contract.Service, Database: true, New: New}
+	return service.Spec[Config]{Name: contract.Service, Database: true, Streams: true, New: New}
 }
 
 // Service is the wired orchestrator.
@@ -33,7 +33,6 @@ type Service struct {
 	server   *bus.Server
 	acceptor *execution.Acceptor
 	owner    *partition.Owner
-	forget   func()
 }
 
 // New wires the service. It takes no partition before Run.
@@ -45,14 +44,13 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	reconnected, forget := env.Bus.OnReconnect()
 	s := &Service{
-		bus: env.Bus, server: bus.NewServer(contract.Service, env.Log), forget: forget,
-		acceptor: execution.NewAcceptor(store, transport, natsapi.Catalog{Conn: env.Bus}, env.Log),
-		owner:    partition.NewOwner(uuid.NewString(), store, transport, reconnected, env.Log),
+		bus: env.Bus, server: bus.NewServer(contract.Service, env.Log),
+		acceptor: execution.NewAcceptor(store, transport, natsapi.Catalog{Conn: env.Bus}, env.Log, execution.WithMetrics(env.Metrics)),
+		owner:    partition.NewOwner(uuid.NewString(), store, transport, env.Log, partition.WithMetrics(env.Metrics)),
 	}
-	natsapi.Register(s.server, execution.NewService(s.acceptor))
-	env.Health.Add("partitions", func(ctx context.Context) error {
+	natsapi.Register(s.server, execution.NewService(s.acceptor, store, transport))
+	env.Health.AddProbe("partitions", func(ctx context.Context) error {
 		orphans, err := store.Orphans(ctx)
 		if err != nil {
 			return err
@@ -67,12 +65,13 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 
 // Run answers and applies until ctx ends; then it answers no more, and after that hands its partitions over.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.forget()
+	reconnected, forget := s.bus.OnReconnect()
+	defer forget()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var group errgroup.Group
 	group.Go(func() error { return s.acceptor.Run(working) })
-	group.Go(func() error { return s.owner.Run(working) })
+	group.Go(func() error { return s.owner.Run(working, reconnected) })
 	err := s.server.Run(ctx, s.bus)
 	stop()
 	if werr := group.Wait(); err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/proxytest"
 )
 
 // checkRefused fails the test unless every refusal says that something is away.
@@ -162,7 +163,7 @@ func TestPostgresAway(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	db := in.db()
-	wire, database := before(t, in.database)
+	wire, database := proxytest.Before(t, in.database)
 	environ := in.environ()
 	environ["DATABASE_URL"] = database
 	in.startWith(environ)
@@ -170,12 +171,12 @@ func TestPostgresAway(t *testing.T) {
 	in.play(counts.run(in.slow(30 * time.Millisecond)))
 	load := in.submitting(in.workflow(diamond()...))
 	load.grow(40)
-	wire.cut()
+	wire.Cut()
 	wait(t.Context(), 4*time.Second)
-	wire.mend()
+	wire.Heal()
 	load.grow(40)
 	for range 5 { // connections that end in the middle of anything
-		wire.resetAll()
+		wire.Reset()
 		load.grow(2)
 	}
 	in.completed(db, load.stop(), 60*time.Second)
@@ -201,7 +202,7 @@ func TestNATSConnectionsReset(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	db := in.db()
-	wire, url := before(t, in.nats.url)
+	wire, url := proxytest.Before(t, in.nats.url)
 	environ := in.environ()
 	environ["NATS_URL"] = url
 	in.startWith(environ)
@@ -209,11 +210,11 @@ func TestNATSConnectionsReset(t *testing.T) {
 	load := in.submitting(in.workflow(chain(6)...))
 	for range 2 {
 		load.grow(20)
-		wire.resetAll()
+		wire.Reset()
 	}
-	wire.cut()
+	wire.Cut()
 	wait(t.Context(), 1500*time.Millisecond)
-	wire.mend()
+	wire.Heal()
 	load.grow(20)
 	in.completed(db, load.stop(), 60*time.Second)
 	load.checkRefused()

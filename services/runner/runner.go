@@ -11,6 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/service"
@@ -29,8 +32,8 @@ const settleTimeout = 2 * time.Second
 // Spec describes the service.
 func Spec() service.Spec[Config] {
 	return service.Spec[Config]{
-		Name: runner.Service,
-		New:  func(env service.Env, cfg Config) (service.Service, error) { return New(env, cfg) },
+		Name: runner.Service, Streams: true,
+		New: func(env service.Env, cfg Config) (service.Service, error) { return New(env, cfg) },
 	}
 }
 
@@ -59,6 +62,14 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	env.Health.Add("sandbox", func(context.Context) error { return sandbox.Available() })
+	promauto.With(env.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sandbox_available", Help: "1 when this host can jail code, so that CODE steps are taken.",
+	}, func() float64 {
+		if sandbox.Available() != nil {
+			return 0
+		}
+		return 1
+	})
 	kinds := []kind{
 		{catalog.AgentAPI, cfg.Concurrency, api.New(guard.NewClient(guard.Config{Allow: cfg.AllowAddresses}))},
 		{catalog.AgentData, cfg.Concurrency, data.Executor{}},
@@ -83,12 +94,13 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log), ledger: work.NewLedger(reports.Report)}
+	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), ledger: work.NewLedger(reports.Report)}
 	s.cancels = natsapi.NewCancels(env.Bus, s.ledger.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
+	metrics := work.NewMetrics(env.Metrics)
 	for _, k := range kinds {
 		pool := work.NewPool(work.Config{
-			Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Ledger: s.ledger,
+			AgentType: k.agentType, Metrics: metrics, Tracing: env.Tracing, Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Ledger: s.ledger,
 			Report: reports.Report, AwaitWatch: s.cancels.Await, Awaited: natsapi.Awaited(env.Bus),
 			Logger: s.logs.Of, Log: env.Log,
 		})

@@ -42,7 +42,7 @@ func TestResultIsTheOutputUntouched(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		event.HeaderSpecVersion: "1.0", event.HeaderSource: "runner", event.HeaderSubject: execution, runner.HeaderStepKey: "b",
-		runner.HeaderDispatch: "1", event.HeaderRequestID: "request", event.HeaderTraceparent: "trace", event.HeaderContentType: "application/json",
+		runner.HeaderDispatch: "1", event.HeaderRequestID: "request", event.HeaderTraceparent: traceparent, event.HeaderContentType: "application/json",
 	} {
 		if got := m.Headers().Get(name); got != want {
 			t.Errorf("%s is %q, not %q", name, got, want)

@@ -56,6 +56,7 @@ func newWorld(t testing.TB, ackWait time.Duration) *world {
 	w.js = w.conn.JetStream()
 	w.stream(subject.ExecutionInputStream, subject.ExecutionInputAll, jetstream.LimitsPolicy)
 	w.stream(subject.LogsStream, subject.LogsAll, jetstream.LimitsPolicy)
+	w.stream(subject.ProbeStream, subject.ProbeAll, jetstream.LimitsPolicy)
 	w.makeSteps()
 	w.makeBucket()
 	ledger := bus.NewServer(orchestrator.Service, zerolog.Nop())
@@ -171,6 +172,12 @@ func (r *running) awaitReady(t testing.TB) {
 	eventually(t, "ready", func() bool { return r.health.Check(context.Background()).Ready })
 }
 
+// The trace that ready steps are of; nobody records it.
+const (
+	traceID     = "0af7651916cd43dd8448eb211c80319c"
+	traceparent = "00-" + traceID + "-b7ad6b7169203331-00"
+)
+
 // step makes the message of a ready step.
 func step(token string, change ...func(*nats.Msg)) *nats.Msg {
 	m := nats.NewMsg(subject.Step(subject.DefaultPool, catalog.AgentData, 5))
@@ -179,7 +186,7 @@ func step(token string, change ...func(*nats.Msg)) *nats.Msg {
 		event.HeaderID: token, event.HeaderSubject: "execution-of-" + token, runner.HeaderStepKey: "b", runner.HeaderDispatch: "1",
 		runner.HeaderAttempt: "2", runner.HeaderTimeoutMs: "60000", runner.HeaderIdempotencyKey: "key-" + token,
 		runner.HeaderUserID: "user", runner.HeaderWorkflowID: "workflow", runner.HeaderAgentID: "agent",
-		event.HeaderRequestID: "request", event.HeaderTraceparent: "trace",
+		event.HeaderRequestID: "request", event.HeaderTraceparent: traceparent,
 	} {
 		m.Header.Set(k, v)
 	}

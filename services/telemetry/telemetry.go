@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"turbocat.io/contracts/rpc"
 	contract "turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/service"
@@ -21,7 +20,7 @@ import (
 // Spec describes the service.
 func Spec() service.Spec[Config] {
 	return service.Spec[Config]{
-		Name: contract.Service, Database: true,
+		Name: contract.Service, Database: true, Streams: true,
 		New: func(env service.Env, cfg Config) (service.Service, error) { return New(env, cfg) },
 	}
 }
@@ -37,10 +36,8 @@ type Service struct {
 func New(env service.Env, _ Config) (*Service, error) {
 	store := postgres.NewLogs(env.DB)
 	server := bus.NewServer(contract.Service, env.Log)
-	bus.Handle(server, contract.ListLogs, func(ctx context.Context, _ rpc.Caller, q contract.LogsRequest) (rpc.List[contract.LogLine], error) {
-		return store.List(ctx, q)
-	})
-	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log), env.Log)
+	natsapi.Register(server, store)
+	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), env.Log)
 	env.Health.Add("logs", intake.Check)
 	return &Service{bus: env.Bus, server: server, intake: intake}, nil
 }

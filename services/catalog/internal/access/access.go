@@ -72,7 +72,7 @@ func NewID(caller rpc.Caller, wanted string) (string, error) {
 	}
 	id, err := uuid.Parse(wanted)
 	if err != nil {
-		return "", errs.Invalid("request", []errs.Detail{{Field: "id", Message: "is no UUID; give one or leave it out", Code: "bad_value"}})
+		return "", errs.Invalid("request", []errs.Detail{{Field: "id", Message: "is no UUID; give one or leave it out", Code: errs.BadValue}})
 	}
 	if !caller.IsAdmin() {
 		return "", errs.New(errs.Forbidden, "only ADMIN may choose an id; leave it out")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
 )
@@ -66,7 +67,7 @@ func (s Schemas) read(body json.RawMessage, a *catalog.Agent, create bool) error
 	schema.Check("outputSchema", a.OutputSchema, &faults)
 	if a.Status == catalog.StatusActive {
 		if what := notYet(a.Type, a.Config); what != "" {
-			faults.Add("status", form.Unsupported, "%s can not run yet; keep the status DRAFT", what)
+			faults.Add("status", errs.Unsupported, "%s can not run yet; keep the status DRAFT", what)
 		}
 	}
 	o.Only(append(fields, readOnly...)...)

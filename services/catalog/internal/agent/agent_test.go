@@ -34,7 +34,7 @@ func faults(t testing.TB, err error) string {
 		if d.Message == "" {
 			t.Errorf("no message for %s", d.Field)
 		}
-		lines = append(lines, d.Field+" "+d.Code)
+		lines = append(lines, d.Field+" "+string(d.Code))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -113,11 +113,18 @@ func TestNew(t *testing.T) {
 		{"API bad template", api(`{"url":"https://x/{{","headers":{"a":"{{b.}}"}}`), "config.url bad_template\nconfig.headers.a bad_template"},
 		{"API secrets", api(`{"url":"https://x","headers":{"a":"{{secrets.KEY}}"}}`), "config.headers.a unsupported"},
 
-		{"DATA", data(`{"operation":"filter","anything":[1]}`), ""},
-		{"DATA pipeline", data(`{"pipeline":[{"operation":"sort","by":"x"}]}`), ""},
-		{"DATA neither", data(`{}`), "config required"},
-		{"DATA both", data(`{"operation":"filter","pipeline":[{"operation":"sort"}]}`), "config bad_value"},
-		{"DATA unknown operation", data(`{"pipeline":[{"operation":"sort"},{"operation":"shuffle"},{}]}`), "config.pipeline[1].operation bad_enum\nconfig.pipeline[2].operation required"},
+		{"DATA", data(`{"operation":"filter","field":"a","operator":"eq","value":1}`), ""},
+		{"DATA pipeline", data(`{"pipeline":[{"operation":"sort","sort":[{"field":"x"}]}],"timeoutMs":1000}`), ""},
+		{"DATA neither", data(`{}`), "config.operation required"},
+		{"DATA both", data(`{"operation":"unique","pipeline":[{"operation":"unique"}]}`), "config.operation unknown_field"},
+		{
+			"DATA faults", data(`{"pipeline":[{"operation":"sort","by":"x"},{"operation":"shuffle"},{},{"operation":"filter","field":"a..b","operator":"is","value":1}]}`),
+			"config.pipeline[0].by unknown_field\nconfig.pipeline[0].sort required\nconfig.pipeline[1].operation bad_enum\nconfig.pipeline[2].operation required\n" +
+				"config.pipeline[3].field bad_value\nconfig.pipeline[3].operator bad_enum",
+		},
+		{"DATA too deep", data(`{"operation":"map","fields":{"a":{"value":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}}`), "config bad_value"},
+		{"a name twice", data(`{"operation":"pick","fields":["a"],"fields":["b"]}`), "config.fields bad_value"},
+		{"a name twice within", with(`{"runtime":"javascript","files":{"a.js":"x","\u0061.js":"y"}}`), "config.files[\"a.js\"] bad_value"},
 
 		{"LLM draft", `{"name":"n","type":"LLM","config":{"model":"m","temperature":3}}`, "config.temperature out_of_range"},
 		{"LLM active", `{"name":"n","type":"LLM","status":"ACTIVE","config":{"model":"m"}}`, "status unsupported"},
@@ -126,8 +133,7 @@ func TestNew(t *testing.T) {
 		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},
 		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
 		{"oauth2 active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"oauth2","tokenUrl":"https://t","clientId":"i","clientSecret":"s"}}}`, "status unsupported"},
-		{"reduce active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"pipeline":[{"operation":"sort"},{"operation":"reduce"}]}}`, "status unsupported"},
-		{"sort active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"operation":"sort"}}`, ""},
+		{"DATA active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"operation":"reduce","reducer":"sum","field":"n"}}`, ""},
 		{"bearer active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"bearer","token":"t"}}}`, ""},
 		{"javascript active", `{"name":"n","type":"CODE","status":"ACTIVE","config":` + code + `}`, ""},
 
@@ -168,7 +174,7 @@ func TestPatch(t *testing.T) {
 		{"type without its config", `{"type":"API"}`, "config.runtime unknown_field\nconfig.source unknown_field\nconfig.url required", 0},
 		{"type with its config", `{"type":"API","config":{"url":"https://x"}}`, "", 2},
 		{"read-only is ignored", `{"version":7,"id":"x"}`, "", 1},
-		{"unknown field", `{"versoin":7}`, "versoin unknown_field", 0},
+		{"unknown field", `{"verzion":7}`, "verzion unknown_field", 0},
 		{"active and typescript", `{"status":"ACTIVE","config":{"runtime":"typescript","source":"y"}}`, "status unsupported", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -192,7 +198,7 @@ func TestPatch(t *testing.T) {
 
 func FuzzNew(f *testing.F) {
 	f.Add([]byte(`{"name":"n","type":"API","config":{"url":"https://x/{{id}}","auth":{"type":"oauth2"}},"inputSchema":{"type":"object"}}`))
-	f.Add([]byte(`{"name":"n","type":"DATA","config":{"pipeline":[{"operation":"sort"}]},"tags":["a"]}`))
+	f.Add([]byte(`{"name":"n","type":"DATA","config":{"pipeline":[{"operation":"unique"}]},"tags":["a"]}`))
 	f.Add([]byte(`{"type":"CODE","config":{"timeoutMs":1e99999999}}`))
 	s := schemas(f)
 	f.Fuzz(func(t *testing.T, body []byte) {

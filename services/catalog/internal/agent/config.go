@@ -1,15 +1,16 @@
 package agent
 
 import (
+	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"fmt"
-	"slices"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/rawjson"
 	"turbocat.io/pkg/schema"
 	"turbocat.io/pkg/template"
 )
@@ -23,7 +24,7 @@ func Types() []string {
 }
 
 // Schemas checks configs, one JSON Schema for each agent type. It is safe for concurrent use.
-type Schemas map[string]*jsonschema.Schema
+type Schemas map[string]*schema.Schema
 
 // LoadSchemas compiles the schemas of all agent types.
 func LoadSchemas() (Schemas, error) {
@@ -42,24 +43,63 @@ func LoadSchemas() (Schemas, error) {
 
 // checkConfig notes the faults of a config that is a JSON object.
 func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *form.Faults) {
-	schema.Validate(s[agentType], "config", config, faults)
-	if agentType == catalog.AgentAPI {
+	_ = s[agentType].Validate(context.Background(), "config", config, faults) // the error is the context's
+	dec := json.NewDecoder(bytes.NewReader(config))
+	dec.UseNumber()
+	checkNames("config", dec, faults)
+	switch agentType {
+	case catalog.AgentAPI:
 		checkTemplates(config, faults)
+	case catalog.AgentData:
+		if depth := rawjson.Depth(config); depth > maxDataDepth {
+			faults.Add("config", errs.BadValue, "nests %d levels deep; at most %d are allowed", depth, maxDataDepth)
+		}
 	}
+}
+
+// maxDataDepth is how deep a DATA config may nest, which its schema can not say.
+const maxDataDepth = 64
+
+// checkNames notes every name that stands twice in an object of the next value of dec, for
+// which of the two counts is for each reader to choose.
+func checkNames(path string, dec *json.Decoder, faults *form.Faults) {
+	switch token, _ := dec.Token(); token {
+	case json.Delim('['):
+		for i := 0; dec.More(); i++ {
+			checkNames(form.At(path, i), dec, faults)
+		}
+	case json.Delim('{'):
+		seen := map[string]bool{}
+		for dec.More() {
+			token, err := dec.Token()
+			name, ok := token.(string)
+			if err != nil || !ok {
+				return // no JSON, which is told by others
+			}
+			if seen[name] {
+				faults.Add(form.Join(path, name), errs.BadValue, "stands twice; remove one")
+			}
+			seen[name] = true
+			checkNames(form.Join(path, name), dec, faults)
+		}
+	default:
+		return
+	}
+	_, _ = dec.Token() // the end
 }
 
 // checkTemplates notes malformed templates; only an API config holds any, in its strings.
 func checkTemplates(config json.RawMessage, faults *form.Faults) {
 	tpl, problems := template.Parse(config)
 	for _, p := range problems {
-		faults.Add(within("config", p.Field), "bad_template", "%s", p.Message)
+		faults.Add(within("config", p.Field), errs.BadTemplate, "%s", p.Message)
 	}
 	if tpl == nil {
 		return
 	}
 	for _, r := range tpl.References() {
 		if r.Path.Root() == "secrets" {
-			faults.Add(within("config", r.Field), form.Unsupported, "secrets are not available yet; remove {{%s}}", r.Path)
+			faults.Add(within("config", r.Field), errs.Unsupported, "secrets are not available yet; remove {{%s}}", r.Path)
 		}
 	}
 }
@@ -78,8 +118,6 @@ func notYet(agentType string, config json.RawMessage) string {
 		AllowHosts []string
 		Files      map[string]json.RawMessage
 		Auth       struct{ Type string }
-		Operation  string
-		Pipeline   []struct{ Operation string }
 	}
 	if json.Unmarshal(config, &c) != nil {
 		return "" // the config is at fault, which is told
@@ -99,13 +137,6 @@ func notYet(agentType string, config json.RawMessage) string {
 	case catalog.AgentAPI:
 		if c.Auth.Type == "oauth2" {
 			return "API agents with oauth2"
-		}
-	case catalog.AgentData:
-		runnable := []string{"", "filter", "map", "sort", "group", "aggregate", "pick", "join"}
-		for _, step := range append(c.Pipeline, struct{ Operation string }{c.Operation}) {
-			if !slices.Contains(runnable, step.Operation) {
-				return "DATA agents with the operation " + step.Operation
-			}
 		}
 	}
 	return ""

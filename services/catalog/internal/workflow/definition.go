@@ -18,14 +18,14 @@ func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Defini
 		TimeoutMs: w.TimeoutMs, Priority: w.Priority, StrictTemplates: w.StrictTemplates, Steps: w.Steps, Agents: []catalog.DefinitionAgent{},
 	}
 	var obstacles []errs.Detail
-	obstacle := func(field, code, format string, args ...any) {
+	obstacle := func(field string, code errs.DetailCode, format string, args ...any) {
 		obstacles = append(obstacles, errs.Detail{Field: field, Code: code, Message: fmt.Sprintf(format, args...)})
 	}
 	if w.Status != catalog.StatusActive {
-		obstacle("status", "not_active", "the workflow %s is %s; set its status to ACTIVE", form.Quote(w.Name), w.Status)
+		obstacle("status", errs.NotActive, "the workflow %s is %s; set its status to ACTIVE", form.Quote(w.Name), w.Status)
 	}
 	if len(w.Steps) == 0 {
-		obstacle("steps", "no_steps", "the workflow %s has no steps; add one", form.Quote(w.Name))
+		obstacle("steps", errs.NoSteps, "the workflow %s has no steps; add one", form.Quote(w.Name))
 	}
 	used := map[string]bool{}
 	for i, s := range w.Steps {
@@ -37,12 +37,13 @@ func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Defini
 		a, found := agents[*s.AgentID]
 		switch {
 		case !found:
-			obstacle(field, UnknownAgent, "the agent %s of step %q is deleted or no longer shared; choose another", *s.AgentID, s.StepKey)
+			obstacle(field, errs.UnknownAgent, "the agent %s of step %q is deleted or no longer shared; choose another", *s.AgentID, s.StepKey)
 		case a.Status != catalog.StatusActive:
-			obstacle(field, "not_active", "the agent %s (%s) of step %q is %s; set its status to ACTIVE", form.Quote(a.Name), a.ID, s.StepKey, a.Status)
+			obstacle(field, errs.NotActive, "the agent %s (%s) of step %q is %s; set its status to ACTIVE", form.Quote(a.Name), a.ID, s.StepKey, a.Status)
 		default:
 			d.Agents = append(d.Agents, catalog.DefinitionAgent{
 				ID: a.ID, Type: a.Type, Version: a.Version, Config: a.Config, TimeoutMs: timeoutMs(a.Config),
+				InputSchema: given(a.InputSchema), OutputSchema: given(a.OutputSchema),
 			})
 		}
 	}

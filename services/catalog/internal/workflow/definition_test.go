@@ -17,7 +17,8 @@ func TestDefine(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.ID, w.UserID, w.Version = "w-id", "owner", 3
-	active := catalog.Agent{ID: agentA, Name: "sum", Type: "CODE", Status: "ACTIVE", Version: 4, Config: json.RawMessage(`{"timeoutMs":3e4}`)}
+	active := catalog.Agent{ID: agentA, Name: "sum", Type: "CODE", Status: "ACTIVE", Version: 4, Config: json.RawMessage(`{"timeoutMs":3e4}`),
+		InputSchema: json.RawMessage("null"), OutputSchema: json.RawMessage(`{"type":"object"}`)}
 	draft := active
 	draft.Status = "DRAFT"
 
@@ -30,6 +31,9 @@ func TestDefine(t *testing.T) {
 	}
 	if len(d.Agents) != 1 || d.Agents[0].Version != 4 || d.Agents[0].TimeoutMs != 30000 || d.Agents[0].ID != agentA {
 		t.Errorf("agents %+v", d.Agents)
+	}
+	if d.Agents[0].InputSchema != nil || string(d.Agents[0].OutputSchema) != `{"type":"object"}` {
+		t.Errorf("schemas %q and %q", d.Agents[0].InputSchema, d.Agents[0].OutputSchema)
 	}
 
 	off, empty := w, w

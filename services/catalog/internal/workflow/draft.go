@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
 	"turbocat.io/services/catalog/internal/agent"
@@ -21,19 +22,6 @@ const (
 	defaultTimeoutMs = 3_600_000
 	maxTimeoutMs     = 604_800_000
 	defaultPriority  = 5
-)
-
-// Codes of the faults of a workflow, beside those of a form.
-const (
-	UnknownStep    = "unknown_step"
-	UnknownAgent   = "unknown_agent"
-	SelfDependency = "self_dependency"
-	DuplicateKey   = "duplicate_key"
-	Cycle          = "cycle"
-	NotAnAncestor  = "not_an_ancestor"
-	BadTemplate    = "bad_template"
-	BadKey         = "bad_key"
-	ReservedKey    = "reserved_key"
 )
 
 var fields = []string{
@@ -96,7 +84,7 @@ func agentIDs(steps []catalog.Step) []string {
 func (d *Draft) Finish(exists func(agentID string) bool) (catalog.Workflow, error) {
 	for _, s := range d.steps {
 		if s.AgentID != nil && !exists(*s.AgentID) {
-			d.faults.Add(s.at+".agentId", UnknownAgent, "unknown agent %s; create it or correct the id", form.Quote(*s.AgentID))
+			d.faults.Add(s.at+".agentId", errs.UnknownAgent, "unknown agent %s; create it or correct the id", form.Quote(*s.AgentID))
 		}
 	}
 	if err := d.faults.Err("workflow"); err != nil {
@@ -136,7 +124,7 @@ func (d *Draft) read(body json.RawMessage) {
 	o.Int("timeoutMs", &w.TimeoutMs, defaultTimeoutMs, 1, maxTimeoutMs)
 	o.Any("concurrency", &w.Concurrency, null())
 	if string(w.Concurrency) != "null" {
-		d.faults.Add("concurrency", form.Unsupported, "concurrency limits are not available yet; leave it null")
+		d.faults.Add("concurrency", errs.Unsupported, "concurrency limits are not available yet; leave it null")
 	}
 	priority := int64(w.Priority)
 	o.Int("priority", &priority, defaultPriority, 0, 9)
@@ -163,7 +151,7 @@ func (d *Draft) readSteps(o form.Object) {
 	}
 	items, _ := o.List("steps", "steps")
 	if len(items) > MaxSteps {
-		d.faults.Add("steps", form.OutOfRange, "has %d steps; give at most %d", len(items), MaxSteps)
+		d.faults.Add("steps", errs.OutOfRange, "has %d steps; give at most %d", len(items), MaxSteps)
 		return
 	}
 	named := map[string]bool{}
@@ -175,13 +163,13 @@ func (d *Draft) readSteps(o form.Object) {
 		}
 		key := step.Text("stepKey")
 		if named[key] {
-			d.faults.Add(at+".stepKey", DuplicateKey, "the key %s stands twice; give each step a key of its own", form.Quote(key))
+			d.faults.Add(at+".stepKey", errs.DuplicateKey, "the key %s stands twice; give each step a key of its own", form.Quote(key))
 		}
 		named[key] = key != ""
 		d.merge(step, key)
 	}
 	if len(d.steps) > MaxSteps {
-		d.faults.Add("steps", form.OutOfRange, "the workflow would have %d steps; keep at most %d", len(d.steps), MaxSteps)
+		d.faults.Add("steps", errs.OutOfRange, "the workflow would have %d steps; keep at most %d", len(d.steps), MaxSteps)
 	}
 }
 
@@ -197,7 +185,7 @@ func (d *Draft) merge(o form.Object, key string) {
 	}
 	switch {
 	case remove && place < 0:
-		d.faults.Add(o.Field("stepKey"), UnknownStep, "unknown step %s can not be deleted; remove it from the body", form.Quote(key))
+		d.faults.Add(o.Field("stepKey"), errs.UnknownStep, "unknown step %s can not be deleted; remove it from the body", form.Quote(key))
 	case remove:
 		d.steps = slices.Delete(d.steps, place, place+1)
 	case place >= 0:

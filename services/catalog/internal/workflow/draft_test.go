@@ -39,7 +39,7 @@ func faults(t testing.TB, err error) string {
 		if d.Message == "" {
 			t.Errorf("no message for %s", d.Field)
 		}
-		lines = append(lines, d.Field+" "+d.Code)
+		lines = append(lines, d.Field+" "+string(d.Code))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/template"
 )
@@ -29,11 +30,11 @@ func (d *Draft) checkGraph() {
 			dep, known := g.index[key]
 			switch {
 			case key == s.StepKey:
-				d.faults.Add(at, SelfDependency, "step %s depends on itself; remove it", form.Quote(key))
+				d.faults.Add(at, errs.SelfDependency, "step %s depends on itself; remove it", form.Quote(key))
 			case !known:
-				d.faults.Add(at, UnknownStep, "unknown step %s; add it or remove it", form.Quote(key))
+				d.faults.Add(at, errs.UnknownStep, "unknown step %s; add it or remove it", form.Quote(key))
 			case slices.Contains(s.DependsOn[:j], key):
-				d.faults.Add(at, DuplicateKey, "step %s stands twice; remove one", form.Quote(key))
+				d.faults.Add(at, errs.DuplicateKey, "step %s stands twice; remove one", form.Quote(key))
 			default:
 				g.deps[i] = append(g.deps[i], dep)
 			}
@@ -87,7 +88,7 @@ func (d *Draft) noteCycle(path []int, reported []bool) {
 	}
 	last := d.steps[path[len(path)-1]]
 	at := form.At(last.at+".dependsOn", slices.Index(last.DependsOn, keys[0]))
-	d.faults.Add(at, Cycle, "the steps wait for each other: %s; remove one of these dependencies", cut(strings.Join(keys, " -> ")))
+	d.faults.Add(at, errs.Cycle, "the steps wait for each other: %s; remove one of these dependencies", cut(strings.Join(keys, " -> ")))
 }
 
 // cut keeps a message readable.
@@ -141,7 +142,7 @@ func (d *Draft) checkTemplates(g graph, ancestors []set) {
 func (d *Draft) checkReferences(at string, raw []byte, g graph, before func(step int) bool) {
 	tpl, problems := template.Parse(raw)
 	for _, p := range problems {
-		d.faults.Add(within(at, p.Field), BadTemplate, "%s", p.Message)
+		d.faults.Add(within(at, p.Field), errs.BadTemplate, "%s", p.Message)
 	}
 	if tpl == nil {
 		return
@@ -153,15 +154,15 @@ func (d *Draft) checkReferences(at string, raw []byte, g graph, before func(step
 		switch {
 		case root == "inputs" || root == "metadata":
 		case root == "secrets":
-			d.faults.Add(field, form.Unsupported, "secrets are not available yet; remove {{%s}}", r.Path)
+			d.faults.Add(field, errs.Unsupported, "secrets are not available yet; remove {{%s}}", r.Path)
 		case root == "item" || root == "index":
-			d.faults.Add(field, BadTemplate, "{{%s}} has a value in LOOP steps only; remove it", r.Path)
+			d.faults.Add(field, errs.BadTemplate, "{{%s}} has a value in LOOP steps only; remove it", r.Path)
 		case !known:
-			d.faults.Add(field, UnknownStep, "{{%s}} names the unknown step %s; add it or correct the key", r.Path, form.Quote(root))
+			d.faults.Add(field, errs.UnknownStep, "{{%s}} names the unknown step %s; add it or correct the key", r.Path, form.Quote(root))
 		case !before(step):
-			d.faults.Add(field, NotAnAncestor, "{{%s}} names a step that need not have run before; add %s to dependsOn", r.Path, form.Quote(root))
+			d.faults.Add(field, errs.NotAnAncestor, "{{%s}} names a step that need not have run before; add %s to dependsOn", r.Path, form.Quote(root))
 		case len(r.Path) < 2 || r.Path[1].Key != "output" && r.Path[1].Key != "error":
-			d.faults.Add(field, BadTemplate, "{{%s}} names nothing of the step; write {{%s.output}} or {{%s.error}}", r.Path, root, root)
+			d.faults.Add(field, errs.BadTemplate, "{{%s}} names nothing of the step; write {{%s.output}} or {{%s.error}}", r.Path, root, root)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
 )
 
@@ -57,7 +58,7 @@ func (d *Draft) readStep(o form.Object, s *catalog.Step, position int) {
 	case s.StepType == catalog.StepAgent:
 		d.readAgentID(o, s)
 	case s.StepType != "":
-		d.faults.Add(o.Field("stepType"), form.Unsupported, "%s steps are not available yet; use AGENT", s.StepType)
+		d.faults.Add(o.Field("stepType"), errs.Unsupported, "%s steps are not available yet; use AGENT", s.StepType)
 	}
 	o.Strings("dependsOn", &s.DependsOn, MaxSteps, 1, 200)
 	o.Object("inputs", &s.Inputs, emptyObject())
@@ -83,9 +84,9 @@ func (d *Draft) checkKey(o form.Object) {
 	switch {
 	case key == "":
 	case !stepKeyPattern.MatchString(key):
-		d.faults.Add(o.Field("stepKey"), BadKey, "%s is no step key; use letters, digits and _, and begin with a letter or _", form.Quote(key))
+		d.faults.Add(o.Field("stepKey"), errs.BadKey, "%s is no step key; use letters, digits and _, and begin with a letter or _", form.Quote(key))
 	case slices.Contains(reservedKeys, key):
-		d.faults.Add(o.Field("stepKey"), ReservedKey, "%s is a reserved word; choose another key", form.Quote(key))
+		d.faults.Add(o.Field("stepKey"), errs.ReservedKey, "%s is a reserved word; choose another key", form.Quote(key))
 	}
 }
 
@@ -99,12 +100,12 @@ func (d *Draft) readAgentID(o form.Object, s *catalog.Step) {
 	s.AgentID = nil
 	switch {
 	case id != "" && !canonicalUUID(id) && id != before:
-		d.faults.Add(o.Field("agentId"), form.BadValue, "%s is no UUID; give the id of an agent", form.Quote(id))
+		d.faults.Add(o.Field("agentId"), errs.BadValue, "%s is no UUID; give the id of an agent", form.Quote(id))
 	case id != "":
 		id = strings.ToLower(id)
 		s.AgentID = &id
 	case !o.Has("agentId") || o.IsNull("agentId"):
-		d.faults.Add(o.Field("agentId"), form.Required, "is required for AGENT steps; give the id of an agent")
+		d.faults.Add(o.Field("agentId"), errs.Required, "is required for AGENT steps; give the id of an agent")
 	}
 }
 

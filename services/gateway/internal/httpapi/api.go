@@ -19,12 +19,14 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/cors"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/gateway/internal/live"
 )
@@ -46,6 +48,10 @@ type Options struct {
 	Hub    *live.Hub
 	Log    zerolog.Logger
 
+	Metrics  prometheus.Registerer // nil registers nothing
+	Gatherer prometheus.Gatherer   // what /metrics answers
+	Tracing  *observe.Tracing      // nil records nothing
+
 	Origin        string // of the frontend; "" for none
 	RedisPrefix   string
 	AuthPerMinute int
@@ -62,6 +68,7 @@ type API struct {
 	verifier *verifier
 	limits   limits
 	health   *healthCheck
+	metrics  metrics
 	draining atomic.Bool
 	slowest  time.Duration // a client of a stream may take to accept what is written to it
 
@@ -72,7 +79,7 @@ type API struct {
 
 // New makes an API with all its routes.
 func New(o Options) *API {
-	a := &API{Options: o, verifier: newVerifier(o.Bus), limits: newLimits(o), health: newHealthCheck(o.Bus, o.Health, o.Log), slowest: slowestClient}
+	a := &API{Options: o, verifier: newVerifier(o.Bus), limits: newLimits(o), health: newHealthCheck(o.Bus, o.Health, o.Log), metrics: newMetrics(o.Metrics), slowest: slowestClient}
 	a.closing, a.closeLong = context.WithCancel(context.Background())
 	a.app = fiber.New(fiber.Config{
 		AppName: "turbocat", DisableStartupMessage: true, CaseSensitive: true, Immutable: true,
@@ -99,6 +106,7 @@ func New(o Options) *API {
 	config.Transformers = []huma.Transformer{captureFault}
 	a.huma = humafiber.New(a.app, config)
 	a.routeHealth()
+	a.routeMetrics()
 	a.routeAccounts()
 	a.routeAgents()
 	a.routeWorkflows()

@@ -8,6 +8,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/observe"
 )
 
 // scenario is one call and what must come back.
@@ -16,7 +17,7 @@ type scenario struct {
 	request
 	status int
 	code   errs.Code // of the error; "" for success
-	fields []string  // of the error's details, sorted
+	faults []string  // field and code of the error's details, sorted
 	holds  string    // text that the answer contains
 	header map[string]string
 }
@@ -32,7 +33,7 @@ func TestRoutes(t *testing.T) {
 		{name: "register a taken address", request: request{method: "POST", path: "/api/v1/auth/register", body: strings.Replace(session, "a@", "taken@", 1)}, status: 409, code: errs.Conflict},
 		{name: "login", request: request{method: "POST", path: "/api/v1/auth/login", body: login}, status: 200},
 		{name: "login without content type", request: request{method: "POST", path: "/api/v1/auth/login", body: login}, status: 200},
-		{name: "login twice wrong", request: request{method: "POST", path: "/api/v1/auth/login", body: `{"email":7,"pasword":"x"}`}, status: 400, code: errs.Validation, fields: []string{"email", "password", "pasword"}},
+		{name: "login twice wrong", request: request{method: "POST", path: "/api/v1/auth/login", body: `{"email":7,"pasword":"x"}`}, status: 400, code: errs.Validation, faults: []string{"email bad_type", "password required", "pasword unknown_field"}},
 		{name: "refresh", request: request{method: "POST", path: "/api/v1/auth/refresh", body: `{"refreshToken":"r"}`}, status: 200},
 		{name: "logout", request: request{method: "POST", path: "/api/v1/auth/logout", body: `{"refreshToken":"r"}`}, status: 204},
 		{name: "me", request: request{method: "GET", path: "/api/v1/users/me", token: aliceToken}, status: 200, holds: alice.UserID},
@@ -51,9 +52,9 @@ func TestRoutes(t *testing.T) {
 			holds: `{\"page\":2,\"pageSize\":5,\"search\":\"x\",\"sortBy\":\"name\",\"sortOrder\":\"asc\",\"type\":\"CODE\",\"status\":\"ACTIVE\",\"tags\":[\"a\",\"b\",\"c\"],\"isPublic\":true}`,
 		},
 		{name: "list agents by default", request: request{method: "GET", path: "/api/v1/agents", token: aliceToken}, status: 200, holds: `{\"pageSize\":20}`},
-		{name: "page and cursor", request: request{method: "GET", path: "/api/v1/agents?page=1&cursor=abc", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
-		{name: "all parameters wrong", request: request{method: "GET", path: "/api/v1/agents?page=x&pageSize=101&type=NOPE&sortOrder=up&isPublic=1", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"isPublic", "page", "pageSize", "sortOrder", "type"}},
-		{name: "page 0", request: request{method: "GET", path: "/api/v1/agents?page=0", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
+		{name: "page and cursor", request: request{method: "GET", path: "/api/v1/agents?page=1&cursor=abc", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"page bad_value"}},
+		{name: "all parameters wrong", request: request{method: "GET", path: "/api/v1/agents?page=x&pageSize=101&type=NOPE&sortOrder=up&isPublic=1", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"isPublic bad_enum", "page bad_type", "pageSize out_of_range", "sortOrder bad_enum", "type bad_enum"}},
+		{name: "page 0", request: request{method: "GET", path: "/api/v1/agents?page=0", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"page out_of_range"}},
 		{name: "create agent", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"name":"n","type":"CODE","config":{"source":"<b>"}}`}, status: 201, header: map[string]string{"ETag": `"1"`}, holds: `"name":"n"`},
 		{name: "create agent without content type", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"x":1}`, header: map[string]string{"Content-Type": "none"}}, status: 201},
 		{name: "create agent with +json", request: request{method: "POST", path: "/api/v1/agents", token: aliceToken, body: `{"x":1}`, header: map[string]string{"Content-Type": "application/merge-patch+json; charset=utf-8"}}, status: 201},
@@ -70,28 +71,28 @@ func TestRoutes(t *testing.T) {
 		// workflows
 		{name: "empty list", request: request{method: "GET", path: "/api/v1/workflows", token: aliceToken}, status: 200, holds: `"data":[]`},
 		{name: "get workflow", request: request{method: "GET", path: "/api/v1/workflows" + thing, token: aliceToken}, status: 200, header: map[string]string{"ETag": `"7"`}},
-		{name: "faulty workflow", request: request{method: "POST", path: "/api/v1/workflows", token: aliceToken, body: `{"name":"w","steps":[]}`}, status: 400, code: errs.Validation, fields: []string{"steps[1].dependsOn[0]"}},
+		{name: "faulty workflow", request: request{method: "POST", path: "/api/v1/workflows", token: aliceToken, body: `{"name":"w","steps":[]}`}, status: 400, code: errs.Validation, faults: []string{"steps[1].dependsOn[0] unknown_step"}},
 		{name: "internal", request: request{method: "PATCH", path: "/api/v1/workflows" + thing, token: aliceToken, body: `{}`}, status: 500, code: errs.Internal},
 		{name: "forbidden", request: request{method: "DELETE", path: "/api/v1/workflows" + thing, token: aliceToken}, status: 403, code: errs.Forbidden},
 		{name: "execute", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{"inputs":{"n":20},"priority":7}`}, status: 201, holds: `"inputs":{"n":20}`},
 		{name: "execute without body", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken}, status: 201},
-		{name: "execute wrongly", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{"inputs":[],"priority":"high","x":1}`}, status: 400, code: errs.Validation, fields: []string{"inputs", "priority", "x"}},
-		{name: "wait too long", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute?wait=121s", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"wait"}},
-		{name: "wait without unit", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute?wait=30", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"wait"}},
+		{name: "execute wrongly", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{"inputs":[],"priority":"high","x":1}`}, status: 400, code: errs.Validation, faults: []string{"inputs bad_type", "priority bad_type", "x unknown_field"}},
+		{name: "wait too long", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute?wait=121s", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"wait out_of_range"}},
+		{name: "wait without unit", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute?wait=30", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"wait out_of_range"}},
 		{name: "executions of a workflow", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/executions", token: aliceToken}, status: 200, holds: `"workflowId":"` + thingID},
 		{name: "executions of no workflow", request: request{method: "GET", path: "/api/v1/workflows/01930000-0000-7000-8000-000000000999/executions", token: aliceToken}, status: 404, code: errs.NotFound},
 
 		// executions
 		{name: "list executions", request: request{method: "GET", path: "/api/v1/executions?status=RUNNING&from=2026-01-01T00:00:00Z", token: aliceToken}, status: 200},
-		{name: "list executions wrongly", request: request{method: "GET", path: "/api/v1/executions?from=yesterday&status=DONE&workflowId=7", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"from", "status", "workflowId"}},
+		{name: "list executions wrongly", request: request{method: "GET", path: "/api/v1/executions?from=yesterday&status=DONE&workflowId=7", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"from bad_value", "status bad_enum", "workflowId bad_value"}},
 		{name: "get execution", request: request{method: "GET", path: "/api/v1/executions" + thing, token: aliceToken}, status: 200, holds: `"status":"RUNNING"`},
 		{name: "get another's execution", request: request{method: "GET", path: "/api/v1/executions" + thing, token: bobToken}, status: 404, code: errs.NotFound},
 		{name: "logs", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs?level=WARN", token: aliceToken}, status: 200, holds: `"level":"WARN"`},
 		{name: "another's logs", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs", token: bobToken}, status: 404, code: errs.NotFound},
-		{name: "logs page and cursor", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs?page=1&cursor=c", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"page"}},
+		{name: "logs page and cursor", request: request{method: "GET", path: "/api/v1/executions" + thing + "/logs?page=1&cursor=c", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"page bad_value"}},
 		{name: "cancel", request: request{method: "POST", path: "/api/v1/executions" + thing + "/cancel", token: aliceToken}, status: 202, holds: `"commandId":"c1"`},
 		{name: "another's events", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events", token: bobToken}, status: 404, code: errs.NotFound},
-		{name: "events after nonsense", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events?lastEventId=x", token: aliceToken}, status: 400, code: errs.Validation, fields: []string{"lastEventId"}},
+		{name: "events after nonsense", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events?lastEventId=x", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"lastEventId bad_value"}},
 
 		// HTTP
 		{name: "unknown route", request: request{method: "GET", path: "/api/v1/nope"}, status: 404, code: errs.NotFound},
@@ -127,16 +128,16 @@ func TestRoutes(t *testing.T) {
 			if s.status != 204 && got.body.Success != (s.code == "") {
 				t.Errorf("success is %v: %s", got.body.Success, got.text)
 			}
-			var fields []string
+			var faults []string
 			for _, d := range got.body.Error.Details {
-				fields = append(fields, d.Field)
-				if d.Message == "" || d.Code == "" {
+				faults = append(faults, d.Field+" "+string(d.Code))
+				if d.Message == "" {
 					t.Errorf("detail %+v says too little", d)
 				}
 			}
-			slices.Sort(fields)
-			if !slices.Equal(fields, s.fields) {
-				t.Errorf("fields %q, want %q: %s", fields, s.fields, got.text)
+			slices.Sort(faults)
+			if !slices.Equal(faults, s.faults) {
+				t.Errorf("faults %q, want %q: %s", faults, s.faults, got.text)
 			}
 			if !strings.Contains(got.text, s.holds) {
 				t.Errorf("%s not in %s", s.holds, got.text)
@@ -179,8 +180,8 @@ func TestCallerReachesTheServices(t *testing.T) {
 		if got.body.RequestID == bad || len(got.body.RequestID) != 36 {
 			t.Errorf("requestId %q for %q", got.body.RequestID, bad)
 		}
-		if _, caller := w.called("identity.get_me"); caller.Traceparent != "" {
-			t.Errorf("traceparent %q passed", caller.Traceparent)
+		if _, caller := w.called("identity.get_me"); len(observe.TraceID(caller.Traceparent)) != 32 {
+			t.Errorf("without a trace of the client's the service is told %q", caller.Traceparent)
 		}
 	}
 	if n, _ := w.called("identity.verify"); n != 1 {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/gofiber/fiber/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/identity"
@@ -20,7 +20,7 @@ import (
 const (
 	// verifiedFor is how long a positive answer about a token is believed; a revoked one works that long.
 	verifiedFor = 2 * time.Second
-	// maxVerified bounds the remembered answers.
+	// maxVerified bounds the remembered answers; those longest unused go.
 	maxVerified = 20_000
 	maxToken    = 4096
 )
@@ -85,11 +85,9 @@ func (a *API) authenticate(c *fiber.Ctx, r *request) error {
 
 // verifier asks identity who a token belongs to and believes the answer for a moment.
 type verifier struct {
-	bus *bus.Conn
-	now func() time.Time
-
-	mu    sync.Mutex
-	known generations[[sha256.Size]byte, verified]
+	bus   *bus.Conn
+	now   func() time.Time
+	known *lru.Cache[[sha256.Size]byte, verified]
 }
 
 type verified struct {
@@ -98,14 +96,13 @@ type verified struct {
 }
 
 func newVerifier(b *bus.Conn) *verifier {
-	return &verifier{bus: b, now: time.Now, known: newGenerations[[sha256.Size]byte, verified](maxVerified)}
+	known, _ := lru.New[[sha256.Size]byte, verified](maxVerified) // it refuses sizes below 1 alone
+	return &verifier{bus: b, now: time.Now, known: known}
 }
 
 func (v *verifier) verify(ctx context.Context, token string, caller rpc.Caller) (identity.VerifyResponse, error) {
 	key := sha256.Sum256([]byte(token))
-	v.mu.Lock()
-	hit, ok := v.known.get(key)
-	v.mu.Unlock()
+	hit, ok := v.known.Get(key)
 	if ok && v.now().Before(hit.until) {
 		return hit.VerifyResponse, nil
 	}
@@ -118,9 +115,7 @@ func (v *verifier) verify(ctx context.Context, token string, caller rpc.Caller) 
 	if who.ExpiresAt.Before(until) {
 		until = who.ExpiresAt
 	}
-	v.mu.Lock()
-	v.known.put(key, verified{who, until})
-	v.mu.Unlock()
+	v.known.Add(key, verified{who, until})
 	return who, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/rawjson"
 )
 
 const (
@@ -118,7 +119,7 @@ func object(body []byte) error {
 		return errs.New(errs.Validation, "the body is not a JSON object; send one")
 	}
 	// Further in, the body stands inside other JSON, and parsers have their limits.
-	if form.Depth(body) > form.MaxDepth {
+	if rawjson.Depth(body) > form.MaxDepth {
 		return errs.New(errs.Validation, "the body nests deeper than %d levels; make it flatter", form.MaxDepth)
 	}
 	return nil

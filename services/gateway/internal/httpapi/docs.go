@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/swaggest/swgui/v5emb"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/service"
 )
 
@@ -90,7 +91,7 @@ func (a *API) documentStatus(path string, as int, statuses ...int) {
 }
 
 // polishSchemas says in the schemas what Go's types can not: which objects and raw values may
-// be null, and that no array of an answer is.
+// be null, that no array of an answer is, and which codes a detail can have.
 func (a *API) polishSchemas() {
 	registry := a.huma.OpenAPI().Components.Schemas
 	for name, schema := range registry.Map() {
@@ -102,6 +103,10 @@ func (a *API) polishSchemas() {
 			property := schema.Properties[strings.Split(field.Tag.Get("json"), ",")[0]]
 			switch {
 			case property == nil:
+			case field.Type == reflect.TypeFor[errs.DetailCode]():
+				for _, code := range errs.DetailCodes() {
+					property.Enum = append(property.Enum, code)
+				}
 			case property.Type == huma.TypeArray:
 				property.Nullable = false
 			case field.Type == reflect.TypeFor[json.RawMessage]():

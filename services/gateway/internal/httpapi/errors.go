@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/observe"
 )
 
 // statusOf is the one place where a code becomes an HTTP status.
@@ -48,7 +49,7 @@ type fault struct {
 func (a *API) writeFault(c *fiber.Ctx, r *request, err error) {
 	public, status := publicFault(err)
 	if public.Code == errs.Internal {
-		a.Log.Error().Err(err).Str("requestId", r.caller.RequestID).Msg("request failed")
+		a.Log.Error().EmbedObject(observe.IDsOf(c.UserContext())).Err(err).Msg("request failed")
 	}
 	switch public.Code {
 	case errs.Unauthorized, errs.TokenExpired:
@@ -138,7 +139,7 @@ func humaFault(e *huma.ErrorModel) error {
 // humaDetail words one finding: where, what, and what would be right.
 func humaDetail(found *huma.ErrorDetail) errs.Detail {
 	_, field, _ := strings.Cut(found.Location, ".")
-	d := errs.Detail{Field: field, Message: found.Message, Code: "invalid"}
+	d := errs.Detail{Field: field, Message: found.Message, Code: errs.BadValue}
 	required, isRequired := strings.CutPrefix(found.Message, "expected required property ")
 	switch {
 	case isRequired:
@@ -146,21 +147,21 @@ func humaDetail(found *huma.ErrorDetail) errs.Detail {
 		if d.Field != "" {
 			name = d.Field + "." + name
 		}
-		d = errs.Detail{Field: name, Message: name + " is missing; give it", Code: "required"}
+		d = errs.Detail{Field: name, Message: name + " is missing; give it", Code: errs.Required}
 	case found.Message == validation.MsgUnexpectedProperty:
-		d.Message, d.Code = "unknown field; remove it", "unknown_field"
+		d.Message, d.Code = "unknown field; remove it", errs.UnknownField
 	case strings.HasPrefix(found.Message, "expected value to be one of"):
-		d.Message, d.Code = strings.Replace(found.Message, "expected value to be", "the value is unknown; use", 1), "enum"
+		d.Message, d.Code = strings.Replace(found.Message, "expected value to be", "the value is unknown; use", 1), errs.BadEnum
 	case strings.HasPrefix(found.Message, "expected number"), strings.HasPrefix(found.Message, "expected length"), strings.HasPrefix(found.Message, "expected array length"):
-		d.Message, d.Code = "out of range; "+found.Message, "out_of_range"
+		d.Message, d.Code = "out of range; "+found.Message, errs.OutOfRange
 	case found.Message == "invalid integer":
-		d.Message, d.Code = "not an integer; give a whole number", "type"
+		d.Message, d.Code = "not an integer; give a whole number", errs.BadType
 	case strings.HasPrefix(found.Message, "invalid date/time"), strings.Contains(found.Message, "RFC 3339"):
-		d.Message, d.Code = "not a time; give one like 2026-01-31T08:00:00Z", "type"
+		d.Message, d.Code = "not a time; give one like 2026-01-31T08:00:00Z", errs.BadValue
 	case strings.Contains(found.Message, "uuid"):
-		d.Message, d.Code = "not an id; give one like 0193a5c0-7a2b-7c3d-8e4f-0123456789ab", "type"
+		d.Message, d.Code = "not an id; give one like 0193a5c0-7a2b-7c3d-8e4f-0123456789ab", errs.BadValue
 	case strings.HasPrefix(found.Message, "expected "):
-		d.Message, d.Code = "wrong type; "+found.Message, "type"
+		d.Message, d.Code = "wrong type; "+found.Message, errs.BadType
 	}
 	return d
 }

@@ -64,7 +64,9 @@ func (a *API) events(c *fiber.Ctx) error {
 	c.Response().ImmediateHeaderFlush = true
 	c.Context().SetConnectionClose() // the write deadlines below stay on the connection
 	conn := c.Context().Conn()       // c itself is gone when the writer runs
+	a.metrics.streams.Inc()
 	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer a.metrics.streams.Dec()
 		defer feed.Close()
 		out := eventWriter{w, conn, a.slowest}
 		// Every way to end, be it the last event, the client or a shutdown, ends the stream alike.
@@ -84,7 +86,7 @@ func lastEventID(c *fiber.Ctx) (uint64, error) {
 	}
 	seq, err := strconv.ParseUint(given, 10, 63)
 	if err != nil {
-		return 0, errs.Invalid("request", []errs.Detail{{Field: field, Message: "not an event id; give the id of an event of this stream", Code: "type"}})
+		return 0, errs.Invalid("request", []errs.Detail{{Field: field, Message: "not an event id; give the id of an event of this stream", Code: errs.BadValue}})
 	}
 	return seq, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
@@ -26,6 +27,7 @@ import (
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/bus/bustest"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/redistest"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/gateway/internal/httpapi"
@@ -57,6 +59,7 @@ type world struct {
 	api     *httpapi.API
 	hub     *live.Hub
 	log     *lockedBuffer
+	metrics *prometheus.Registry
 	stop    context.CancelFunc
 	stopped chan error
 
@@ -73,11 +76,16 @@ type setup struct {
 	ping, drain                  time.Duration
 	redis                        *redis.Client
 	origin                       string
+	tracing                      *observe.Tracing
+	conn                         *bus.Conn
 }
 
 func start(t *testing.T, s setup) *world {
 	t.Helper()
-	conn := bustest.New(t)
+	if s.conn == nil {
+		s.conn = bustest.New(t)
+	}
+	conn := s.conn
 	w := &world{t: t, bus: conn, log: &lockedBuffer{}, calls: map[string]int{}, callers: map[string]rpc.Caller{}, state: orchestrator.ExecutionRunning, down: map[string]bool{}}
 	w.serve()
 	if s.authPerMinute == 0 {
@@ -96,12 +104,14 @@ func start(t *testing.T, s setup) *world {
 		s.redis = redistest.New(t)
 	}
 	log := zerolog.New(w.log)
+	w.metrics = prometheus.NewRegistry()
 	health := service.NewHealth("gateway")
 	health.Add("nats", conn.Check)
-	hub := live.NewHub(conn.JetStream(), log)
+	hub := live.NewHub(conn, log)
 	api := httpapi.New(httpapi.Options{
 		Bus: conn, Redis: s.redis, Health: health, Hub: hub, Log: log, Origin: s.origin, RedisPrefix: uuid.NewString(),
 		AuthPerMinute: s.authPerMinute, UserPerSecond: s.userPerSecond, PingInterval: s.ping, DrainTimeout: s.drain,
+		Metrics: observe.Of(w.metrics, "gateway"), Gatherer: w.metrics, Tracing: s.tracing,
 	})
 	w.api, w.hub = api, hub
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,7 +124,7 @@ func start(t *testing.T, s setup) *world {
 	hubDone := make(chan struct{})
 	go func() {
 		defer close(hubDone)
-		_ = hub.Run(ctx)
+		hub.Run(ctx)
 	}()
 	go func() { w.stopped <- api.Serve(ctx, ln) }()
 	t.Cleanup(func() {

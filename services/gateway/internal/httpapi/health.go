@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	healthTimeout = 2 * time.Second
+	// healthTimeout leaves services that find a dependency dead, after two seconds, the time to say so.
+	healthTimeout = 3 * time.Second
 	// healthFor is how long a report is repeated: whoever asks often does not make all services work.
 	healthFor = 200 * time.Millisecond
 )
@@ -85,7 +86,7 @@ func (a *API) sendHealth(c *fiber.Ctx, report healthReport) error {
 	if names := report.unready(); len(names) > 0 {
 		message = "not ready: " + strings.Join(names, ", ") + "; try again shortly"
 		for _, name := range names {
-			details = append(details, errs.Detail{Field: name, Message: "the service is not ready", Code: "not_ready"})
+			details = append(details, errs.Detail{Field: name, Message: "the service is not ready", Code: errs.NotReady})
 		}
 	}
 	return c.Status(http.StatusServiceUnavailable).JSON(struct {

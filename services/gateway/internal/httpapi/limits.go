@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/gofiber/fiber/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
 
@@ -19,7 +20,7 @@ import (
 const (
 	// redisPause is how long the local limiters stand in before Redis is tried again.
 	redisPause = time.Second
-	// maxLocal bounds the limiters kept in memory.
+	// maxLocal bounds the limiters kept in memory; those longest unused go.
 	maxLocal = 20_000
 )
 
@@ -39,27 +40,28 @@ func newLimits(o Options) limits {
 		redis: redis_rate.NewLimiter(o.Redis), prefix: o.RedisPrefix + ":gateway:",
 		auth:  redis_rate.PerMinute(o.AuthPerMinute),
 		user:  redis_rate.Limit{Rate: o.UserPerSecond, Burst: 2 * o.UserPerSecond, Period: time.Second},
-		local: &localLimits{limiters: newGenerations[string, *rate.Limiter](maxLocal)},
+		local: newLocalLimits(),
 		away:  new(atomic.Int64), log: o.Log,
 	}
 }
 
 // limit counts the request and tells the client how much is left. Over the limit it is RATE_LIMITED.
 func (a *API) limit(c *fiber.Ctx, r *request, need access) error {
-	bound, key := a.limits.user, "user:"+r.caller.UserID
-	if r.caller.UserID == "" {
-		key = "ip:" + r.caller.IP
+	bound, kind, who := a.limits.user, "user", r.caller.UserID
+	if who == "" {
+		kind, who = "ip", r.caller.IP
 	}
 	if need.auth {
-		bound, key = a.limits.auth, "auth:"+r.caller.IP
+		bound, kind, who = a.limits.auth, "auth", r.caller.IP
 	}
-	got := a.limits.take(c.UserContext(), key, bound)
+	got := a.limits.take(c.UserContext(), kind+":"+who, bound)
 	c.Set("X-RateLimit-Limit", strconv.Itoa(bound.Burst))
 	c.Set("X-RateLimit-Remaining", strconv.Itoa(max(got.Remaining, 0)))
 	c.Set("X-RateLimit-Reset", seconds(got.ResetAfter))
 	if got.Allowed > 0 {
 		return nil
 	}
+	a.metrics.limited.WithLabelValues(kind).Inc()
 	wait := seconds(max(got.RetryAfter, 1))
 	c.Set("Retry-After", wait)
 	return errs.New(errs.RateLimited, "too many requests; try again in %s s", wait)
@@ -81,17 +83,22 @@ func (l limits) take(ctx context.Context, key string, bound redis_rate.Limit) re
 // localLimits is what limits falls back to. It is safe for concurrent use.
 type localLimits struct {
 	mu       sync.Mutex
-	limiters generations[string, *rate.Limiter]
+	limiters *simplelru.LRU[string, *rate.Limiter]
+}
+
+func newLocalLimits() *localLimits {
+	limiters, _ := simplelru.NewLRU[string, *rate.Limiter](maxLocal, nil) // it refuses sizes below 1 alone
+	return &localLimits{limiters: limiters}
 }
 
 func (l *localLimits) take(key string, bound redis_rate.Limit, now time.Time) redis_rate.Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	perSecond := float64(bound.Rate) / bound.Period.Seconds()
-	limiter, ok := l.limiters.get(key)
+	limiter, ok := l.limiters.Get(key)
 	if !ok {
 		limiter = rate.NewLimiter(rate.Limit(perSecond), bound.Burst)
-		l.limiters.put(key, limiter)
+		l.limiters.Add(key, limiter)
 	}
 	got := redis_rate.Result{Limit: bound}
 	if limiter.AllowN(now, 1) {

@@ -3,8 +3,11 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"flag"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,6 +19,49 @@ import (
 
 	"turbocat.io/services/gateway/internal/httpapi"
 )
+
+// goldenDocument is the document that was last agreed to.
+const goldenDocument = "../../../../contracts/openapi.json"
+
+var update = flag.Bool("update", false, "write "+goldenDocument)
+
+// TestDocumentIsTheGoldenOne shows every change of the API in a file that is reviewed.
+func TestDocumentIsTheGoldenOne(t *testing.T) {
+	w := start(t, setup{})
+	got := w.do(request{method: "GET", path: "/api/v1/openapi.json"})
+	if got.status != 200 {
+		t.Fatalf("status %d: %s", got.status, got.text)
+	}
+	var live bytes.Buffer
+	if err := json.Indent(&live, []byte(got.text), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	live.WriteByte('\n')
+	if *update {
+		if err := os.WriteFile(goldenDocument, live.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(goldenDocument)
+	if err != nil {
+		t.Fatalf("%v; run `make contracts`", err)
+	}
+	if !bytes.Equal(live.Bytes(), golden) {
+		was, is := firstDifference(golden, live.Bytes())
+		t.Errorf("contracts/openapi.json is not the document that is served; run `make contracts`\nit has  %s\nserved %s", was, is)
+	}
+}
+
+// firstDifference gives the first line that differs, as it is in each.
+func firstDifference(a, b []byte) (string, string) {
+	linesA, linesB := strings.Split(string(a), "\n"), strings.Split(string(b), "\n")
+	for i := range min(len(linesA), len(linesB)) {
+		if linesA[i] != linesB[i] {
+			return strings.TrimSpace(linesA[i]), strings.TrimSpace(linesB[i])
+		}
+	}
+	return "fewer or more lines", "than this"
+}
 
 func loadDocument(t *testing.T, w *world) (*openapi3.T, routers.Router) {
 	t.Helper()

@@ -11,17 +11,18 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/observe"
 )
 
 // maxUserAgent bounds what is kept of the header, in bytes.
 const maxUserAgent = 256
 
-var (
-	requestIDPattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
-	traceparentPattern = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
-)
+var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
 // request is what the gateway knows about a request while it answers it.
 type request struct {
@@ -43,34 +44,27 @@ func requestOf(ctx context.Context) *request {
 
 // newRequest reads who calls, as far as the connection and the headers tell, and names the request.
 func newRequest(c *fiber.Ctx) *request {
-	r := &request{caller: rpc.Caller{
-		RequestID: c.Get("X-Request-ID"), Traceparent: traceparent(c.Get("traceparent")),
-		IP: c.IP(), UserAgent: c.Get("User-Agent"),
-	}}
+	r := &request{caller: rpc.Caller{RequestID: c.Get("X-Request-ID"), IP: c.IP(), UserAgent: c.Get("User-Agent")}}
 	if len(r.caller.UserAgent) > maxUserAgent {
 		r.caller.UserAgent = strings.ToValidUTF8(r.caller.UserAgent[:maxUserAgent], "")
 	}
 	if !requestIDPattern.MatchString(r.caller.RequestID) {
 		r.caller.RequestID = uuid.Must(uuid.NewV7()).String()
 	}
-	c.SetUserContext(context.WithValue(c.UserContext(), requestKey{}, r))
+	ctx := observe.WithIDs(c.UserContext(), observe.IDs{RequestID: r.caller.RequestID})
+	c.SetUserContext(context.WithValue(ctx, requestKey{}, r))
 	c.Set("X-Request-ID", r.caller.RequestID)
 	return r
 }
 
-// traceparent gives s when it is a W3C trace context, else "".
-func traceparent(s string) string {
-	if !traceparentPattern.MatchString(s) || s[:2] == "ff" || strings.Count(s[3:35], "0") == 32 || strings.Count(s[36:52], "0") == 16 {
-		return ""
-	}
-	return s
-}
-
 // observe surrounds every request: it names it, answers its error, leaves nothing of its
-// body on the connection, and logs it.
+// body on the connection, measures and logs it, and makes it a span.
 func (a *API) observe(c *fiber.Ctx) error {
 	began := time.Now()
+	a.metrics.inFlight.Inc()
+	defer a.metrics.inFlight.Dec()
 	r := newRequest(c)
+	span := a.trace(c, r)
 	fault := handle(c)
 	if fault == nil {
 		fault = r.fault
@@ -80,13 +74,42 @@ func (a *API) observe(c *fiber.Ctx) error {
 	}
 	drain(c, r)
 
-	route := c.Route().Path
-	if status := c.Response().StatusCode(); status == http.StatusNotFound && route == "/" || status == http.StatusMethodNotAllowed {
+	route, status, took := c.Route().Path, c.Response().StatusCode(), time.Since(began)
+	if status == http.StatusNotFound && route == "/" || status == http.StatusMethodNotAllowed {
 		route = "-"
 	}
-	a.Log.Info().Str("method", c.Method()).Str("route", route).Int("status", c.Response().StatusCode()).
-		Dur("ms", time.Since(began)).Str("requestId", r.caller.RequestID).Str("userId", r.caller.UserID).Msg("request")
+	endSpan(span, r, c.Method(), route, status)
+	a.metrics.request(c.Method(), route, status, took)
+	a.Log.Info().EmbedObject(observe.IDsOf(c.UserContext())).Str("method", c.Method()).Str("route", route).Int("status", status).
+		Dur("ms", took).Str("userId", r.caller.UserID).Msg("request")
 	return nil
+}
+
+// trace begins the request's span, below the one that the client names, if any.
+func (a *API) trace(c *fiber.Ctx, r *request) trace.Span {
+	tracing := a.Tracing
+	if path := c.Path(); path == "/metrics" || path == "/health" || strings.HasPrefix(path, "/health/") {
+		tracing = nil // asked all the time, by machines
+	}
+	ctx, span := tracing.Start(observe.Continue(c.UserContext(), c.Get("traceparent")), trace.SpanKindServer, c.Method())
+	c.SetUserContext(ctx)
+	r.caller.Traceparent = observe.Traceparent(ctx)
+	return span
+}
+
+// endSpan names the span by its route: the path itself holds ids.
+func endSpan(span trace.Span, r *request, method, route string, status int) {
+	if span.IsRecording() {
+		span.SetName(method + " " + route)
+		span.SetAttributes(
+			attribute.String("http.request.method", method), attribute.String("http.route", route),
+			attribute.Int("http.response.status_code", status), attribute.String("turbocat.request_id", r.caller.RequestID),
+		)
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, http.StatusText(status))
+		}
+	}
+	span.End()
 }
 
 // handle runs the rest of the chain and turns a panic into an error.

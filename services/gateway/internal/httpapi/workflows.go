@@ -237,7 +237,7 @@ func parseWait(given string) (time.Duration, error) {
 	}
 	wait, err := time.ParseDuration(given)
 	if err != nil || wait < minWait || wait > maxWait {
-		return 0, errs.Invalid("request", []errs.Detail{{Field: "wait", Message: "not a duration from 1s to 120s; give one like 30s", Code: "out_of_range"}})
+		return 0, errs.Invalid("request", []errs.Detail{{Field: "wait", Message: "not a duration from 1s to 120s; give one like 30s", Code: errs.OutOfRange}})
 	}
 	return wait, nil
 }
@@ -261,14 +261,14 @@ func parseExecute(body []byte) (orchestrator.SubmitRequest, error) {
 		case "inputs":
 			submit.Inputs = value
 			if value[0] != '{' && string(value) != "null" {
-				faults = append(faults, errs.Detail{Field: name, Message: "not a JSON object; give one", Code: "type"})
+				faults = append(faults, errs.Detail{Field: name, Message: "not a JSON object; give one", Code: errs.BadType})
 			}
 		case "priority":
 			if json.Unmarshal(value, &submit.Priority) != nil {
-				faults = append(faults, errs.Detail{Field: name, Message: "not an integer; give a whole number", Code: "type"})
+				faults = append(faults, errs.Detail{Field: name, Message: "not an integer; give a whole number", Code: errs.BadType})
 			}
 		default:
-			faults = append(faults, errs.Detail{Field: name, Message: "unknown field; remove it", Code: "unknown_field"})
+			faults = append(faults, errs.Detail{Field: name, Message: "unknown field; remove it", Code: errs.UnknownField})
 		}
 	}
 	if faults != nil {

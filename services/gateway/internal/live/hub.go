@@ -17,13 +17,12 @@ import (
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/bus"
 )
 
 const (
 	// tailSize is how many events a follower may lag behind before it reads the history instead.
 	tailSize = 256
-	// retryMax is the longest pause between two attempts to read the stream.
-	retryMax = 2 * time.Second
 	// deadConsumer is how long the server keeps the consumer of a gateway that is gone.
 	deadConsumer = time.Minute
 )
@@ -47,8 +46,8 @@ func (e Event) Terminal() bool {
 
 // Hub hands the events of the stream to the feeds of their executions. It is safe for concurrent use.
 type Hub struct {
-	js  jetstream.JetStream
-	log zerolog.Logger
+	conn *bus.Conn
+	log  zerolog.Logger
 
 	mu    sync.RWMutex
 	tails map[string]map[*tail]struct{}
@@ -68,39 +67,19 @@ func (t *tail) miss() {
 }
 
 // NewHub makes a hub; it hands out nothing before Run.
-func NewHub(js jetstream.JetStream, log zerolog.Logger) *Hub {
-	return &Hub{js: js, log: log, tails: map[string]map[*tail]struct{}{}}
+func NewHub(conn *bus.Conn, log zerolog.Logger) *Hub {
+	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}}
 }
 
 // Run reads the stream until ctx ends. A stream that does not exist yet, went away or was
 // made anew is waited for; what was missed meanwhile the feeds read from the history.
-func (h *Hub) Run(ctx context.Context) error {
-	pause, told := retryMax/16, ""
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := h.read(ctx)
-		if ctx.Err() != nil {
-			break
-		}
-		if time.Since(began) > retryMax {
-			pause, told = retryMax/16, ""
-		}
-		if err != nil && err.Error() != told {
-			told = err.Error()
-			h.log.Warn().Err(err).Msg("no live events for now; trying until they come")
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, retryMax)
-	}
-	return nil
+func (h *Hub) Run(ctx context.Context) {
+	h.conn.Keep(ctx, h.log, "no live events for now; trying until they come", h.read)
 }
 
-// read consumes the stream from now on until something breaks.
-func (h *Hub) read(ctx context.Context) error {
-	consumer, err := h.js.OrderedConsumer(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
+// read is a bus.Session that consumes the stream from now on.
+func (h *Hub) read(ctx context.Context, works func()) error {
+	consumer, err := h.conn.JetStream().OrderedConsumer(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
 		FilterSubjects:    []string{subject.EventsAll},
 		DeliverPolicy:     jetstream.DeliverNewPolicy,
 		InactiveThreshold: deadConsumer,
@@ -123,10 +102,11 @@ func (h *Hub) read(ctx context.Context) error {
 		return fmt.Errorf("consume %s: %w", subject.EventsStream, err)
 	}
 	defer reading.Stop()
+	works()
 	h.missAll()
 	select {
 	case <-ctx.Done():
-		return nil
+		return ctx.Err()
 	case <-reading.Closed():
 		return errors.New("the consumer closed")
 	case err := <-broken:

@@ -289,12 +289,12 @@ func (a *Accounts) Seed(ctx context.Context, id, role string, r Registration) (u
 	faults := r.faults()
 	parsed, err := uuid.Parse(id)
 	if err != nil {
-		faults = append(faults, errs.Detail{Field: "id", Message: "the id is not a UUID; give one", Code: "invalid_id"})
+		faults = append(faults, errs.Detail{Field: "id", Message: "the id is not a UUID; give one", Code: errs.BadValue})
 	}
 	switch role {
 	case rpc.RoleAdmin, rpc.RoleUser, rpc.RoleAgent:
 	default:
-		faults = append(faults, errs.Detail{Field: "role", Message: "the role is unknown; use ADMIN, USER or AGENT", Code: "invalid_enum"})
+		faults = append(faults, errs.Detail{Field: "role", Message: "the role is unknown; use ADMIN, USER or AGENT", Code: errs.BadEnum})
 	}
 	if len(faults) > 0 {
 		return User{}, false, errs.Invalid("account", faults)

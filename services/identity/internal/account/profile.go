@@ -29,7 +29,11 @@ type profilePatch []func(*User)
 func parseProfile(body json.RawMessage) (profilePatch, error) {
 	var fields map[string]json.RawMessage
 	if !utf8.Valid(body) || json.Unmarshal(body, &fields) != nil || fields == nil {
-		return nil, errs.Invalid("profile", []errs.Detail{{Field: "body", Message: "the body is not a JSON object in UTF-8; send one with fullName, avatarUrl or preferences", Code: "invalid_json"}})
+		code := errs.BadType
+		if !utf8.Valid(body) || !json.Valid(body) {
+			code = errs.BadJSON
+		}
+		return nil, errs.Invalid("profile", []errs.Detail{{Field: "body", Message: "the body is not a JSON object in UTF-8; send one with fullName, avatarUrl or preferences", Code: code}})
 	}
 	var patch profilePatch
 	var faults []errs.Detail
@@ -46,7 +50,7 @@ func parseProfile(body json.RawMessage) (profilePatch, error) {
 		case slices.Contains(readOnly[:], name):
 			continue
 		default:
-			details = []errs.Detail{{Field: shown(name), Message: "the field is unknown; use fullName, avatarUrl or preferences", Code: "unknown_field"}}
+			details = []errs.Detail{{Field: shown(name), Message: "the field is unknown; use fullName, avatarUrl or preferences", Code: errs.UnknownField}}
 		}
 		faults = append(faults, details...)
 		patch = append(patch, change)
@@ -66,7 +70,7 @@ func (p profilePatch) apply(u *User) {
 func parseFullName(value json.RawMessage) (func(*User), []errs.Detail) {
 	var name *string
 	if json.Unmarshal(value, &name) != nil || name == nil {
-		return nil, []errs.Detail{{Field: "fullName", Message: "the full name is not a string; give 1 to 200 characters", Code: "invalid_type"}}
+		return nil, []errs.Detail{{Field: "fullName", Message: "the full name is not a string; give 1 to 200 characters", Code: errs.BadType}}
 	}
 	trimmed := strings.TrimSpace(*name)
 	return func(u *User) { u.FullName = trimmed }, checkFullName(trimmed)
@@ -75,10 +79,10 @@ func parseFullName(value json.RawMessage) (func(*User), []errs.Detail) {
 func parseAvatarURL(value json.RawMessage) (func(*User), []errs.Detail) {
 	var address *string
 	if json.Unmarshal(value, &address) != nil {
-		return nil, []errs.Detail{{Field: "avatarUrl", Message: "the avatar URL is neither a string nor null; give an http or https address, or null for none", Code: "invalid_type"}}
+		return nil, []errs.Detail{{Field: "avatarUrl", Message: "the avatar URL is neither a string nor null; give an http or https address, or null for none", Code: errs.BadType}}
 	}
 	if address != nil && !isWebAddress(*address) {
-		return nil, []errs.Detail{{Field: "avatarUrl", Message: fmt.Sprintf("the avatar URL is not a web address; give one that begins with http:// or https:// and has at most %d bytes", maxAvatarURL), Code: "invalid_url"}}
+		return nil, []errs.Detail{{Field: "avatarUrl", Message: fmt.Sprintf("the avatar URL is not a web address; give one that begins with http:// or https:// and has at most %d bytes", maxAvatarURL), Code: errs.BadValue}}
 	}
 	return func(u *User) { u.AvatarURL = address }, nil
 }
@@ -92,7 +96,7 @@ func isWebAddress(s string) bool {
 }
 
 func parsePreferences(value json.RawMessage) (func(*User), []errs.Detail) {
-	fault := func(code, message string) (func(*User), []errs.Detail) {
+	fault := func(code errs.DetailCode, message string) (func(*User), []errs.Detail) {
 		return nil, []errs.Detail{{Field: "preferences", Message: message, Code: code}}
 	}
 	if string(value) == "null" {
@@ -102,14 +106,14 @@ func parsePreferences(value json.RawMessage) (func(*User), []errs.Detail) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.UseNumber() // a number beyond float64 is still a number
 	if decoder.Decode(&object) != nil {
-		return fault("invalid_type", "the preferences are not a JSON object; give an object, or null to clear them")
+		return fault(errs.BadType, "the preferences are not a JSON object; give an object, or null to clear them")
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, value); err != nil || compact.Len() > maxPreferences {
-		return fault("too_large", fmt.Sprintf("the preferences are larger than %d bytes; store less", maxPreferences))
+		return fault(errs.OutOfRange, fmt.Sprintf("the preferences are larger than %d bytes; store less", maxPreferences))
 	}
 	if hasNUL(object) {
-		return fault("invalid_characters", "the preferences have a NUL character (\\u0000) in a string; leave it out")
+		return fault(errs.BadValue, "the preferences have a NUL character (\\u0000) in a string; leave it out")
 	}
 	return func(u *User) { u.Preferences = compact.Bytes() }, nil
 }

@@ -73,32 +73,32 @@ func TestParseProfile(t *testing.T) {
 		{"read-only fields", `{"id":1,"email":"x","role":"ADMIN","active":false,"createdAt":null,"lastLoginAt":0}`, nil},
 		{
 			"all faults", `{"fullName":" ","avatarUrl":"ftp://x","preferences":[],"nickname":"x","passwordHash":"y"}`,
-			[]string{"avatarUrl:invalid_url", "fullName:required", "nickname:unknown_field", "passwordHash:unknown_field", "preferences:invalid_type"},
+			[]string{"avatarUrl:bad_value", "fullName:required", "nickname:unknown_field", "passwordHash:unknown_field", "preferences:bad_type"},
 		},
 		{"other case is another field", `{"FullName":"x"}`, []string{"FullName:unknown_field"}},
-		{"name null", `{"fullName":null}`, []string{"fullName:invalid_type"}},
-		{"name a number", `{"fullName":7}`, []string{"fullName:invalid_type"}},
+		{"name null", `{"fullName":null}`, []string{"fullName:bad_type"}},
+		{"name a number", `{"fullName":7}`, []string{"fullName:bad_type"}},
 		{"name of 200 characters", `{"fullName":"` + strings.Repeat("é", 200) + `"}`, nil},
-		{"name of 201 characters", `{"fullName":"` + strings.Repeat("é", 201) + `"}`, []string{"fullName:too_long"}},
-		{"name with NUL", `{"fullName":"a\u0000b"}`, []string{"fullName:invalid_characters"}},
-		{"name with a line break", `{"fullName":"a\nb"}`, []string{"fullName:invalid_characters"}},
-		{"avatar without host", `{"avatarUrl":"https:///x"}`, []string{"avatarUrl:invalid_url"}},
-		{"avatar of a script", `{"avatarUrl":"javascript:alert(1)"}`, []string{"avatarUrl:invalid_url"}},
-		{"avatar with NUL", `{"avatarUrl":"https://x.example/\u0000"}`, []string{"avatarUrl:invalid_url"}},
-		{"avatar too long", `{"avatarUrl":"https://x.example/` + strings.Repeat("a", maxAvatarURL) + `"}`, []string{"avatarUrl:invalid_url"}},
-		{"avatar a number", `{"avatarUrl":1}`, []string{"avatarUrl:invalid_type"}},
-		{"preferences a string", `{"preferences":"x"}`, []string{"preferences:invalid_type"}},
-		{"preferences with NUL", `{"preferences":{"a":[{"b":"\u0000"}]}}`, []string{"preferences:invalid_characters"}},
-		{"preferences with NUL in a key", `{"preferences":{"\u0000":1}}`, []string{"preferences:invalid_characters"}},
+		{"name of 201 characters", `{"fullName":"` + strings.Repeat("é", 201) + `"}`, []string{"fullName:out_of_range"}},
+		{"name with NUL", `{"fullName":"a\u0000b"}`, []string{"fullName:bad_value"}},
+		{"name with a line break", `{"fullName":"a\nb"}`, []string{"fullName:bad_value"}},
+		{"avatar without host", `{"avatarUrl":"https:///x"}`, []string{"avatarUrl:bad_value"}},
+		{"avatar of a script", `{"avatarUrl":"javascript:alert(1)"}`, []string{"avatarUrl:bad_value"}},
+		{"avatar with NUL", `{"avatarUrl":"https://x.example/\u0000"}`, []string{"avatarUrl:bad_value"}},
+		{"avatar too long", `{"avatarUrl":"https://x.example/` + strings.Repeat("a", maxAvatarURL) + `"}`, []string{"avatarUrl:bad_value"}},
+		{"avatar a number", `{"avatarUrl":1}`, []string{"avatarUrl:bad_type"}},
+		{"preferences a string", `{"preferences":"x"}`, []string{"preferences:bad_type"}},
+		{"preferences with NUL", `{"preferences":{"a":[{"b":"\u0000"}]}}`, []string{"preferences:bad_value"}},
+		{"preferences with NUL in a key", `{"preferences":{"\u0000":1}}`, []string{"preferences:bad_value"}},
 		{"preferences with a huge number", `{"preferences":{"a":1e400}}`, nil},
 		{"preferences at the limit", large, nil},
-		{"preferences over the limit", strings.Replace(large, `":"x`, `":"xx`, 1), []string{"preferences:too_large"}},
-		{"preferences deep", `{"preferences":{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}}`, []string{"preferences:too_large"}},
-		{"not JSON", `{"fullName":`, []string{"body:invalid_json"}},
-		{"null", `null`, []string{"body:invalid_json"}},
-		{"an array", `[]`, []string{"body:invalid_json"}},
-		{"absent", ``, []string{"body:invalid_json"}},
-		{"bad UTF-8", "{\"preferences\":{\"a\":\"\xff\"}}", []string{"body:invalid_json"}},
+		{"preferences over the limit", strings.Replace(large, `":"x`, `":"xx`, 1), []string{"preferences:out_of_range"}},
+		{"preferences deep", `{"preferences":{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}}`, []string{"preferences:out_of_range"}},
+		{"not JSON", `{"fullName":`, []string{"body:bad_json"}},
+		{"null", `null`, []string{"body:bad_type"}},
+		{"an array", `[]`, []string{"body:bad_type"}},
+		{"absent", ``, []string{"body:bad_json"}},
+		{"bad UTF-8", "{\"preferences\":{\"a\":\"\xff\"}}", []string{"body:bad_json"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestParseProfile(t *testing.T) {
 			}
 			var got []string
 			for _, d := range e.Details {
-				got = append(got, d.Field+":"+d.Code)
+				got = append(got, d.Field+":"+string(d.Code))
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)

@@ -41,10 +41,10 @@ func normalEmail(email string) string { return strings.ToLower(strings.TrimSpace
 // checkEmail gives the fault of a normalised address.
 func checkEmail(email string) []errs.Detail {
 	if email == "" {
-		return []errs.Detail{{Field: "email", Message: "the e-mail address is missing; give it", Code: "required"}}
+		return []errs.Detail{{Field: "email", Message: "the e-mail address is missing; give it", Code: errs.Required}}
 	}
 	if len(email) > maxEmail || !isEmail(email) {
-		return []errs.Detail{{Field: "email", Message: "the e-mail address is not valid; give one like name@example.com, of at most 254 characters", Code: "invalid_email"}}
+		return []errs.Detail{{Field: "email", Message: "the e-mail address is not valid; give one like name@example.com, of at most 254 characters", Code: errs.BadValue}}
 	}
 	return nil
 }
@@ -75,16 +75,16 @@ func isEmail(email string) bool {
 
 // checkFullName gives the fault of a name without the space around it.
 func checkFullName(name string) []errs.Detail {
-	fault := func(code, message string) []errs.Detail {
+	fault := func(code errs.DetailCode, message string) []errs.Detail {
 		return []errs.Detail{{Field: "fullName", Message: message, Code: code}}
 	}
 	switch {
 	case name == "":
-		return fault("required", "the full name is missing; give 1 to 200 characters")
+		return fault(errs.Required, "the full name is missing; give 1 to 200 characters")
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		return fault("invalid_characters", "the full name is not valid UTF-8 or has control characters; leave those out")
+		return fault(errs.BadValue, "the full name is not valid UTF-8 or has control characters; leave those out")
 	case utf8.RuneCountInString(name) > maxFullName:
-		return fault("too_long", "the full name has more than 200 characters; shorten it")
+		return fault(errs.OutOfRange, "the full name has more than 200 characters; shorten it")
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func TestLostRedis(t *testing.T) {
 		t.Errorf("the store was asked %d times", n)
 	}
 	truth.err = errors.New("away")
-	if _, err := c.Live(context.Background(), id); err != truth.err {
+	if _, err := c.Live(context.Background(), id); !errors.Is(err, truth.err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -4,8 +4,6 @@ package natsapi
 import (
 	"context"
 
-	"github.com/rs/zerolog"
-
 	"turbocat.io/contracts/errs"
 	contract "turbocat.io/contracts/identity"
 	"turbocat.io/contracts/rpc"
@@ -13,9 +11,8 @@ import (
 	"turbocat.io/services/identity/internal/account"
 )
 
-// New makes a server that has all methods of the service.
-func New(accounts *account.Accounts, log zerolog.Logger) *bus.Server {
-	s := bus.NewServer(contract.Service, log)
+// Register lets the service answer the methods of contracts/identity.
+func Register(s *bus.Server, accounts *account.Accounts) {
 	bus.Handle(s, contract.Register, func(ctx context.Context, caller rpc.Caller, req contract.RegisterRequest) (contract.Session, error) {
 		grant, err := accounts.Register(ctx, clientOf(caller), account.Registration(req))
 		return toSession(grant), err
@@ -55,7 +52,6 @@ func New(accounts *account.Accounts, log zerolog.Logger) *bus.Server {
 		user, created, err := accounts.Seed(ctx, req.ID, req.Role, account.Registration{Email: req.Email, Password: req.Password, FullName: req.FullName})
 		return contract.SeedUserResponse{User: toUser(user), Created: created}, err
 	})
-	return s
 }
 
 func clientOf(c rpc.Caller) account.Client {

@@ -2,6 +2,7 @@ package password
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -15,33 +16,33 @@ func TestCheck(t *testing.T) {
 	strong := func(bytes int) string { return "Aa1!" + strings.Repeat("x", bytes-4) }
 	tests := []struct {
 		name, password string
-		want           []string
+		want           []errs.DetailCode
 	}{
-		{"7 bytes", strong(7), []string{"too_short"}},
+		{"7 bytes", strong(7), []errs.DetailCode{"out_of_range"}},
 		{"8 bytes", strong(8), nil},
 		{"72 bytes", strong(72), nil},
 		{"73 bytes", strong(73), nil},
 		{"256 bytes", strong(256), nil},
-		{"257 bytes", strong(257), []string{"too_long"}},
-		{"300 bytes", strong(300), []string{"too_long"}},
+		{"257 bytes", strong(257), []errs.DetailCode{"out_of_range"}},
+		{"300 bytes", strong(300), []errs.DetailCode{"out_of_range"}},
 		{"256 characters in more bytes", "Aa1!" + strings.Repeat("é", 252), nil},
-		{"7 characters in more bytes", "Aa1!ééé", []string{"too_short"}},
-		{"empty", "", []string{"required"}},
-		{"NUL", "Aa1!xxxx\x00", []string{"invalid_characters"}},
-		{"bad UTF-8", "Aa1!xxxx\xff", []string{"invalid_characters"}},
-		{"all faults at once", "ééé", []string{"too_short", "missing_upper", "missing_digit", "missing_special"}},
-		{"no lower", "AAAA11!!", []string{"missing_lower"}},
+		{"7 characters in more bytes", "Aa1!ééé", []errs.DetailCode{"out_of_range"}},
+		{"empty", "", []errs.DetailCode{"required"}},
+		{"NUL", "Aa1!xxxx\x00", []errs.DetailCode{"bad_value"}},
+		{"bad UTF-8", "Aa1!xxxx\xff", []errs.DetailCode{"bad_value"}},
+		{"all faults at once", "ééé", []errs.DetailCode{"out_of_range", "missing_upper", "missing_digit", "missing_special"}},
+		{"no lower", "AAAA11!!", []errs.DetailCode{"missing_lower"}},
 		{"a space is special", "Aa1 xxxxx", nil},
 		{"capital beyond ASCII", "Éa1!xxxx", nil},
-		{"common", "P@ssw0rd", []string{"common_password"}},
-		{"common and weak", "password", []string{"missing_upper", "missing_digit", "missing_special", "common_password"}},
+		{"common", "P@ssw0rd", []errs.DetailCode{"common_password"}},
+		{"common and weak", "password", []errs.DetailCode{"missing_upper", "missing_digit", "missing_special", "common_password"}},
 		{"common only in part", "P@ssw0rd-of-mine", nil},
 		{"common in other case", "P@SSw0rd", nil},
 		{"two lines of the list", "P@ssw0rd\nP@ssw0rd1", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var codes []string
+			var codes []errs.DetailCode
 			for _, d := range Check("password", tt.password) {
 				if d.Field != "password" || (tt.password != "" && strings.Contains(d.Message, tt.password) && len(tt.password) > 8) {
 					t.Errorf("detail %+v", d)
@@ -94,7 +95,7 @@ func TestDummyCostsWhatATrueComparisonDoes(t *testing.T) {
 		t.Fatalf("cost of the dummy: %d, %v", cost, err)
 	}
 	h = NewHasher(bcrypt.MinCost)
-	if err := bcrypt.CompareHashAndPassword(h.dummy, digest("x")); err != bcrypt.ErrMismatchedHashAndPassword {
+	if err := bcrypt.CompareHashAndPassword(h.dummy, digest("x")); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
 		t.Errorf("the dummy is not compared to its end: %v", err)
 	}
 	if matches, err := h.Matches(context.Background(), "", "x"); matches || err != nil {

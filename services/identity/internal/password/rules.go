@@ -26,11 +26,11 @@ func Check(field, password string) []errs.Detail {
 		return details
 	}
 	var faults []errs.Detail
-	broken := func(code, message string) {
+	broken := func(code errs.DetailCode, message string) {
 		faults = append(faults, errs.Detail{Field: field, Message: message, Code: code})
 	}
 	if utf8.RuneCountInString(password) < MinLength {
-		broken("too_short", fmt.Sprintf("the password has fewer than %d characters; use %d to %d", MinLength, MinLength, MaxLength))
+		broken(errs.OutOfRange, fmt.Sprintf("the password has fewer than %d characters; use %d to %d", MinLength, MinLength, MaxLength))
 	}
 	var upper, lower, digit, special bool
 	for _, r := range password {
@@ -46,35 +46,35 @@ func Check(field, password string) []errs.Detail {
 		}
 	}
 	if !upper {
-		broken("missing_upper", "the password has no upper-case letter; add one")
+		broken(errs.MissingUpper, "the password has no upper-case letter; add one")
 	}
 	if !lower {
-		broken("missing_lower", "the password has no lower-case letter; add one")
+		broken(errs.MissingLower, "the password has no lower-case letter; add one")
 	}
 	if !digit {
-		broken("missing_digit", "the password has no digit; add one")
+		broken(errs.MissingDigit, "the password has no digit; add one")
 	}
 	if !special {
-		broken("missing_special", "the password has no special character; add one, like ! or -")
+		broken(errs.MissingSpecial, "the password has no special character; add one, like ! or -")
 	}
 	if isCommon(password) {
-		broken("common_password", "the password is one of those most often used; choose another")
+		broken(errs.CommonPassword, "the password is one of those most often used; choose another")
 	}
 	return faults
 }
 
 // CheckText gives what makes a text unfit to be any password, old or new.
 func CheckText(field, password string) []errs.Detail {
-	fault := func(code, message string) []errs.Detail {
+	fault := func(code errs.DetailCode, message string) []errs.Detail {
 		return []errs.Detail{{Field: field, Message: message, Code: code}}
 	}
 	switch {
 	case password == "":
-		return fault("required", "the password is missing; give it")
+		return fault(errs.Required, "the password is missing; give it")
 	case !utf8.ValidString(password) || strings.ContainsRune(password, 0):
-		return fault("invalid_characters", "the password is not valid UTF-8 or has a NUL character; leave those out")
+		return fault(errs.BadValue, "the password is not valid UTF-8 or has a NUL character; leave those out")
 	case utf8.RuneCountInString(password) > MaxLength:
-		return fault("too_long", fmt.Sprintf("the password has more than %d characters; use %d to %d", MaxLength, MinLength, MaxLength))
+		return fault(errs.OutOfRange, fmt.Sprintf("the password has more than %d characters; use %d to %d", MaxLength, MinLength, MaxLength))
 	}
 	return nil
 }

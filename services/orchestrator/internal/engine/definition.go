@@ -27,6 +27,8 @@ type StepDefinition struct {
 	AgentID      string
 	AgentType    string
 	Config       json.RawMessage // of the agent
+	InputSchema  json.RawMessage // of the agent; nil for none
+	OutputSchema json.RawMessage // of the agent; nil for none
 	OnError      string
 	RetryCount   int
 	RetryDelayMs int64
@@ -101,6 +103,7 @@ func compileStep(s catalog.Step, agents map[string]catalog.DefinitionAgent) (Ste
 	}
 	return StepDefinition{
 		Key: s.StepKey, Type: s.StepType, AgentID: agent.ID, AgentType: agent.Type, Config: agent.Config,
+		InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema,
 		OnError: s.OnError, RetryCount: s.RetryCount, RetryDelayMs: s.RetryDelayMs, TimeoutMs: s.TimeoutMs,
 		Rule: s.TriggerRule, inputs: t,
 	}, nil

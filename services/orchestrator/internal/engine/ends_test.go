@@ -14,7 +14,7 @@ var stages = map[string]struct {
 	reach func(f *flow)
 	state string
 }{
-	"PENDING": {func(f *flow) {}, "PENDING: a PENDING, b PENDING, c PENDING, d PENDING"},
+	"PENDING": {func(*flow) {}, "PENDING: a PENDING, b PENDING, c PENDING, d PENDING"},
 	"RUNNING": {func(f *flow) { begin(f) }, "RUNNING: a RUNNING, b RUNNING, c PENDING, d PENDING"},
 	"RUNNING with a result, a started attempt and a backoff": {func(f *flow) {
 		begin(f)

@@ -13,6 +13,7 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/engine/enginetest"
 )
 
 // ledger holds an execution the way the orchestrator's tables do: the row of the execution,
@@ -128,7 +129,7 @@ func loadedTime(t time.Time) engine.Time {
 // byte. So a crash between any two inputs changes nothing.
 func TestRestoredFromTheLedger(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawPlan(t)
+		p := enginetest.DrawPlan(t)
 		log := drive(t, p).log
 		kept := accepted(executionID, recompiled(t, p))
 		rows := newLedger(kept)
@@ -156,7 +157,7 @@ func TestRestoredFromTheLedger(t *testing.T) {
 // applied before once more, to no effect.
 func TestReadAgainFromAnyPoint(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawPlan(t)
+		p := enginetest.DrawPlan(t)
 		log := drive(t, p).log
 		x := accepted(executionID, recompiled(t, p))
 		rows := newLedger(x)
@@ -186,7 +187,7 @@ func TestReadAgainFromAnyPoint(t *testing.T) {
 // A fault ends a restored execution as it ends one in memory.
 func TestFaultAfterARestore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawPlan(t)
+		p := enginetest.DrawPlan(t)
 		log := drive(t, p).log
 		x := accepted(executionID, recompiled(t, p))
 		rows := newLedger(x)
@@ -205,8 +206,8 @@ func TestFaultAfterARestore(t *testing.T) {
 }
 
 // recompiled gives a definition that shares nothing with any other.
-func recompiled(t *rapid.T, p plan) *engine.Definition {
-	def, err := engine.Compile(p.definition())
+func recompiled(t *rapid.T, p enginetest.Plan) *engine.Definition {
+	def, err := engine.Compile(p.Definition())
 	if err != nil {
 		t.Fatal(err)
 	}

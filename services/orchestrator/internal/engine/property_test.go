@@ -9,67 +9,16 @@ import (
 
 	"pgregory.net/rapid"
 
-	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/engine/enginetest"
 )
 
 // TestAgainstTheReference runs random workflows in random schedules, with everything that a
 // log may hold beside the results that count, and compares every state on the way.
 func TestAgainstTheReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawPlan(t)) })
-}
-
-func drawPlan(t *rapid.T) plan {
-	n := rapid.IntRange(1, 12).Draw(t, "steps")
-	order := make([]int, n) // a definition may name a step before its dependencies
-	for i := range order {
-		order[i] = i
-	}
-	order = rapid.Permutation(order).Draw(t, "order")
-	p := plan{
-		steps:     make([]planned, n),
-		strict:    rapid.IntRange(0, 3).Draw(t, "strict") == 0,
-		timeoutMs: rapid.SampledFrom([]int64{0, 3_600_000, 3_600_000, 3_600_000, 50_000}).Draw(t, "timeoutMs"),
-	}
-	ancestors := make([][]int, n)
-	for k, i := range order {
-		s := &p.steps[i]
-		if k > 0 {
-			for _, d := range rapid.SliceOfNDistinct(rapid.IntRange(0, k-1), 0, 3, rapid.ID).Draw(t, "deps") {
-				s.deps = append(s.deps, order[d])
-				ancestors[i] = append(append(ancestors[i], order[d]), ancestors[order[d]]...)
-			}
-		}
-		s.rule = rapid.SampledFrom([]string{catalog.TriggerNoneFailed, catalog.TriggerAllSuccess, catalog.TriggerOneSuccess, catalog.TriggerAllDone}).Draw(t, "rule")
-		s.onError = rapid.SampledFrom([]string{catalog.OnErrorFail, catalog.OnErrorContinue, catalog.OnErrorContinue, catalog.OnErrorRetry}).Draw(t, "onError")
-		s.retries = rapid.IntRange(0, 3).Draw(t, "retries")
-		s.delayMs = rapid.SampledFrom([]int64{0, 10, 1000, 200_000}).Draw(t, "delayMs")
-		s.inputs = drawReferences(t, ancestors[i])
-		s.script = rapid.SliceOfN(rapid.SampledFrom([]answer{succeeds, succeeds, succeeds, succeeds, failsForNow, failsForNow, failsForGood, staysSilent}), s.retries+1, s.retries+1).Draw(t, "script")
-	}
-	if rapid.IntRange(0, 2).Draw(t, "outputs") == 0 {
-		if p.outputs = drawReferences(t, order); p.outputs == nil {
-			p.outputs = []reference{}
-		}
-	}
-	return p
-}
-
-func drawReferences(t *rapid.T, steps []int) []reference {
-	var refs []reference
-	for range rapid.IntRange(0, 3).Draw(t, "references") {
-		r := reference{part: rapid.SampledFrom([]part{executionInput, executionInput, executionInput, unknownInput}).Draw(t, "part")}
-		if len(steps) > 0 {
-			r.step = rapid.SampledFrom(steps).Draw(t, "of")
-			r.part = rapid.SampledFrom([]part{
-				wholeOutput, outputValue, outputValue, outputText, stepStatus, wholeOutput, errorCode, executionInput, missingPath, unknownInput,
-			}).Draw(t, "part")
-		}
-		refs = append(refs, r)
-	}
-	return refs
+	rapid.Check(t, func(t *rapid.T) { drive(t, enginetest.DrawPlan(t)) })
 }
 
 // entry is one input as it was applied.
@@ -82,7 +31,7 @@ type entry struct {
 // account of what has happened.
 type outside struct {
 	t        *rapid.T
-	plan     plan
+	plan     enginetest.Plan
 	x        *engine.Execution
 	seen     *witness
 	now      engine.Time
@@ -90,22 +39,22 @@ type outside struct {
 	keys     engine.Keys
 	log      []entry
 	begun    bool
-	forced   string    // the status that somebody ended the execution with
-	happens  []history // of the steps
-	current  []string  // token of the attempt that each step is in, "" for none
+	forced   string               // the status that somebody ended the execution with
+	happens  []enginetest.History // of the steps
+	current  []string             // token of the attempt that each step is in, "" for none
 	dispatch []int
-	before   *world // nil until it has begun
+	before   *enginetest.World // nil until it has begun
 }
 
 // drive runs a plan to its end.
-func drive(t *rapid.T, p plan) *outside {
-	def, err := engine.Compile(p.definition())
+func drive(t *rapid.T, p enginetest.Plan) *outside {
+	def, err := engine.Compile(p.Definition())
 	if err != nil {
 		t.Fatalf("Compile: %v\n%s", err, p)
 	}
 	x := accepted(executionID, def)
-	n := len(p.steps)
-	o := &outside{t: t, plan: p, x: x, seen: newWitness(x), now: start, keys: keys, happens: make([]history, n), current: make([]string, n), dispatch: make([]int, n)}
+	n := len(p.Steps)
+	o := &outside{t: t, plan: p, x: x, seen: newWitness(x), now: start, keys: keys, happens: make([]enginetest.History, n), current: make([]string, n), dispatch: make([]int, n)}
 	cancelAfter := rapid.IntRange(-60, 40).Draw(t, "cancel after")
 	for turn := range rapid.IntRange(0, 60).Draw(t, "turns") {
 		if turn == cancelAfter {
@@ -127,8 +76,8 @@ func drive(t *rapid.T, p plan) *outside {
 // turn does one thing of all that may come to pass.
 func (o *outside) turn() {
 	o.pass(rapid.IntRange(0, 50).Draw(o.t, "ms"))
-	i := rapid.IntRange(0, len(o.plan.steps)-1).Draw(o.t, "step")
-	key := o.plan.key(i)
+	i := rapid.IntRange(0, len(o.plan.Steps)-1).Draw(o.t, "step")
+	key := o.plan.Key(i)
 	switch rapid.IntRange(0, 13).Draw(o.t, "turn") {
 	case 0:
 		o.apply(engine.Input{Kind: engine.Submitted})
@@ -157,7 +106,7 @@ func (o *outside) turn() {
 			}
 		}
 		kind := rapid.SampledFrom([]engine.Kind{engine.StepStarted, engine.StepCompleted, engine.StepFailed, engine.StepLost}).Draw(o.t, "kind")
-		failure := final
+		failure := enginetest.Final
 		o.apply(engine.Input{Kind: kind, Step: key, Token: rapid.SampledFrom(tokens).Draw(o.t, "token"), Dispatch: 1, Output: json.RawMessage(`"stale"`), Err: &failure})
 	case 5:
 		o.apply(engine.Input{Kind: engine.StepLost, Step: key, Token: o.current[i], Dispatch: o.dispatch[i] - rapid.IntRange(0, 1).Draw(o.t, "late")})
@@ -176,15 +125,15 @@ func (o *outside) turn() {
 // goOn does one thing that brings the execution on, in any order.
 func (o *outside) goOn() {
 	var ways []func()
-	for i := range o.plan.steps {
+	for i := range o.plan.Steps {
 		if o.current[i] == "" {
 			continue
 		}
-		if o.next(i) != staysSilent {
+		if o.next(i) != enginetest.StaysSilent {
 			ways = append(ways, func() { o.apply(o.answer(i)) })
 		}
 		if o.x.Steps[i].Backstop == 0 {
-			ways = append(ways, func() { o.apply(engine.Input{Kind: engine.StepStarted, Step: o.plan.key(i), Token: o.current[i]}) })
+			ways = append(ways, func() { o.apply(engine.Input{Kind: engine.StepStarted, Step: o.plan.Key(i), Token: o.current[i]}) })
 		}
 	}
 	if due := o.x.NextDue(); due != 0 && due <= o.horizon() {
@@ -198,25 +147,25 @@ func (o *outside) goOn() {
 	}
 }
 
-func (o *outside) next(i int) answer { return o.plan.steps[i].script[o.happens[i].heard] }
+func (o *outside) next(i int) enginetest.Answer { return o.plan.Steps[i].Script[o.happens[i].Heard] }
 
 // answer is what the runner says at the end of the attempt that step i is in.
 func (o *outside) answer(i int) engine.Input {
-	in := engine.Input{Kind: engine.StepFailed, Step: o.plan.key(i), Token: o.current[i]}
+	in := engine.Input{Kind: engine.StepFailed, Step: o.plan.Key(i), Token: o.current[i]}
 	switch o.next(i) {
-	case failsForNow:
-		failure := retryable
+	case enginetest.FailsForNow:
+		failure := enginetest.Retryable
 		in.Err = &failure
-	case failsForGood:
-		failure := final
+	case enginetest.FailsForGood:
+		failure := enginetest.Final
 		in.Err = &failure
-	case succeeds:
+	case enginetest.Succeeds:
 		raw, serr := o.x.Body(i)
 		var body struct{ Input map[string]any }
 		if serr != nil || json.Unmarshal(raw, &body) != nil {
 			o.t.Fatalf("body of %s: %s, %v", in.Step, raw, serr)
 		}
-		output, err := json.Marshal(answerTo(i, body.Input))
+		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input))
 		if err != nil {
 			o.t.Fatal(err)
 		}
@@ -228,8 +177,8 @@ func (o *outside) answer(i int) engine.Input {
 // horizon is up to when time may pass: an attempt that will end is not given up before.
 func (o *outside) horizon() engine.Time {
 	h := engine.Time(1 << 62)
-	for i := range o.plan.steps {
-		if b := o.x.Steps[i].Backstop; o.current[i] != "" && o.next(i) != staysSilent && b != 0 {
+	for i := range o.plan.Steps {
+		if b := o.x.Steps[i].Backstop; o.current[i] != "" && o.next(i) != enginetest.StaysSilent && b != 0 {
 			h = min(h, b-1)
 		}
 	}
@@ -274,7 +223,7 @@ func (o *outside) note(in engine.Input) {
 	case engine.StepCompleted, engine.StepFailed:
 		i := slices.IndexFunc(o.x.Definition.Steps, func(s engine.StepDefinition) bool { return s.Key == in.Step })
 		if i >= 0 && in.Token != "" && o.current[i] == in.Token {
-			o.happens[i].heard++
+			o.happens[i].Heard++
 			o.current[i] = ""
 		}
 	case engine.TimerDue:
@@ -286,20 +235,20 @@ func (o *outside) noteTimers(now engine.Time) {
 	if !o.begun {
 		return
 	}
-	if o.plan.timeoutMs > 0 && o.x.StartedAt.Add(o.plan.timeoutMs) <= now {
+	if o.plan.TimeoutMs > 0 && o.x.StartedAt.Add(o.plan.TimeoutMs) <= now {
 		o.forced = orchestrator.ExecutionTimeout
 		return
 	}
 	for i := range o.x.Steps {
 		s := &o.x.Steps[i]
 		if s.RetryAt != 0 && s.RetryAt <= now {
-			o.happens[i].retries++
+			o.happens[i].Retries++
 		}
 		if s.Backstop != 0 && s.Backstop <= now {
-			if o.next(i) != staysSilent {
-				o.t.Fatalf("the test let %s run out of time", o.plan.key(i))
+			if o.next(i) != enginetest.StaysSilent {
+				o.t.Fatalf("the test let %s run out of time", o.plan.Key(i))
 			}
-			o.happens[i].heard++
+			o.happens[i].Heard++
 			o.current[i] = ""
 		}
 	}
@@ -307,33 +256,35 @@ func (o *outside) noteTimers(now engine.Time) {
 
 // compare holds the state against the reference.
 func (o *outside) compare() error {
-	var after *world
+	var after *enginetest.World
 	status, outputs, code := orchestrator.ExecutionPending, any(nil), ""
 	if o.begun {
-		after = worldOf(o.plan, slices.Clone(o.happens))
-		status, outputs, code = after.ends()
+		after = enginetest.WorldOf(o.plan, slices.Clone(o.happens))
+		status, outputs, code = after.Ends()
 	}
 	before := o.before
 	o.before = after
-	var accept func(i int) []verdict
+	var accept func(i int) []enginetest.Verdict
 	switch {
 	case o.forced != "":
 		status, outputs, code = o.forced, nil, ""
 		if o.forced == orchestrator.ExecutionTimeout {
 			code = runner.CodeWorkflowTime
 		}
-		accept = func(i int) []verdict { return []verdict{cut(verdictOf(after, i), orchestrator.StepCancelled)} }
+		accept = func(i int) []enginetest.Verdict {
+			return []enginetest.Verdict{verdictOf(after, i).Cut(orchestrator.StepCancelled)}
+		}
 	case after != nil && o.failedStep(after) >= 0:
 		// What else the same input would have done may have come before the failure, or not any more.
-		accept = func(i int) []verdict {
-			return []verdict{cut(verdictOf(after, i), orchestrator.StepSkipped), cut(verdictOf(before, i), orchestrator.StepSkipped)}
+		accept = func(i int) []enginetest.Verdict {
+			return []enginetest.Verdict{verdictOf(after, i).Cut(orchestrator.StepSkipped), verdictOf(before, i).Cut(orchestrator.StepSkipped)}
 		}
 		if err := o.compareFailure(after); err != nil {
 			return err
 		}
-		code = after.of(o.failedStep(after)).code
+		code = after.Of(o.failedStep(after)).Code
 	default:
-		accept = func(i int) []verdict { return []verdict{verdictOf(after, i)} }
+		accept = func(i int) []enginetest.Verdict { return []enginetest.Verdict{verdictOf(after, i)} }
 	}
 	if o.x.Status != status {
 		return fmt.Errorf("the execution is %s, want %s", o.x.Status, status)
@@ -346,60 +297,50 @@ func (o *outside) compare() error {
 	}
 	for i := range o.x.Steps {
 		s := &o.x.Steps[i]
-		got := verdict{s.Status, s.Attempt, decoded(s.Output), codeOf(s.Error)}
-		if !slices.ContainsFunc(accept(i), func(v verdict) bool { return reflect.DeepEqual(v, got) }) {
-			return fmt.Errorf("step %s is %+v, want %+v", o.plan.key(i), got, accept(i))
+		got := enginetest.Verdict{Status: s.Status, Attempts: s.Attempt, Output: decoded(s.Output), Code: codeOf(s.Error)}
+		if !slices.ContainsFunc(accept(i), func(v enginetest.Verdict) bool { return reflect.DeepEqual(v, got) }) {
+			return fmt.Errorf("step %s is %+v, want %+v", o.plan.Key(i), got, accept(i))
 		}
 	}
 	return nil
 }
 
 // failedStep is the step whose failure ended the execution, -1 when none has.
-func (o *outside) failedStep(w *world) int {
+func (o *outside) failedStep(w *enginetest.World) int {
 	for i := range o.x.Steps {
-		if o.x.Steps[i].Status == orchestrator.StepFailed && w.fatal(i) {
+		if o.x.Steps[i].Status == orchestrator.StepFailed && w.Fatal(i) {
 			return i
 		}
 	}
 	for i := range o.x.Steps { // so that the comparison tells what is wrong
-		if w.fatal(i) {
+		if w.Fatal(i) {
 			return i
 		}
 	}
 	return -1
 }
 
-func (o *outside) compareFailure(w *world) error {
+func (o *outside) compareFailure(w *enginetest.World) error {
 	n := 0
 	for i := range o.x.Steps {
-		if o.x.Steps[i].Status == orchestrator.StepFailed && w.fatal(i) {
+		if o.x.Steps[i].Status == orchestrator.StepFailed && w.Fatal(i) {
 			n++
 		}
 	}
-	if n != 1 || o.x.Error == nil || o.x.Error.StepKey != o.plan.key(o.failedStep(w)) {
+	if n != 1 || o.x.Error == nil || o.x.Error.StepKey != o.plan.Key(o.failedStep(w)) {
 		return fmt.Errorf("%d steps failed the execution, its error is %+v", n, o.x.Error)
 	}
 	return nil
 }
 
-func verdictOf(w *world, i int) verdict {
+func verdictOf(w *enginetest.World, i int) enginetest.Verdict {
 	if w == nil {
-		return verdict{status: orchestrator.StepPending}
+		return enginetest.Verdict{Status: orchestrator.StepPending}
 	}
-	return w.of(i)
+	return w.Of(i)
 }
 
 // cut is what the end of the execution makes of a step.
-func cut(v verdict, pending string) verdict {
-	switch v.status {
-	case orchestrator.StepPending:
-		v.status = pending
-	case orchestrator.StepRunning:
-		v.status = orchestrator.StepCancelled
-	}
-	return v
-}
-
 func codeOf(e *runner.StepError) string {
 	if e == nil {
 		return ""

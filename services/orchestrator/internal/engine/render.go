@@ -31,12 +31,20 @@ func (x *Execution) Body(step int) ([]byte, *runner.StepError) {
 	if serr != nil {
 		return nil, serr
 	}
-	config := x.Definition.Steps[step].Config
-	b := make([]byte, 0, len(config)+len(input)+24)
+	d := &x.Definition.Steps[step]
+	b := make([]byte, 0, len(d.Config)+len(input)+len(d.InputSchema)+len(d.OutputSchema)+64)
 	b = append(b, `{"config":`...)
-	b = append(b, config...)
+	b = append(b, d.Config...)
 	b = append(b, `,"input":`...)
 	b = append(b, input...)
+	if len(d.InputSchema) > 0 {
+		b = append(b, `,"inputSchema":`...)
+		b = append(b, d.InputSchema...)
+	}
+	if len(d.OutputSchema) > 0 {
+		b = append(b, `,"outputSchema":`...)
+		b = append(b, d.OutputSchema...)
+	}
 	return append(b, '}'), nil
 }
 

@@ -253,3 +253,14 @@ func TestStepIndex(t *testing.T) {
 		t.Fatal("there is no c")
 	}
 }
+
+func TestSchemasOfTheAgentGoWithTheStep(t *testing.T) {
+	const in, out = `{"type": "object"}`, `true`
+	d := workflow(step("a", nil))
+	d.Agents[0].InputSchema, d.Agents[0].OutputSchema = json.RawMessage(in), json.RawMessage(out)
+	f := submit(t, d)
+	raw, serr := f.x.Body(0)
+	if want := `{"config":{"runtime":"javascript"},"input":{},"inputSchema":` + in + `,"outputSchema":` + out + `}`; serr != nil || string(raw) != want {
+		t.Errorf("got %s, %v\nwant %s", raw, serr, want)
+	}
+}

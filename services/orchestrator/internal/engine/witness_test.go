@@ -10,26 +10,21 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/engine/enginetest"
 )
 
-// witness watches one execution from its first input on and knows what must always hold: no
-// step starts before its dependencies are terminal, what is terminal stays as it is, and the
-// events tell that story without a gap, in legal transitions, up to exactly one end.
+// witness watches one execution from its first input on and knows what must always hold: what
+// is terminal stays as it is, the state is the one that the events tell of, and the effects
+// say all that has changed.
 type witness struct {
-	seq       uint64
-	lastTime  engine.Time
-	execution string   // name of the last event of the execution itself
-	steps     []string // name of the last event of each step
-	attempts  []int    // attempts that the events told of
-	inputs    []json.RawMessage
-	begun     bool // it was told that the execution runs
-	noJSON    bool // outputs came in that are no JSON, so that those of the execution need not be any
-	cyclic    bool // the definition may have cycles, so that an execution can wait for ever
+	story  *enginetest.Story
+	inputs []json.RawMessage
+	noJSON bool // outputs came in that are no JSON, so that those of the execution need not be any
+	cyclic bool // the definition may have cycles, so that an execution can wait for ever
 }
 
 func newWitness(x *engine.Execution) *witness {
-	n := len(x.Steps)
-	return &witness{steps: make([]string, n), attempts: make([]int, n), inputs: make([]json.RawMessage, n)}
+	return &witness{story: enginetest.NewStory(x.Definition), inputs: make([]json.RawMessage, len(x.Steps))}
 }
 
 // snapshot copies a state so that nothing Apply does reaches the copy.
@@ -52,10 +47,6 @@ func copyError(e *runner.StepError) *runner.StepError {
 	return &c
 }
 
-func terminalStep(status string) bool {
-	return slices.Contains([]string{orchestrator.StepCompleted, orchestrator.StepFailed, orchestrator.StepSkipped, orchestrator.StepCancelled}, status)
-}
-
 // check compares the states before and after one input with its effects.
 func (w *witness) check(before, after *engine.Execution, out engine.Effects) error {
 	for _, e := range out.Events {
@@ -73,78 +64,14 @@ func (w *witness) check(before, after *engine.Execution, out engine.Effects) err
 	return nil
 }
 
-// legal are the events that may follow on one another: of the execution, and of one step.
-var legal = map[string][]string{
-	"":        {"created"},
-	"created": {"started", "cancelled", "failed"},
-	"started": {"completed", "failed", "cancelled", "timed_out"},
-}
-
-var legalOfStep = map[string][]string{
-	"":                     {"step_started", "step_skipped", "step_cancelled"},
-	"step_started":         {"step_completed", "step_failed", "step_cancelled", "step_retry_scheduled"},
-	"step_retry_scheduled": {"step_started", "step_cancelled"},
-}
-
-var statusOf = map[string]string{
-	"created": orchestrator.ExecutionPending, "started": orchestrator.ExecutionRunning, "completed": orchestrator.ExecutionCompleted,
-	"failed": orchestrator.ExecutionFailed, "cancelled": orchestrator.ExecutionCancelled, "timed_out": orchestrator.ExecutionTimeout,
-	"step_started": orchestrator.StepRunning, "step_retry_scheduled": orchestrator.StepRunning, "step_completed": orchestrator.StepCompleted,
-	"step_failed": orchestrator.StepFailed, "step_skipped": orchestrator.StepSkipped, "step_cancelled": orchestrator.StepCancelled,
-}
-
 func (w *witness) event(x *engine.Execution, e engine.Event) error {
-	name, d := e.Type.Name, e.Data
-	if w.seq++; d.Seq != w.seq {
-		return fmt.Errorf("event %s has seq %d after %d", name, d.Seq, w.seq-1)
+	if d := e.Data; d.ExecutionID != x.ID || d.WorkflowID != x.WorkflowID || d.UserID != x.UserID {
+		return fmt.Errorf("event %s is of another: %+v", e.Type.Name, d)
 	}
-	if d.ExecutionID != x.ID || d.WorkflowID != x.WorkflowID || d.UserID != x.UserID {
-		return fmt.Errorf("event %s is of another: %+v", name, d)
+	if e.Time != x.LastInput {
+		return fmt.Errorf("event %s has time %d, the last input %d", e.Type.Name, e.Time, x.LastInput)
 	}
-	if e.Time < w.lastTime || e.Time != x.LastInput {
-		return fmt.Errorf("event %s has time %d; the last was of %d, the last input of %d", name, e.Time, w.lastTime, x.LastInput)
-	}
-	w.lastTime = e.Time
-	if d.Status != statusOf[name] {
-		return fmt.Errorf("event %s has status %s", name, d.Status)
-	}
-	if len(legal[w.execution]) == 0 {
-		return fmt.Errorf("event %s follows the terminal event %s", name, w.execution)
-	}
-	if d.StepKey == "" {
-		if !slices.Contains(legal[w.execution], name) {
-			return fmt.Errorf("event %s follows %q", name, w.execution)
-		}
-		w.execution = name
-		w.begun = w.begun || name == "started"
-		return nil
-	}
-	i, ok := x.Definition.StepIndex(d.StepKey)
-	if !ok {
-		return fmt.Errorf("event %s is of the unknown step %q", name, d.StepKey)
-	}
-	if w.execution == "" || !slices.Contains(legalOfStep[w.steps[i]], name) {
-		return fmt.Errorf("event %s of %s follows %q", name, d.StepKey, w.steps[i])
-	}
-	w.steps[i] = name
-	if name == "step_started" {
-		w.attempts[i]++
-		for _, dep := range x.Definition.Steps[i].DependsOn {
-			if !terminalStep(statusOf[w.steps[dep]]) {
-				return fmt.Errorf("step %s starts before %s is terminal", d.StepKey, x.Definition.Steps[dep].Key)
-			}
-		}
-	}
-	if d.Attempt != w.attempts[i] {
-		return fmt.Errorf("event %s of %s has attempt %d, it is the %d.", name, d.StepKey, d.Attempt, w.attempts[i])
-	}
-	if (name == "step_retry_scheduled") != (d.Until != nil) {
-		return fmt.Errorf("event %s has until %v", name, d.Until)
-	}
-	if (name == "step_retry_scheduled" || name == "step_failed") != (d.Error != nil) {
-		return fmt.Errorf("event %s has error %v", name, d.Error)
-	}
-	return nil
+	return w.story.Hear(e.Type.Name, e.Time, e.Data)
 }
 
 // checkKept holds what is terminal against change.
@@ -153,7 +80,7 @@ func (w *witness) checkKept(before, after *engine.Execution, out engine.Effects)
 		return fmt.Errorf("a terminal execution changed: %+v", out)
 	}
 	for i := range before.Steps {
-		if terminalStep(before.Steps[i].Status) && !reflect.DeepEqual(before.Steps[i], after.Steps[i]) {
+		if enginetest.StepTerminal(before.Steps[i].Status) && !reflect.DeepEqual(before.Steps[i], after.Steps[i]) {
 			return fmt.Errorf("step %d was terminal and changed from %+v to %+v", i, before.Steps[i], after.Steps[i])
 		}
 	}
@@ -204,12 +131,8 @@ func (w *witness) checkSteps(_, after *engine.Execution, _ engine.Effects) error
 	running := 0
 	for i := range after.Steps {
 		s := &after.Steps[i]
-		told := statusOf[w.steps[i]]
-		if told == "" {
-			told = orchestrator.StepPending
-		}
-		if s.Status != told || s.Attempt != w.attempts[i] {
-			return fmt.Errorf("step %d is %s in attempt %d, the events say %s and %d", i, s.Status, s.Attempt, told, w.attempts[i])
+		if told, attempts := w.story.StepStatus(i), w.story.Attempts(i); s.Status != told || s.Attempt != attempts {
+			return fmt.Errorf("step %d is %s in attempt %d, the events say %s and %d", i, s.Status, s.Attempt, told, attempts)
 		}
 		switch {
 		case s.Status == orchestrator.StepRunning:
@@ -222,7 +145,7 @@ func (w *witness) checkSteps(_, after *engine.Execution, _ engine.Effects) error
 		case s.Token != "" && s.Status != orchestrator.StepCancelled:
 			return fmt.Errorf("step %d is %s and has a token", i, s.Status)
 		}
-		if terminalStep(s.Status) != (s.CompletedAt != 0) || (s.Attempt > 0) != (s.StartedAt != 0) {
+		if enginetest.StepTerminal(s.Status) != (s.CompletedAt != 0) || (s.Attempt > 0) != (s.StartedAt != 0) {
 			return fmt.Errorf("step %d is %s and has times %d, %d", i, s.Status, s.StartedAt, s.CompletedAt)
 		}
 		if (s.Status == orchestrator.StepCompleted) != (s.Output != nil) || (s.Status == orchestrator.StepFailed && s.Error == nil) {
@@ -239,7 +162,7 @@ func (w *witness) checkSteps(_, after *engine.Execution, _ engine.Effects) error
 }
 
 func (w *witness) settledBefore(x *engine.Execution, i int) bool {
-	return !slices.ContainsFunc(x.Definition.Steps[i].DependsOn, func(dep int) bool { return !terminalStep(x.Steps[dep].Status) })
+	return !slices.ContainsFunc(x.Definition.Steps[i].DependsOn, func(dep int) bool { return !enginetest.StepTerminal(x.Steps[dep].Status) })
 }
 
 // checkReady holds that what is sent is current, and that it is the same whenever it is asked for.
@@ -282,14 +205,10 @@ func (w *witness) checkReady(before, after *engine.Execution, out engine.Effects
 
 // checkEnd holds that a terminal execution is at rest and that it told so last.
 func (w *witness) checkEnd(before, after *engine.Execution, out engine.Effects) error {
-	told := statusOf[w.execution]
-	if told == "" {
-		told = orchestrator.ExecutionPending
-	}
-	if after.Status != told {
+	if told := w.story.Status(); after.Status != told {
 		return fmt.Errorf("the execution is %s, the events say %s", after.Status, told)
 	}
-	if after.Terminal() != (after.CompletedAt != 0) || (after.StartedAt != 0) != w.begun {
+	if after.Terminal() != (after.CompletedAt != 0) || (after.StartedAt != 0) != w.story.Begun() {
 		return fmt.Errorf("the execution is %s and has times %d, %d", after.Status, after.StartedAt, after.CompletedAt)
 	}
 	if !after.Terminal() {
@@ -302,7 +221,7 @@ func (w *witness) checkEnd(before, after *engine.Execution, out engine.Effects) 
 	cancelled := 0
 	for i := range after.Steps {
 		s := &after.Steps[i]
-		if !terminalStep(s.Status) {
+		if !enginetest.StepTerminal(s.Status) {
 			return fmt.Errorf("the execution is %s and step %d is %s", after.Status, i, s.Status)
 		}
 		if s.Status == orchestrator.StepCancelled {

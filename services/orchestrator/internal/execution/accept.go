@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/errs"
@@ -19,6 +21,7 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -35,11 +38,14 @@ const (
 // Acceptor accepts executions. A submit that is answered is committed; it runs whether or
 // not NATS has heard of it.
 type Acceptor struct {
-	store   Store
-	log     Log
-	catalog Catalog
-	logger  zerolog.Logger
-	queue   chan pending
+	store    Store
+	inputLog InputLog
+	catalog  Catalog
+	log      zerolog.Logger
+	queue    chan pending
+
+	registerer prometheus.Registerer
+	accepted   prometheus.Counter
 }
 
 type pending struct {
@@ -52,9 +58,22 @@ type answer struct {
 	err     error
 }
 
+// Option says how an acceptor is watched.
+type Option func(*Acceptor)
+
+// WithMetrics registers what accepting is measured by.
+func WithMetrics(r prometheus.Registerer) Option { return func(a *Acceptor) { a.registerer = r } }
+
 // NewAcceptor makes an acceptor; it works while Run does.
-func NewAcceptor(store Store, log Log, catalog Catalog, logger zerolog.Logger) *Acceptor {
-	return &Acceptor{store: store, log: log, catalog: catalog, logger: logger, queue: make(chan pending, 4*maxTogether)}
+func NewAcceptor(store Store, inputLog InputLog, catalog Catalog, log zerolog.Logger, options ...Option) *Acceptor {
+	a := &Acceptor{store: store, inputLog: inputLog, catalog: catalog, log: log, queue: make(chan pending, 4*maxTogether)}
+	for _, option := range options {
+		option(a)
+	}
+	a.accepted = promauto.With(a.registerer).NewCounter(prometheus.CounterOpts{
+		Name: "executions_accepted_total", Help: "Executions that were committed, and will end whatever happens.",
+	})
+	return a
 }
 
 // Submit accepts an execution of a workflow. Without an idempotency key it is not safe to repeat.
@@ -68,7 +87,7 @@ func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrat
 	if err != nil {
 		return Accepted{}, Outcome{}, err
 	}
-	if err := checkInputs(def.InputSchema, inputs); err != nil {
+	if err := checkInputs(ctx, def.InputSchema, inputs); err != nil {
 		return Accepted{}, Outcome{}, err
 	}
 	if _, err := engine.Compile(def); err != nil { // accepted, it would hold up its partition
@@ -98,9 +117,11 @@ func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrat
 	case outcome.Replayed:
 		return execution, outcome, nil
 	}
-	a.log.Append(partition.Control{P: subject.PartitionOf(outcome.ID), Kind: engine.Submitted, ExecutionID: outcome.ID}, func(err error) {
+	ids := observe.IDsOf(ctx)
+	ids.ExecutionID = outcome.ID
+	a.inputLog.Append(partition.Control{P: subject.PartitionOf(outcome.ID), Kind: engine.Submitted, ExecutionID: outcome.ID}, func(err error) {
 		if err != nil {
-			a.logger.Warn().Err(err).Str("executionId", outcome.ID).Msg("an accepted execution is not in the log yet; the reconciler puts it there")
+			a.log.Warn().EmbedObject(ids).Err(err).Msg("an accepted execution is not in the input log yet; the reconciler puts it there")
 		}
 	})
 	return execution, outcome, nil
@@ -116,17 +137,17 @@ func checkSubmit(req orchestrator.SubmitRequest) ([]byte, error) {
 		return nil, errs.New(errs.PayloadTooLarge, "the inputs have %d bytes; at most %d are possible", len(inputs), runner.MaxOutput)
 	}
 	if inputs[0] != '{' {
-		faults = append(faults, errs.Detail{Field: "inputs", Message: "must be a JSON object", Code: "bad_type"})
+		faults = append(faults, errs.Detail{Field: "inputs", Message: "must be a JSON object", Code: errs.BadType})
 	}
 	if !utf8.Valid(inputs) {
-		faults = append(faults, errs.Detail{Field: "inputs", Message: "is not valid UTF-8; encode it as UTF-8", Code: "bad_value"})
+		faults = append(faults, errs.Detail{Field: "inputs", Message: "is not valid UTF-8; encode it as UTF-8", Code: errs.BadValue})
 	}
 	if req.Priority != nil && (*req.Priority < 0 || *req.Priority > 9) {
-		faults = append(faults, errs.Detail{Field: "priority", Message: "must be 0 to 9", Code: "out_of_range"})
+		faults = append(faults, errs.Detail{Field: "priority", Message: "must be 0 to 9", Code: errs.OutOfRange})
 	}
 	if len(req.IdempotencyKey) > maxKeyLength || !printable(req.IdempotencyKey) {
 		faults = append(faults, errs.Detail{
-			Field: "Idempotency-Key", Message: "must be at most " + strconv.Itoa(maxKeyLength) + " printable characters", Code: "bad_value",
+			Field: "Idempotency-Key", Message: "must be at most " + strconv.Itoa(maxKeyLength) + " printable characters", Code: errs.BadValue,
 		})
 	}
 	if len(faults) > 0 {
@@ -252,6 +273,9 @@ func (a *Acceptor) commitBatch(ctx context.Context, batch []pending) {
 		if err != nil {
 			p.reply <- answer{err: err}
 			continue
+		}
+		if !outcomes[i].Replayed && !outcomes[i].Conflict {
+			a.accepted.Inc()
 		}
 		p.reply <- answer{outcome: outcomes[i]}
 	}

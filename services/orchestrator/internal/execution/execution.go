@@ -1,5 +1,5 @@
 // Package execution is what the world asks of executions: accepting them, asking for their
-// end, reading them. It decides nothing about steps; the engine does, in the order of the log.
+// end, reading them. It decides nothing about steps; the engine does, in the order of the input log.
 package execution
 
 import (
@@ -95,8 +95,8 @@ type Command struct {
 // CommandCancel asks for the end of an execution.
 const CommandCancel = "CANCEL"
 
-// Log takes inputs for the engine; see partition.Transport.
-type Log interface {
+// InputLog takes inputs for the engine; see partition.Transport.
+type InputLog interface {
 	Append(c partition.Control, done func(err error))
 }
 

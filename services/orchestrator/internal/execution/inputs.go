@@ -1,6 +1,7 @@
 package execution
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // checkInputs fails with every fault of the inputs against the workflow's inputSchema.
-func checkInputs(inputSchema json.RawMessage, inputs []byte) error {
+func checkInputs(ctx context.Context, inputSchema json.RawMessage, inputs []byte) error {
 	if len(inputSchema) == 0 || string(inputSchema) == "null" {
 		return nil
 	}
@@ -18,6 +19,8 @@ func checkInputs(inputSchema json.RawMessage, inputs []byte) error {
 		return fmt.Errorf("compile the inputSchema: %w", err) // the catalog has checked it
 	}
 	var faults form.Faults
-	schema.Validate(compiled, "inputs", inputs, &faults)
+	if err := compiled.Validate(ctx, "inputs", inputs, &faults); err != nil {
+		return err
+	}
 	return faults.Err("inputs")
 }

@@ -20,12 +20,12 @@ import (
 type Service struct {
 	acceptor *Acceptor
 	store    Store
-	log      Log
+	inputLog InputLog
 }
 
-// NewService makes a service over an acceptor's store and log.
-func NewService(acceptor *Acceptor) *Service {
-	return &Service{acceptor: acceptor, store: acceptor.store, log: acceptor.log}
+// NewService makes a service that accepts by an acceptor.
+func NewService(acceptor *Acceptor, store Store, inputLog InputLog) *Service {
+	return &Service{acceptor: acceptor, store: store, inputLog: inputLog}
 }
 
 // Submit accepts an execution and gives it as it is now.
@@ -118,7 +118,7 @@ func (s *Service) Cancel(ctx context.Context, caller rpc.Caller, req orchestrato
 		return orchestrator.CommandResponse{}, err
 	}
 	// Committed: if NATS does not take it now, the reconciler repeats it.
-	s.log.Append(partition.Control{P: x.Partition, Kind: engine.Cancel, ExecutionID: x.ID, CommandID: c.ID}, func(error) {})
+	s.inputLog.Append(partition.Control{P: x.Partition, Kind: engine.Cancel, ExecutionID: x.ID, CommandID: c.ID}, func(error) {})
 	return orchestrator.CommandResponse{CommandID: c.ID}, nil
 }
 

@@ -135,9 +135,8 @@ func TestDecode(t *testing.T) {
 func TestReadBeginsWhereItIsTold(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t)
-	var last uint64
 	for i := range 20 {
-		last = tr.put(t, i%2, map[string]string{event.HeaderType: "x"}, "")
+		tr.put(t, i%2, map[string]string{event.HeaderType: "x"}, "")
 	}
 	r, err := tr.Read(t.Context(), 1, 11)
 	if err != nil {
@@ -152,7 +151,7 @@ func TestReadBeginsWhereItIsTold(t *testing.T) {
 			t.Errorf("message %d, want %d", m.Seq, want)
 		}
 	}
-	last = tr.put(t, 0, map[string]string{event.HeaderType: "x"}, "") // of another partition
+	last := tr.put(t, 0, map[string]string{event.HeaderType: "x"}, "") // of another partition
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		upTo, at, delivered, ok, err := r.Idle(t.Context())

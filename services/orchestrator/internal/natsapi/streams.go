@@ -24,6 +24,9 @@ type Limits struct {
 	Replicas            int
 }
 
+// probeBytes is plenty for one small message a service.
+const probeBytes = 1 << 20
+
 // stepAckWait is how long a runner may be silent about a step before another takes it.
 const stepAckWait = 5 * time.Second
 
@@ -44,6 +47,11 @@ func (l Limits) streams() []jetstream.StreamConfig {
 		{
 			Name: subject.EventsStream, Subjects: []string{subject.EventsAll}, Description: "public events; older ones are in the ledger",
 			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxBytes: l.EventsBytes, MaxAge: l.EventsAge, Replicas: l.Replicas,
+		},
+		{
+			// Whoever depends on the store writes here now and then, to see whether it can.
+			Name: subject.ProbeStream, Subjects: []string{subject.ProbeAll}, Description: "messages that tell whether JetStream stores any",
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, MaxBytes: probeBytes, Replicas: l.Replicas,
 		},
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -225,7 +226,8 @@ func (t *Transport) Warn(x *engine.Execution, w engine.Warning) {
 	}
 	t.publish(&nats.Msg{Subject: subject.Logs(x.Partition), Data: body}, func(_ uint64, err error) {
 		if err != nil {
-			t.log.Warn().Err(err).Str("executionId", x.ID).Msg("a line of an execution's log is lost")
+			ids := observe.IDs{RequestID: x.RequestID, TraceID: observe.TraceID(x.Traceparent), ExecutionID: x.ID}
+			t.log.Warn().EmbedObject(ids).Err(err).Msg("a line of an execution's log is lost")
 		}
 	})
 }

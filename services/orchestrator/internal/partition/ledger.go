@@ -60,7 +60,8 @@ type Ledger interface {
 	// Commit writes the batch as one transaction, once: a batch that is there already is not
 	// written again. A *FencedError names partitions that are another's by now, or stand
 	// elsewhere than the batch goes on from; nothing is written then. ErrRefused: the data itself
-	// was rejected. Any other error leaves the outcome unknown, until Commit is repeated.
+	// was rejected. Any other error leaves the outcome unknown, until Commit is repeated. A batch
+	// that leaves all its partitions where they stand is written each time.
 	Commit(ctx context.Context, b Batch) error
 	// Rehearse does what Commit does and takes it back, whoever owns the partitions.
 	Rehearse(ctx context.Context, b Batch) error

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/subject"
@@ -31,7 +32,9 @@ type Owner struct {
 	ledger    Ledger
 	transport Transport
 	log       zerolog.Logger
-	verify    <-chan struct{} // receives when NATS is connected again
+
+	registerer prometheus.Registerer
+	metrics    *metrics
 
 	started time.Time
 	leased  atomic.Int64 // until when, in ns after started; 0: no lease
@@ -50,13 +53,24 @@ type holding struct {
 	current  atomic.Pointer[run]
 }
 
-// NewOwner makes an owner. id is unique to the process's start; reconnected receives
-// whenever NATS is connected again.
-func NewOwner(id string, ledger Ledger, transport Transport, reconnected <-chan struct{}, log zerolog.Logger) *Owner {
-	return &Owner{
-		id: id, ledger: ledger, transport: transport, verify: reconnected, log: log,
+// Option says how an owner is watched.
+type Option func(*Owner)
+
+// WithMetrics registers what the owner's work is measured by.
+func WithMetrics(r prometheus.Registerer) Option { return func(o *Owner) { o.registerer = r } }
+
+// NewOwner makes an owner. id is unique to the process's start.
+func NewOwner(id string, ledger Ledger, transport Transport, log zerolog.Logger, options ...Option) *Owner {
+	o := &Owner{
+		id: id, ledger: ledger, transport: transport, log: log,
 		started: time.Now(), held: map[int]*holding{},
 	}
+	for _, option := range options {
+		option(o)
+	}
+	o.metrics = newMetrics(o.registerer)
+	o.measure(o.registerer)
+	return o
 }
 
 // Ready tells whether the partitions that are held are caught up, and how many they are.
@@ -71,16 +85,17 @@ func (o *Owner) Ready() (partitions int, caughtUp bool) {
 	return len(o.held), caughtUp
 }
 
-// Run owns partitions until ctx ends, then commits what is applied and hands them over.
-func (o *Owner) Run(ctx context.Context) error {
+// Run owns partitions until ctx ends, then commits what is applied and hands them over. reconnected
+// receives whenever NATS is connected again.
+func (o *Owner) Run(ctx context.Context, reconnected <-chan struct{}) error {
 	secret, err := o.awaitSecret(ctx)
 	if err != nil {
 		return err
 	}
 	// The writer outlives ctx: what is applied is still to be committed.
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
-	s := shell{ledger: o.ledger, transport: o.transport, secret: secret, log: o.log, leased: o.awaitLease}
-	s.writer = newWriter(o.ledger, o.log)
+	s := shell{ledger: o.ledger, transport: o.transport, secret: secret, log: o.log, metrics: o.metrics, leased: o.awaitLease}
+	s.writer = newWriter(o.ledger, o.log, o.metrics)
 	s.stopper = newStopper(o.ledger, o.transport, o.log)
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = s.writer.run(writing) })
@@ -88,19 +103,20 @@ func (o *Owner) Run(ctx context.Context) error {
 
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
-	purge := time.NewTicker(purgeEvery)
-	defer purge.Stop()
+	purged := time.Now()
 	var streams Streams
 	for ctx.Err() == nil {
 		streams = o.watchStreams(ctx, streams)
 		o.renew(ctx, writing, s)
 		select {
 		case <-ctx.Done():
-		case <-o.verify:
+		case <-reconnected:
 			o.verifyAll()
-		case <-purge.C:
-			o.purge(ctx)
 		case <-ticker.C:
+			if time.Since(purged) >= purgeEvery {
+				purged = time.Now()
+				o.purge(ctx)
+			}
 		}
 	}
 	o.release(slices.Collect(maps.Keys(o.held)))
@@ -168,6 +184,7 @@ func (o *Owner) renew(ctx, writing context.Context, s shell) {
 	o.leased.Store(int64(begin + leaseTime - leaseMargin))
 
 	o.mu.Lock()
+	before := len(o.held)
 	var surplus, ended []int
 	for p, h := range o.held {
 		switch {
@@ -180,8 +197,9 @@ func (o *Owner) renew(ctx, writing context.Context, s shell) {
 			delete(o.held, p)
 		}
 	}
+	o.metrics.lost.Add(float64(before - len(o.held)))
 	share := (subject.Partitions + live - 1) / live
-	for p := range o.held {
+	for _, p := range slices.Sorted(maps.Keys(o.held)) {
 		if len(o.held)-len(surplus) > share {
 			surplus = append(surplus, p)
 		}
@@ -242,7 +260,7 @@ func (o *Owner) hold(writing context.Context, s shell, pos Position) {
 	s.log = s.log.With().Int("partition", pos.P).Logger()
 	h := &holding{
 		position: pos, verify: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
-		relay: newRelay(pos, o.ledger, o.transport, s.log),
+		relay: newRelay(pos, o.ledger, o.transport, s.log, s.metrics),
 	}
 	o.mu.Lock()
 	o.held[pos.P] = h
@@ -280,12 +298,15 @@ func (h *holding) run(ctx context.Context, s shell) {
 		}
 		s.log.Warn().Err(errors.Join(err, nerr)).Msg("the partition pauses and begins again")
 		r.reset("", "")
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		if p, ok := reread(ctx, s, r); ok {
-			pos = p
+		// It begins where the ledger says and nowhere else: the run may have committed since pos was read.
+		for known := false; !known; {
+			select {
+			case <-ctx.Done():
+				h.finish(s, r)
+				return
+			case <-time.After(pause):
+			}
+			pos, known = reread(ctx, s, r)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package partition
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -28,6 +30,7 @@ func (r *run) reconcile(ctx context.Context, age time.Duration) {
 			}
 		}
 	}
+	slices.SortFunc(steps, func(a, b sent) int { return cmp.Compare(a.seq, b.seq) }) // the oldest first
 	r.background.Go(func() {
 		defer r.reconciling.Store(false)
 		unseen, err := r.ledger.Unseen(ctx, r.position.P, age)

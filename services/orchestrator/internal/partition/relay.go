@@ -23,6 +23,7 @@ type relay struct {
 	ledger    Ledger
 	transport Transport
 	log       zerolog.Logger
+	metrics   *metrics
 	published atomic.Uint64 // number of the last event that EVENTS has taken
 
 	mu      sync.Mutex
@@ -31,8 +32,8 @@ type relay struct {
 	arrived chan struct{}
 }
 
-func newRelay(pos Position, ledger Ledger, transport Transport, log zerolog.Logger) *relay {
-	r := &relay{p: pos.P, ledger: ledger, transport: transport, log: log, arrived: make(chan struct{}, 1)}
+func newRelay(pos Position, ledger Ledger, transport Transport, log zerolog.Logger, m *metrics) *relay {
+	r := &relay{p: pos.P, ledger: ledger, transport: transport, log: log, metrics: m, arrived: make(chan struct{}, 1)}
 	r.published.Store(pos.PublishedN)
 	return r
 }
@@ -82,6 +83,7 @@ func (r *relay) run(ctx context.Context) {
 				pause = 50 * time.Millisecond
 				continue
 			}
+			r.metrics.publishFailures.Inc()
 			r.log.Warn().Err(err).Msg("public events wait; publishing is tried again")
 			select {
 			case <-ctx.Done():
@@ -92,10 +94,14 @@ func (r *relay) run(ctx context.Context) {
 	}
 }
 
-func (r *relay) behind() bool {
+func (r *relay) behind() bool { return r.waiting() > 0 }
+
+// waiting is how many committed events EVENTS has not taken yet.
+func (r *relay) waiting() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.last > r.published.Load()
+	published := r.published.Load()
+	return max(r.last, published) - published
 }
 
 func (r *relay) publishNext(ctx context.Context) error {
@@ -122,6 +128,7 @@ func (r *relay) publishNext(ctx context.Context) error {
 		return failed // all of them again: who reads drops what it has
 	}
 	r.published.Store(batch[len(batch)-1].N)
+	r.metrics.published.Add(float64(len(batch)))
 	return nil
 }
 

@@ -55,6 +55,7 @@ type run struct {
 	dead         atomic.Bool   // nothing of this run may be committed any more; any goroutine
 	uncommitted  atomic.Int64  // changes; any goroutine
 	committedSeq atomic.Uint64 // any goroutine
+	inMemory     atomic.Int64  // executions in live; any goroutine
 	caughtUp     atomic.Bool   // any goroutine
 	reconciling  atomic.Bool   // any goroutine
 	background   sync.WaitGroup
@@ -74,6 +75,7 @@ type shell struct {
 	stopper   *stopper
 	secret    []byte
 	log       zerolog.Logger
+	metrics   *metrics
 	// leased waits until the process may apply inputs, or ctx ends.
 	leased func(ctx context.Context) error
 }
@@ -164,6 +166,7 @@ func (r *run) load(ctx context.Context) error {
 	for _, l := range loaded {
 		r.admit(l)
 	}
+	r.inMemory.Store(int64(len(r.live)))
 	stopped, err := r.ledger.Stopped(ctx, r.position.P)
 	if err != nil {
 		return fmt.Errorf("load the stopped attempts of partition %d: %w", r.position.P, err)
@@ -184,6 +187,7 @@ func (r *run) admit(l Loaded) *live {
 		if seq > 0 {
 			s := &send{done: make(chan struct{}), seq: seq, at: now}
 			close(s.done)
+			s.noted.Store(true)
 			e.sends[i] = s
 		}
 	}
@@ -258,6 +262,7 @@ func (r *run) follow(ctx context.Context) error {
 		case <-tick.C:
 			r.forgetEnded()
 			r.sendUnsent()
+			r.noteSent()
 			if time.Since(lastReconcile) >= reconcileEvery {
 				lastReconcile = time.Now()
 				r.reconcile(ctx, reconcileEvery/2)
@@ -289,6 +294,7 @@ drain:
 	if err := r.loadUnknown(ctx, batch); err != nil {
 		return err
 	}
+	r.inMemory.Store(int64(len(r.live)))
 	for _, m := range batch {
 		if m.Seq <= r.seq {
 			continue
@@ -350,7 +356,7 @@ func (r *run) apply(m Message) error {
 	default:
 		effects, err := r.decide(l.x, m.Input)
 		if err != nil {
-			r.log.Error().Err(err).Str("executionId", l.x.ID).Uint64("seq", m.Seq).Msg("the engine can not apply an input; the execution will be failed")
+			r.log.Error().EmbedObject(about(l.x)).Err(err).Uint64("seq", m.Seq).Msg("the engine can not apply an input; the execution will be failed")
 			r.reset(l.x.ID, "the engine could not apply an input; this is a fault of ours")
 			return errReset
 		}
@@ -359,8 +365,11 @@ func (r *run) apply(m Message) error {
 		}
 		if l.x.Terminal() {
 			r.ended = append(r.ended, ended{l.x.ID, m.Seq})
+			if !effects.None() {
+				c.ended = l.x.Status
+			}
 		} else if m.Input.Kind == engine.TimerDue && effects.None() {
-			l.due = 0 // it came early: set the timer anew, by the time just seen
+			r.cameEarly(l, m.Input.Time)
 		}
 	}
 	r.seq, r.seqTime = m.Seq, m.Time
@@ -369,6 +378,7 @@ func (r *run) apply(m Message) error {
 		r.schedule(l)
 	}
 	c.eventN = r.eventN
+	r.metrics.applied.Inc()
 	r.uncommitted.Add(1)
 	r.writer.add(c)
 	return nil
@@ -408,8 +418,10 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 	row := executionRow(l.x)
 	c.exec = &row
 	for _, i := range effects.Steps {
-		step := stepChange{row: StepRow{ExecutionID: l.x.ID, P: r.position.P, Index: i, Step: l.x.Steps[i]}, send: l.sends[i]}
-		c.steps = append(c.steps, step)
+		if l.x.Steps[i].Token == "" {
+			l.sends[i] = nil // the attempt has ended; the ledger would remember its message as one to drop
+		}
+		c.steps = append(c.steps, r.stepChange(l, i))
 	}
 	for _, e := range effects.Events {
 		r.eventN++
@@ -434,6 +446,7 @@ func (r *run) forgetEnded() {
 		n++
 	}
 	r.ended = r.ended[n:]
+	r.inMemory.Store(int64(len(r.live)))
 	if len(r.timers) > 2*len(r.live)+1024 { // most are of executions that have ended
 		r.timers = r.timers[:0]
 		for id, l := range r.live {

@@ -20,6 +20,9 @@ func (c *clock) set(t engine.Time) {
 	}
 }
 
+// back sets the clock to a time that may be before its own.
+func (c *clock) back(t engine.Time) { c.stream, c.read = t, time.Now() }
+
 func (c *clock) now() engine.Time {
 	return c.stream + engine.Time(time.Since(c.read).Microseconds())
 }
@@ -68,6 +71,16 @@ func (r *run) schedule(l *live) {
 		r.timers.add(due, l.x.ID)
 	}
 	l.due = due
+}
+
+// cameEarly sets a timer anew whose message the log took at a time before it was due. Then the
+// log's clock is behind what it was taken for, as after a fail-over to another server; going on
+// by the old one would send the message again at once, and again.
+func (r *run) cameEarly(l *live, at engine.Time) {
+	if due := l.x.NextDue(); !r.catchingUp && at < due && due <= r.clock.now() {
+		r.clock.back(at)
+	}
+	l.due = 0
 }
 
 // fireTimers puts a message into the log for every execution with a timer that is due. The

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,7 +23,8 @@ const (
 	ackWait = time.Second
 )
 
-// change is what one input did. It is immutable but for the sends, whose sequence comes late.
+// change is what one input did, or a note that moves nothing; see run.noteSent. It is immutable
+// but for the sends, whose sequence comes late.
 type change struct {
 	run     *run
 	from    uint64 // the sequence applied before
@@ -35,6 +37,7 @@ type change struct {
 	stops   []stopChange
 	command string
 	dead    *DeadLetter
+	ended   string // the status that the execution has ended with, by this change
 	size    int
 	made    time.Time
 }
@@ -54,6 +57,8 @@ type send struct {
 	done chan struct{} // closed when the outcome is known
 	seq  uint64        // 0 when it failed; read it after done
 	at   time.Time
+
+	noted atomic.Bool // the ledger has seq, or a commit under way gives it seq; any goroutine
 }
 
 func (s *send) sequence() uint64 {
@@ -71,8 +76,9 @@ func (s *send) sequence() uint64 {
 // Writer is the only one in a process that commits what inputs did: one transaction for
 // everything since the last one.
 type Writer struct {
-	ledger Ledger
-	log    zerolog.Logger
+	ledger  Ledger
+	log     zerolog.Logger
+	metrics *metrics
 
 	mu      sync.Mutex
 	queue   []*change
@@ -83,8 +89,8 @@ type Writer struct {
 	arrived chan struct{} // has one entry when the queue is not empty
 }
 
-func newWriter(ledger Ledger, log zerolog.Logger) *Writer {
-	return &Writer{ledger: ledger, log: log, changed: make(chan struct{}), arrived: make(chan struct{}, 1)}
+func newWriter(ledger Ledger, log zerolog.Logger, m *metrics) *Writer {
+	return &Writer{ledger: ledger, log: log, metrics: m, changed: make(chan struct{}), arrived: make(chan struct{}, 1)}
 }
 
 // add queues a change. It never blocks; see admit.
@@ -180,14 +186,16 @@ func (w *Writer) commit(ctx context.Context, changes []*change) error {
 		if changes = ofLiveRuns(changes); len(changes) == 0 {
 			return nil
 		}
-		batch := batchOf(changes)
+		batch, begin := batchOf(changes), time.Now()
 		err := w.ledger.Commit(ctx, batch)
 		var fenced *FencedError
 		switch {
 		case err == nil:
+			w.metrics.committed(changes, time.Since(begin))
 			announce(changes)
 			return nil
 		case errors.As(err, &fenced):
+			w.metrics.commitFailures.WithLabelValues(failedFenced).Inc()
 			for _, c := range changes {
 				if slices.Contains(fenced.Partitions, c.run.position.P) {
 					c.run.drop()
@@ -195,6 +203,7 @@ func (w *Writer) commit(ctx context.Context, changes []*change) error {
 			}
 			continue
 		case errors.Is(err, ErrRefused):
+			w.metrics.commitFailures.WithLabelValues(failedRefused).Inc()
 			if !w.isolate(ctx, changes, err) {
 				w.log.Error().Err(err).Msg("the ledger refuses a batch whose parts it takes; its partitions begin anew")
 				for _, c := range changes {
@@ -203,6 +212,7 @@ func (w *Writer) commit(ctx context.Context, changes []*change) error {
 			}
 			continue
 		}
+		w.metrics.commitFailures.WithLabelValues(failedAway).Inc()
 		w.log.Warn().Err(err).Int("changes", len(changes)).Msg("commit failed; repeating it")
 		select {
 		case <-ctx.Done():
@@ -305,7 +315,9 @@ func batchOf(changes []*change) Batch {
 		}
 		for _, s := range c.steps {
 			row := s.row
-			row.Sent = s.send.sequence()
+			if row.Sent = s.send.sequence(); row.Sent > 0 {
+				s.send.noted.Store(true)
+			}
 			id := stepID{row.ExecutionID, row.Index}
 			if i, ok := steps[id]; ok {
 				b.Steps[i] = row

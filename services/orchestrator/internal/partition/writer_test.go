@@ -48,7 +48,7 @@ func (l *ledger) Positions(_ context.Context, ps []int) ([]Position, error) {
 func writing(t *testing.T, l *ledger) (*Writer, shell) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	s := shell{ledger: l, writer: newWriter(l, zerolog.Nop()), stopper: newStopper(l, nil, zerolog.Nop()), log: zerolog.Nop()}
+	s := shell{ledger: l, writer: newWriter(l, zerolog.Nop(), newMetrics(nil)), stopper: newStopper(l, nil, zerolog.Nop()), log: zerolog.Nop()}
 	var working sync.WaitGroup
 	working.Go(func() { _ = s.writer.run(ctx) })
 	t.Cleanup(func() { cancel(); working.Wait() })
@@ -57,7 +57,7 @@ func writing(t *testing.T, l *ledger) (*Writer, shell) {
 
 func (s shell) partition(p int) *run {
 	pos := Position{P: p, Epoch: 1}
-	return newRun(s, pos, newRelay(pos, s.ledger, nil, s.log), nil, nil)
+	return newRun(s, pos, newRelay(pos, s.ledger, nil, s.log, newMetrics(nil)), nil, nil)
 }
 
 func (r *run) did(seq uint64, execution string) {
@@ -174,7 +174,7 @@ func TestRereadWaitsForTheCommitUnderWay(t *testing.T) {
 
 func TestBatchGoesOnFromItsFirstChange(t *testing.T) {
 	l := &ledger{}
-	s := shell{ledger: l, writer: newWriter(l, zerolog.Nop()), log: zerolog.Nop()}
+	s := shell{ledger: l, writer: newWriter(l, zerolog.Nop(), newMetrics(nil)), log: zerolog.Nop()}
 	r := s.partition(3)
 	r.did(7, "x")
 	r.did(9, "x")

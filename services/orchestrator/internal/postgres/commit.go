@@ -65,24 +65,30 @@ func fence(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Ad
 		P        int    `db:"p"`
 		Epoch    int64  `db:"epoch"`
 		InputSeq uint64 `db:"input_seq"`
+		EventN   uint64 `db:"event_n"`
 	}
-	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch, input_seq FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, pq.Array(ps)); err != nil {
+	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch, input_seq, event_n FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, pq.Array(ps)); err != nil {
 		return false, err
 	}
 	var lost []int
-	moved := 0
+	moving, moved := 0, 0
 	for _, r := range rows {
-		switch a := batch[r.P]; {
-		case a.Epoch == r.Epoch && a.InputSeq == r.InputSeq:
-			moved++
-		case a.Epoch != r.Epoch || a.From != r.InputSeq:
+		a := batch[r.P]
+		stays, there := a.From == a.InputSeq, a.InputSeq == r.InputSeq && a.EventN == r.EventN
+		if !stays {
+			moving++
+		}
+		switch {
+		case a.Epoch != r.Epoch || !there && (stays || a.From != r.InputSeq):
 			lost = append(lost, r.P)
+		case there && !stays:
+			moved++
 		}
 	}
 	if len(lost) > 0 {
 		return false, &partition.FencedError{Partitions: lost}
 	}
-	return moved == len(advances), nil
+	return moving > 0 && moved == moving, nil
 }
 
 // byKey has the server go by the keys, whatever it believed of the tables' sizes when it
@@ -263,8 +269,9 @@ func (s *Store) Events(ctx context.Context, p int, after uint64, limit int) ([]p
 func (s *Store) Unseen(ctx context.Context, p int, age time.Duration) ([]partition.Control, error) {
 	var out []partition.Control
 	var pending []string
+	// created_at is by the clock of who accepted it, which may be ahead of ours.
 	if err := s.db.SelectContext(ctx, &pending, `SELECT id FROM executions WHERE p = $1 AND completed_at IS NULL AND status = 'PENDING'
-		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
+		AND (created_at <= clock_timestamp() - $2 * interval '1 microsecond' OR created_at > clock_timestamp()) ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	for _, id := range pending {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 
@@ -70,7 +71,7 @@ func (s *Store) insertDefinitions(ctx context.Context, tx *postgres.PreparedTx, 
 	seen := map[string]bool{}
 	var hashes, bodies [][]byte
 	for _, x := range executions {
-		if !seen[string(x.DefinitionHash)] && s.definitions.get(x.DefinitionHash) == nil {
+		if !seen[string(x.DefinitionHash)] && !s.definitions.Contains([sha256.Size]byte(x.DefinitionHash)) {
 			seen[string(x.DefinitionHash)] = true
 			hashes, bodies = append(hashes, x.DefinitionHash), append(bodies, x.DefinitionBody)
 		}

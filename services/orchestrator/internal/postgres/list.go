@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +9,7 @@ import (
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/postgres/listing"
 	"turbocat.io/services/orchestrator/internal/execution"
 )
@@ -35,9 +34,10 @@ var (
 
 // List implements execution.Store.
 func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRequest) ([]execution.Summary, rpc.Pagination, error) {
-	page, faults := executionTable.Parse(req.Page)
-	faults = append(faults, enumFault("status", req.Status, statuses)...)
-	faults = append(faults, enumFault("triggerType", req.TriggerType, triggers)...)
+	var faults form.Faults
+	page := executionTable.Parse(req.Page, &faults)
+	listing.Enum("status", req.Status, statuses, &faults)
+	listing.Enum("triggerType", req.TriggerType, triggers, &faults)
 	var where listing.Where
 	if userID != "" {
 		where.And("user_id = ?::uuid OR workflow_owner = ?::uuid", userID, userID)
@@ -45,7 +45,7 @@ func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRe
 	if req.WorkflowID != "" {
 		id, err := uuid.Parse(req.WorkflowID)
 		if err != nil {
-			faults = append(faults, errs.Detail{Field: "workflowId", Message: "must be the id of a workflow", Code: "bad_value"})
+			faults.Add("workflowId", errs.BadValue, "is no UUID; give the id of a workflow")
 		}
 		where.And("workflow_id = ?::uuid", id.String())
 	}
@@ -64,8 +64,8 @@ func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRe
 	if req.Search != "" {
 		where.And("id::text ILIKE ?", listing.Contains(req.Search))
 	}
-	if len(faults) > 0 {
-		return nil, rpc.Pagination{}, errs.Invalid("request", faults)
+	if err := faults.Err("query"); err != nil {
+		return nil, rpc.Pagination{}, err
 	}
 	type row struct {
 		executionRow
@@ -93,11 +93,4 @@ func utc(t time.Time, valid bool) *time.Time {
 	}
 	t = t.UTC()
 	return &t
-}
-
-func enumFault(field, value string, allowed []string) []errs.Detail {
-	if value == "" || slices.Contains(allowed, value) {
-		return nil
-	}
-	return []errs.Detail{{Field: field, Message: "must be one of " + strings.Join(allowed, ", "), Code: "bad_enum"}}
 }

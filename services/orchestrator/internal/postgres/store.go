@@ -8,9 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
@@ -25,13 +25,14 @@ import (
 // Store reads and writes the schema. It is safe for concurrent use.
 type Store struct {
 	db          *postgres.Prepared
-	lists       *sqlx.DB // for statements that are not constant
-	definitions definitions
+	lists       *sqlx.DB                                   // for statements that are not constant
+	definitions *lru.Cache[[sha256.Size]byte, *Definition] // by hash: what is stored under one can not change
 }
 
 // New makes a store over an open schema.
 func New(db *sqlx.DB) *Store {
-	return &Store{db: postgres.Prepare(db), lists: db, definitions: definitions{byHash: map[[sha256.Size]byte]*Definition{}}}
+	definitions, _ := lru.New[[sha256.Size]byte, *Definition](maxDefinitions) // it refuses sizes below 1 alone
+	return &Store{db: postgres.Prepare(db), lists: db, definitions: definitions}
 }
 
 // Definition is a stored definition with its compiled form.
@@ -40,29 +41,8 @@ type Definition struct {
 	Compiled *engine.Definition
 }
 
-// maxDefinitions bounds the cache of compiled definitions.
+// maxDefinitions bounds the compiled definitions in memory; those longest unused go.
 const maxDefinitions = 2000
-
-// definitions caches what was stored under a hash; it can not change.
-type definitions struct {
-	mu     sync.Mutex
-	byHash map[[sha256.Size]byte]*Definition
-}
-
-func (d *definitions) get(hash []byte) *Definition {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.byHash[[sha256.Size]byte(hash)]
-}
-
-func (d *definitions) put(hash []byte, def *Definition) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.byHash) >= maxDefinitions {
-		clear(d.byHash)
-	}
-	d.byHash[[sha256.Size]byte(hash)] = def
-}
 
 // definitionsOf reads and compiles definitions by hash.
 func (s *Store) definitionsOf(ctx context.Context, hashes [][]byte) (map[string]*Definition, error) {
@@ -75,7 +55,7 @@ func (s *Store) definitionsOf(ctx context.Context, hashes [][]byte) (map[string]
 		if _, ok := out[string(h)]; ok {
 			continue
 		}
-		if def := s.definitions.get(h); def != nil {
+		if def, known := s.definitions.Get([sha256.Size]byte(h)); known {
 			out[string(h)] = def
 			continue
 		}
@@ -96,7 +76,7 @@ func (s *Store) definitionsOf(ctx context.Context, hashes [][]byte) (map[string]
 		if err != nil {
 			return nil, err
 		}
-		s.definitions.put(row.Hash, def)
+		s.definitions.Add([sha256.Size]byte(row.Hash), def)
 		out[string(row.Hash)] = def
 	}
 	return out, nil

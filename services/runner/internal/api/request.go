@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/agent"
 )
@@ -164,6 +165,9 @@ func (r *request) send(ctx context.Context, client *http.Client) (*http.Response
 		return nil, err
 	}
 	req.Header = r.header.Clone()
+	if traceparent := observe.Traceparent(ctx); traceparent != "" && req.Header.Get("Traceparent") == "" {
+		req.Header.Set("Traceparent", traceparent)
+	}
 	return client.Do(req)
 }
 

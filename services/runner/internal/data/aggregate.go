@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -37,7 +38,7 @@ func parseAggregations(o *form.Object, faults *form.Faults) []aggregation {
 	list, ok := o.Sub("aggregations")
 	if !ok {
 		if !o.Has("aggregations") {
-			faults.Add(o.At("aggregations"), "required", "is missing; name the values to make, %s", example)
+			faults.Add(o.At("aggregations"), errs.Required, "is missing; name the values to make, %s", example)
 		}
 		return nil
 	}
@@ -61,8 +62,8 @@ func parseAggregations(o *form.Object, faults *form.Faults) []aggregation {
 		e.Done()
 		values = append(values, a)
 	})
-	if len(values) == 0 && len(faults.Details()) == 0 {
-		faults.Add(o.At("aggregations"), "required", "must name at least one value, %s", example)
+	if len(list.Names()) == 0 {
+		faults.Add(o.At("aggregations"), errs.Required, "must name at least one value, %s", example)
 	}
 	return values
 }
@@ -111,7 +112,7 @@ func (a aggregation) over(w *work, rows []string, of []int) (string, error) {
 			problem = t.add(a.function, v)
 		}
 		if problem != "" {
-			return "", &rowFault{row: i, field: a.field.text, problem: problem}
+			return "", &rowFault{row: i, field: a.field.Text, problem: problem}
 		}
 	}
 	return t.result(a.function), nil

@@ -5,7 +5,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tidwall/gjson"
+
 	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/rawjson"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -27,9 +30,15 @@ type operation interface {
 	apply(w *work, rows []string) ([]string, error)
 }
 
-var operations = []string{"filter", "map", "sort", "group", "aggregate", "pick", "join"}
+const (
+	maxTimeoutMs   = 24 * 60 * 60 * 1000
+	maxPipeline    = 100
+	maxConfigDepth = 64
+)
 
-const maxTimeoutMs = 24 * 60 * 60 * 1000
+var operations = []string{
+	"filter", "map", "reduce", "sort", "group", "flatten", "unique", "pick", "omit", "merge", "join", "aggregate", "transform",
+}
 
 // Validate gives every fault of a DATA config; nil when it can be run.
 func Validate(config json.RawMessage) []errs.Detail {
@@ -44,60 +53,87 @@ func parse(config json.RawMessage) (plan, *form.Faults) {
 	if !ok {
 		return p, &faults
 	}
+	if depth := rawjson.Depth(config); depth > maxConfigDepth {
+		faults.Add("", errs.BadValue, "the config nests %d levels deep; at most %d are allowed", depth, maxConfigDepth)
+		return p, &faults
+	}
 	p.timeoutMs = o.Int("timeoutMs", 1, maxTimeoutMs, 0)
 	single, many := o.Has("operation"), o.Has("pipeline")
 	switch {
-	case single && many:
-		faults.Add("operation", "conflict", "stands beside pipeline; give one of them")
-	case single:
-		p.add("", o, &faults)
 	case many:
+		if single {
+			faults.Add("operation", errs.BadValue, "stands beside pipeline; give one of them")
+		}
 		list, _ := o.List("pipeline")
+		if len(list) > maxPipeline {
+			faults.Add("pipeline", errs.OutOfRange, "has %d operations; at most %d are allowed", len(list), maxPipeline)
+			break
+		}
 		for i, v := range list {
-			if i > 0 && p.scalar {
-				faults.Add(v.Path, "order", "aggregate gives one object, not rows; make it the last operation, or use group with aggregations")
-			}
-			p.scalar = false
 			if o, ok := v.Object(&faults); ok {
 				p.add("pipeline["+strconv.Itoa(i)+"] ", o, &faults)
 			}
 		}
 		o.Done()
+	case single:
+		p.add("", o, &faults)
 	default:
-		faults.Add("operation", "required", "is missing; give operation (%s) or a pipeline of them", strings.Join(operations, ", "))
+		faults.Add("operation", errs.Required, "is missing; give operation (%s) or a pipeline of them", strings.Join(operations, ", "))
 	}
 	return p, &faults
 }
 
 // add reads one operation.
 func (p *plan) add(where string, o *form.Object, faults *form.Faults) {
-	name := o.Required("operation", "it must be one of "+strings.Join(operations, ", "))
-	var op operation
-	switch name {
-	case "filter":
-		op = parseFilter(o, faults)
-	case "map":
-		op = parseMapping(o, faults)
-	case "sort":
-		op = parseSorting(o, faults)
-	case "group":
-		op = parseGrouping(o, faults)
-	case "aggregate":
-		op = parseAggregate(o, faults)
-		p.scalar = true
-	case "pick":
-		op = parsePicking(o, faults)
-	case "join":
-		op = parseJoining(o, faults)
-	case "":
+	name := o.Required("operation", oneOf(operations))
+	if name == "" {
 		return
-	default:
-		faults.Add(o.At("operation"), "enum", "is %q; it must be one of %s", name, strings.Join(operations, ", "))
+	}
+	op := parseOperation(name, o, faults)
+	if op == nil {
+		faults.Add(o.At("operation"), errs.BadEnum, "is %q; %s", name, oneOf(operations))
 		return
 	}
 	o.Done()
+	p.scalar = name == "aggregate" || name == "reduce"
 	p.steps = append(p.steps, step{where: where + name, operation: op})
 }
+
+// parseOperation reads the operation of a name; nil when there is none.
+func parseOperation(name string, o *form.Object, faults *form.Faults) operation {
+	switch name {
+	case "filter":
+		return parseFilter(o, faults)
+	case "map":
+		return parseMapping(o, faults)
+	case "reduce":
+		return parseReduce(o, faults)
+	case "sort":
+		return parseSorting(o, faults)
+	case "group":
+		return parseGrouping(o, faults)
+	case "flatten":
+		return parseFlatten(o, faults)
+	case "unique":
+		return parseUnique(o, faults)
+	case "pick":
+		return parsePicking(o, faults, false)
+	case "omit":
+		return parsePicking(o, faults, true)
+	case "merge":
+		return parseMerge(o, faults)
+	case "join":
+		return parseJoining(o, faults)
+	case "aggregate":
+		return parseAggregate(o, faults)
+	case "transform":
+		return parseTransform(o, faults)
+	default:
+		return nil
+	}
+}
+
+func oneOf(names []string) string { return "it must be one of " + strings.Join(names, ", ") }
 
 // parseField reads a field of o that names a field of the rows.
 func parseField(o *form.Object, name string, faults *form.Faults) path {
@@ -108,9 +144,10 @@ func parseField(o *form.Object, name string, faults *form.Faults) path {
 }
 
 // parseFields reads an array of different fields of the rows.
-func parseFields(list []form.Value, at string, faults *form.Faults) []path {
-	if len(list) == 0 {
-		faults.Add(at, "required", "must name at least one field")
+func parseFields(list []form.Value, at string, parse func(text, at string, faults *form.Faults) path, faults *form.Faults) []path {
+	if len(list) == 0 || len(list) > maxFields {
+		faults.Add(at, errs.OutOfRange, "names %d fields; give 1 to %d", len(list), maxFields)
+		return nil
 	}
 	seen := map[string]bool{}
 	var paths []path
@@ -119,11 +156,28 @@ func parseFields(list []form.Value, at string, faults *form.Faults) []path {
 		switch {
 		case !ok:
 		case seen[text]:
-			faults.Add(v.Path, "duplicate", "names %q again; remove it", text)
+			faults.Add(v.Path, errs.BadValue, "names %q again; remove it", text)
 		default:
 			seen[text] = true
-			paths = append(paths, parsePath(text, v.Path, faults))
+			paths = append(paths, parse(text, v.Path, faults))
 		}
 	}
 	return paths
+}
+
+// maxFields bounds one list of fields.
+const maxFields = 1000
+
+// parseFieldOrFields reads the name of a field, or an array of different ones.
+func parseFieldOrFields(o *form.Object, name string, faults *form.Faults) []path {
+	switch v, _ := o.Raw(name); {
+	case v.Type == gjson.String:
+		return []path{parseField(o, name, faults)}
+	case v.IsArray():
+		list, _ := v.List(faults)
+		return parseFields(list, v.Path, parsePath, faults)
+	default:
+		faults.Add(v.Path, errs.Required, "must be the name of a field or an array of them")
+		return nil
+	}
 }

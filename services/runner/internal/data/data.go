@@ -1,12 +1,11 @@
-// Package data runs DATA agents: filter, map, sort, group, aggregate, pick, join and
-// pipelines of them over the rows of input.data.
+// Package data runs DATA agents: operations over the rows of input.data, alone or one after
+// the other. What they take and give stands in docs/agents.md.
 //
 // A row stays the raw JSON it came as for as long as nothing of it changes: numbers, key
 // order and spelling survive, and only the fields that an operation names are decoded.
 package data
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,7 +62,7 @@ func (p plan) run(w *work) (json.RawMessage, error) {
 		return nil, dataError(`the input has no "data"; give the step an input of that name`)
 	}
 	if len(p.steps) == 0 && !data.IsArray() {
-		return object(data.Raw, 1), nil
+		return one(data.Raw), nil
 	}
 	rows, ok := elements(data)
 	if !ok {
@@ -76,36 +75,36 @@ func (p plan) run(w *work) (json.RawMessage, error) {
 		}
 	}
 	if p.scalar {
-		return object(rows[0], 1), nil
+		return one(rows[0]), nil
 	}
 	size := 2
 	for _, row := range rows {
 		size += len(row) + 1
 	}
-	var all bytes.Buffer
-	all.Grow(size)
-	writeArray(&all, rows)
-	return object(all.String(), len(rows)), nil
+	return output(size, len(rows), func(b []byte) []byte { return appendArray(b, rows) }), nil
 }
 
-func object(data string, count int) json.RawMessage {
-	b := make([]byte, 0, len(data)+32)
-	b = append(b, `{"data":`...)
-	b = append(b, data...)
-	b = append(b, `,"count":`...)
-	b = strconv.AppendInt(b, int64(count), 10)
+// output gives the output of data that is about so large.
+func output(size, count int, data func(b []byte) []byte) json.RawMessage {
+	b := make([]byte, 0, size+32)
+	b = data(append(b, `{"data":`...))
+	b = strconv.AppendInt(append(b, `,"count":`...), int64(count), 10)
 	return append(b, '}')
 }
 
-func writeArray(b *bytes.Buffer, rows []string) {
-	b.WriteByte('[')
+func one(data string) json.RawMessage {
+	return output(len(data), 1, func(b []byte) []byte { return append(b, data...) })
+}
+
+func appendArray(b []byte, rows []string) []byte {
+	b = append(b, '[')
 	for i, row := range rows {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		b.WriteString(row)
+		b = append(b, row...)
 	}
-	b.WriteByte(']')
+	return append(b, ']')
 }
 
 // elements gives the elements of an array as raw JSON; false when v is none.
@@ -135,6 +134,19 @@ func (w *work) named(name string) (gjson.Result, bool) {
 		return gjson.Result{}, false
 	}
 	return member(w.input, name)
+}
+
+// others gives the rows of another input.
+func (w *work) others(name string) ([]string, error) {
+	with, ok := w.named(name)
+	if !ok {
+		return nil, dataError("the input has no %q; give the step an input of that name", name)
+	}
+	others, ok := elements(with)
+	if !ok {
+		return nil, dataError("input.%s must be an array of rows, not %s", name, form.Kind(with))
+	}
+	return others, nil
 }
 
 // reading fails when the run must end; it is called for every row that is looked at.
@@ -174,6 +186,28 @@ func (f *rowFault) Error() string {
 		return fmt.Sprintf("row %d%s: %s", f.row, of, f.problem)
 	}
 	return fmt.Sprintf("row %d%s field %q: %s", f.row, of, f.field, f.problem)
+}
+
+func notAnObject(row int, r gjson.Result) *rowFault {
+	return &rowFault{row: row, problem: "the row is " + form.Kind(r) + ", not an object"}
+}
+
+// inInput says that the row of a fault stands in another input.
+func inInput(name string, err error) error {
+	var fault *rowFault
+	if errors.As(err, &fault) {
+		fault.of = name
+	}
+	return err
+}
+
+// inRow names the row of a fault that was found in it.
+func inRow(row int, err error) error {
+	var fault *rowFault
+	if errors.As(err, &fault) {
+		fault.row = row
+	}
+	return err
 }
 
 // explain puts the place of the step before an error of its operation.

@@ -251,38 +251,16 @@ func TestValidate(t *testing.T) {
 		want   []string // fields at fault, in order
 	}{
 		{`{"pipeline":[]}`, nil},
-		{`[]`, []string{""}},
 		{`{`, []string{""}},
-		{`{}`, []string{"operation"}},
-		{`{"operation":"reduce"}`, []string{"operation"}},
-		{`{"operation":"filter","pipeline":[]}`, []string{"operation"}},
-		{`{"operation":"filter"}`, []string{"conditions"}},
-		{`{"operation":"filter","conditions":[]}`, []string{"conditions"}},
+		{`{"operation":"pick","fields":["a"],"fields":["b"],"x":1}`, []string{"fields", "x"}},
+		{`{"operation":"reduce","reducer":"sum","initial":1e400}`, []string{"initial"}},
+		{strings.Repeat(`{"a":`, 64) + "{}" + strings.Repeat("}", 64), []string{""}},
 		{
-			`{"operation":"filter","conditions":[{"field":"a","operator":"is","value":1},{"operator":"eq","value":1},{"field":"a","operator":"gt"},3]}`,
-			[]string{"conditions[0].operator", "conditions[1].field", "conditions[2].value", "conditions[3]"},
-		},
-		{`{"operation":"filter","field":"a","operator":"regex","value":"("}`, []string{"value"}},
-		{`{"operation":"filter","field":"a","operator":"in","value":1}`, []string{"value"}},
-		{`{"operation":"filter","field":"a","operator":"startsWith","value":1}`, []string{"value"}},
-		{`{"operation":"filter","field":"a","operator":"lt","value":null}`, []string{"value"}},
-		{`{"operation":"filter","field":"a..b","operator":"eq","value":null,"match":"some"}`, []string{"match", "field"}},
-		{`{"operation":"map"}`, []string{"fields"}},
-		{`{"operation":"map","fields":{"a":"{{x}}","b":1,"c":{"valu":1},"d":""}}`, []string{"fields.a", "fields.b", "fields.c.value", "fields.c.valu", "fields.d"}},
-		{`{"operation":"sort","sort":[{"field":"a","direction":"up"},{}]}`, []string{"sort[0].direction", "sort[1].field"}},
-		{`{"operation":"sort"}`, []string{"sort"}},
-		{`{"operation":"group"}`, []string{"groupBy"}},
-		{`{"operation":"group","groupBy":["a","a"],"items":1,"aggregations":{"key":{"function":"count"}}}`, []string{"items", "groupBy[1]", "aggregations.key"}},
-		{`{"operation":"aggregate"}`, []string{"aggregations"}},
-		{
-			`{"operation":"aggregate","aggregations":{"a":{"function":"median","field":"x"},"b":{"function":"sum"},"c":{"field":"x"}}}`,
-			[]string{"aggregations.a.function", "aggregations.b.field", "aggregations.c.function"},
-		},
-		{`{"operation":"pick","fields":["a[0]",1]}`, []string{"fields[1]", "fields"}},
-		{`{"operation":"join","type":"outer","prefix":""}`, []string{"type", "with", "leftKey", "rightKey", "prefix"}},
-		{
-			`{"pipeline":[{"operation":"aggregate","aggregations":{"c":{"function":"count"}}},{"operation":"pick","fields":["c"]},{"operation":"x"},7],"timeoutMs":0,"z":1}`,
-			[]string{"timeoutMs", "pipeline[1]", "pipeline[2].operation", "pipeline[3]", "z"},
+			`{"pipeline":[{"operation":"join","prefix":"","type":"outer"},{"operation":"x"},7],"timeoutMs":0,"z":1}`,
+			[]string{
+				"timeoutMs", "pipeline[0].type", "pipeline[0].with", "pipeline[0].leftKey", "pipeline[0].rightKey", "pipeline[0].prefix",
+				"pipeline[1].operation", "pipeline[2]", "z",
+			},
 		},
 	}
 	for _, tt := range tests {
@@ -325,24 +303,25 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// FuzzParse runs any config over any input. Seeds stand in testdata/fuzz.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{
-		`{"pipeline":[{"operation":"filter","field":"a.b[0]","operator":"in","value":[1]}]}`,
-		`{"operation":"sort","sort":[{"field":"a","direction":"desc"}]}`,
-		`{"operation":"group","groupBy":["a"],"aggregations":{"x":{"function":"sum","field":"b"}}}`,
-		`{"operation":"map","keep":true,"fields":{"a":"b","c":{"value":1}}}`,
-		`{"operation":"pick","fields":["a","a.b"]}`,
-		`{"operation":"join","with":"data","leftKey":"a","rightKey":"b"}`,
-	} {
-		f.Add(s, `{"data":[{"a":{"b":[1]}},{"a":null,"b":"x"},{}]}`)
-	}
+	saved := savedSchema(f)
 	f.Fuzz(func(t *testing.T, config, input string) {
-		out, err := Executor{}.Run(context.Background(), agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		out, err := Executor{}.Run(ctx, agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
 		if err == nil && !json.Valid(out) {
 			t.Errorf("output is no JSON: %s", out)
 		}
+		var stepError *runner.StepError
+		if err != nil && !errors.As(err, &stepError) {
+			t.Errorf("%v", err)
+		}
 		if faults := Validate(json.RawMessage(config)); len(faults) > 0 && err == nil {
 			t.Errorf("ran although it has %v", faults)
+		}
+		if d := disagreement(saved, json.RawMessage(config)); d != "" {
+			t.Error(d)
 		}
 	})
 }

@@ -1,70 +1,124 @@
 package data
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/pattern"
 	"turbocat.io/services/runner/internal/form"
 )
 
-// filter keeps the rows for which all conditions hold, or any.
-type filter struct {
-	conditions []condition
-	any        bool
-}
+// filter keeps the rows for which a condition holds.
+type filter struct{ condition }
 
-// condition is one test of a row.
+// condition decides about a row: by the test of a field, or by other conditions, of which all
+// must hold, or any. It may be turned round.
 type condition struct {
 	field path
-	test  test
+	test  test // nil for a combination
+	parts []condition
+	any   bool
+	not   bool
 }
 
 // test decides about the value of a field, which may be absent. problem says why it can not.
 type test func(v gjson.Result, ok bool) (holds bool, problem string)
 
+// maxConditions bounds one list of conditions.
+const maxConditions = 100
+
 var operators = []string{
 	"eq", "neq", "gt", "gte", "lt", "lte", "in", "nin", "contains", "startsWith", "endsWith", "exists", "regex",
 }
 
+// The ways to write a condition; a filter has conditions too, with match.
+var (
+	conditionForms = []string{"all", "any", "not", "field", "operator", "value"}
+	filterForms    = append([]string{"conditions"}, conditionForms...)
+)
+
 func parseFilter(o *form.Object, faults *form.Faults) operation {
-	var f filter
-	f.any = o.OneOf("match", "all", "all", "any") == "any"
-	inline := o.Has("field") || o.Has("operator")
+	matchAny := o.OneOf("match", "all", "all", "any") == "any"
 	switch {
-	case inline && o.Has("conditions"):
-		faults.Add(o.At("conditions"), "conflict", "stands beside field and operator; give one of them")
 	case o.Has("conditions"):
-		list, ok := o.List("conditions")
-		if ok && len(list) == 0 {
-			faults.Add(o.At("conditions"), "required", "must hold at least one condition")
-		}
-		for _, v := range list {
-			if c, ok := v.Object(faults); ok {
-				f.conditions = append(f.conditions, parseCondition(c, faults))
-				c.Done()
-			}
-		}
-	case inline:
-		f.conditions = append(f.conditions, parseCondition(o, faults))
+		alone(o, "conditions", filterForms, faults)
+		c := parseAll(o, "conditions", faults)
+		c.any = matchAny
+		return filter{c}
+	case !o.HasAny(conditionForms...):
+		faults.Add(o.At("conditions"), errs.Required, "is missing; give conditions, or field, operator and value")
+		return filter{}
 	default:
-		faults.Add(o.At("conditions"), "required", "is missing; give conditions, or field, operator and value")
+		return filter{parseCondition(o, faults)}
 	}
-	return f
+}
+
+// alone notes a fault for each of forms that stands beside name.
+func alone(o *form.Object, name string, forms []string, faults *form.Faults) {
+	for _, other := range forms {
+		if other != name && o.Has(other) {
+			faults.Add(o.At(other), errs.BadValue, "stands beside %s; give one of them", name)
+		}
+	}
 }
 
 func parseCondition(o *form.Object, faults *form.Faults) condition {
+	switch {
+	case o.Has("all"):
+		alone(o, "all", conditionForms, faults)
+		return parseAll(o, "all", faults)
+	case o.Has("any"):
+		alone(o, "any", conditionForms, faults)
+		c := parseAll(o, "any", faults)
+		c.any = true
+		return c
+	case o.Has("not"):
+		alone(o, "not", conditionForms, faults)
+		v, _ := o.Raw("not")
+		c := parsePart(v, faults)
+		c.not = !c.not
+		return c
+	default:
+		return parseTest(o, faults)
+	}
+}
+
+// parseAll reads a list of conditions.
+func parseAll(o *form.Object, name string, faults *form.Faults) condition {
+	var c condition
+	list, ok := o.List(name)
+	if ok && (len(list) == 0 || len(list) > maxConditions) {
+		faults.Add(o.At(name), errs.OutOfRange, "has %d conditions; give 1 to %d", len(list), maxConditions)
+		return c
+	}
+	for _, v := range list {
+		c.parts = append(c.parts, parsePart(v, faults))
+	}
+	return c
+}
+
+func parsePart(v form.Value, faults *form.Faults) condition {
+	o, ok := v.Object(faults)
+	if !ok {
+		return condition{}
+	}
+	c := parseCondition(o, faults)
+	o.Done()
+	return c
+}
+
+func parseTest(o *form.Object, faults *form.Faults) condition {
 	c := condition{field: parseField(o, "field", faults)}
 	value, given := o.Raw("value")
 	operator := o.Required("operator", "it must be one of "+strings.Join(operators, ", "))
-	if !given && operator != "exists" {
-		faults.Add(value.Path, "required", "is missing; give what to compare with")
-		given = operator == ""
+	if !given && operator != "exists" && operator != "" {
+		faults.Add(value.Path, errs.Required, "is missing; give what to compare with")
 	}
 	wrong := func(want string) {
 		if given {
-			faults.Add(value.Path, "type", "of the operator %s must be %s, not %s", operator, want, form.Kind(value.Result))
+			faults.Add(value.Path, errs.BadType, "of the operator %s must be %s, not %s", operator, want, form.Kind(value.Result))
 		}
 	}
 	switch operator {
@@ -80,7 +134,7 @@ func parseCondition(o *form.Object, faults *form.Faults) condition {
 			wrong("an array")
 			break
 		}
-		c.test = isIn(value, operator == "nin", faults)
+		c.test = isIn(value, operator == "nin")
 	case "contains":
 		c.test = contains(value.Result)
 	case "startsWith", "endsWith":
@@ -103,15 +157,15 @@ func parseCondition(o *form.Object, faults *form.Faults) condition {
 			wrong("a string")
 			break
 		}
-		re, err := regexp.Compile(value.Str)
+		re, err := pattern.Compile(value.Str)
 		if err != nil {
-			faults.Add(value.Path, "regex", "is no RE2 expression: %v", err)
+			faults.Add(value.Path, errs.BadValue, "%s", err)
 			break
 		}
 		c.test = texts(re.MatchString)
 	case "":
 	default:
-		faults.Add(o.At("operator"), "enum", "is %q; it must be one of %s", operator, strings.Join(operators, ", "))
+		faults.Add(o.At("operator"), errs.BadEnum, "is %q; it must be one of %s", operator, strings.Join(operators, ", "))
 	}
 	return c
 }
@@ -122,8 +176,8 @@ func equals(want gjson.Result, not bool) test {
 		if missing(v, ok) || want.Type == gjson.Null {
 			return (missing(v, ok) && want.Type == gjson.Null) != not, ""
 		}
-		same, comparable := equal(v, want)
-		if !comparable {
+		same, ok := equal(v, want)
+		if !ok {
 			return false, tooDeep
 		}
 		return same != not, ""
@@ -159,16 +213,13 @@ func orders(want gjson.Result, operator string) test {
 }
 
 // isIn takes an absent field for null.
-func isIn(list form.Value, not bool, faults *form.Faults) test {
+func isIn(list form.Value, not bool) test {
 	known := map[string]bool{}
-	elements, _ := list.List(faults)
-	for _, e := range elements {
-		id, ok := identity(nil, e.Result)
-		if !ok {
-			faults.Add(e.Path, "type", tooDeep)
-		}
+	list.ForEach(func(_, e gjson.Result) bool {
+		id, _ := identity(nil, e) // no config nests too deep
 		known[string(id)] = true
-	}
+		return true
+	})
 	return func(v gjson.Result, ok bool) (bool, string) {
 		if missing(v, ok) {
 			v = gjson.Result{}
@@ -196,12 +247,12 @@ func contains(want gjson.Result) test {
 		}
 		found, problem := false, ""
 		v.ForEach(func(_, e gjson.Result) bool {
-			same, comparable := equal(e, want)
-			if !comparable {
+			same, ok := equal(e, want)
+			if !ok {
 				problem = tooDeep
 			}
 			found = same
-			return !found && comparable
+			return !found && ok
 		})
 		return found, problem
 	}
@@ -224,9 +275,9 @@ func texts(holds func(string) bool) test {
 func (f filter) apply(w *work, rows []string) ([]string, error) {
 	kept := make([]string, 0, len(rows))
 	for i, row := range rows {
-		keep, err := f.keeps(w, i, row)
+		keep, err := f.holds(w, gjson.Parse(row))
 		if err != nil {
-			return nil, err
+			return nil, inRow(i, err)
 		}
 		if keep {
 			kept = append(kept, row)
@@ -235,23 +286,30 @@ func (f filter) apply(w *work, rows []string) ([]string, error) {
 	return kept, nil
 }
 
-func (f filter) keeps(w *work, i int, row string) (bool, error) {
-	r := gjson.Parse(row)
-	for _, c := range f.conditions {
-		if err := w.reading(row); err != nil {
-			return false, err
+// holds tells whether the condition holds for a row; the row of a fault is for the caller to name.
+func (c condition) holds(w *work, row gjson.Result) (bool, error) {
+	if c.test == nil {
+		for _, part := range c.parts {
+			holds, err := part.holds(w, row)
+			if err != nil {
+				return false, err
+			}
+			if holds == c.any {
+				return c.any != c.not, nil
+			}
 		}
-		v, ok, problem := c.field.find(r)
-		holds := false
-		if problem == "" {
-			holds, problem = c.test(v, ok)
-		}
-		if problem != "" {
-			return false, &rowFault{row: i, field: c.field.text, problem: problem}
-		}
-		if holds == f.any {
-			return f.any, nil
-		}
+		return c.any == c.not, nil
 	}
-	return !f.any, nil
+	if err := w.reading(row.Raw); err != nil {
+		return false, err
+	}
+	v, ok, problem := c.field.find(row)
+	holds := false
+	if problem == "" {
+		holds, problem = c.test(v, ok)
+	}
+	if problem != "" {
+		return false, &rowFault{field: c.field.Text, problem: problem}
+	}
+	return holds != c.not, nil
 }

@@ -1,12 +1,12 @@
 package data
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -21,22 +21,13 @@ type grouping struct {
 
 func parseGrouping(o *form.Object, faults *form.Faults) operation {
 	g := grouping{items: o.Bool("items", true)}
-	at := o.At("groupBy")
-	switch v, _ := o.Raw("groupBy"); {
-	case v.Type == gjson.String:
-		g.by = []path{parseField(o, "groupBy", faults)}
-	case v.IsArray():
-		list, _ := v.List(faults)
-		g.by = parseFields(list, at, faults)
-	default:
-		faults.Add(at, "required", "must be the name of a field or an array of them")
-	}
+	g.by = parseFieldOrFields(o, "groupBy", faults)
 	if o.Has("aggregations") {
 		g.values = parseAggregations(o, faults)
 	}
 	for _, a := range g.values {
 		if a.name == "key" || a.name == "items" {
-			faults.Add(o.At("aggregations")+"."+a.name, "conflict", "is a field of every group; choose another name")
+			faults.Add(o.At("aggregations")+"."+a.name, errs.BadValue, "is a field of every group; choose another name")
 		}
 	}
 	return g
@@ -68,7 +59,7 @@ func (g grouping) apply(w *work, rows []string) ([]string, error) {
 				}
 			}
 			if problem != "" {
-				return nil, &rowFault{row: i, field: by.text, problem: problem}
+				return nil, &rowFault{row: i, field: by.Text, problem: problem}
 			}
 		}
 		n, ok := known[string(id)]
@@ -101,23 +92,17 @@ func (g grouping) key(values []string) string {
 	if len(values) == 1 {
 		return values[0]
 	}
-	var b bytes.Buffer
+	b := []byte{'{'}
 	for i, v := range values {
-		b.WriteByte("{,"[min(i, 1)])
-		b.WriteString(quote(g.by[i].text))
-		b.WriteByte(':')
-		b.WriteString(v)
+		b = append(appendKey(b, 0, quote(g.by[i].Text)), v...)
 	}
-	b.WriteByte('}')
-	return b.String()
+	return string(append(b, '}'))
 }
 
 func (g grouping) row(w *work, key string, rows []string, of []int) (string, error) {
-	var b bytes.Buffer
-	b.WriteString(`{"key":`)
-	b.WriteString(key)
+	b := append([]byte(`{"key":`), key...)
 	if !slices.ContainsFunc(g.values, func(a aggregation) bool { return a.name == "count" }) {
-		b.WriteString(`,"count":` + strconv.Itoa(len(of)))
+		b = strconv.AppendInt(append(b, `,"count":`...), int64(len(of)), 10)
 	}
 	for _, a := range g.values {
 		v, err := a.over(w, rows, of)
@@ -127,17 +112,14 @@ func (g grouping) row(w *work, key string, rows []string, of []int) (string, err
 		if err := w.making(len(v)); err != nil {
 			return "", err
 		}
-		b.WriteString("," + a.quoted + ":")
-		b.WriteString(v)
+		b = append(appendKey(b, 0, a.quoted), v...)
 	}
 	if g.items {
 		items := make([]string, len(of))
 		for i, n := range of {
 			items[i] = rows[n]
 		}
-		b.WriteString(`,"items":`)
-		writeArray(&b, items)
+		b = appendArray(append(b, `,"items":`...), items)
 	}
-	b.WriteByte('}')
-	return b.String(), nil
+	return string(append(b, '}')), nil
 }

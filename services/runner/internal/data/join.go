@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -19,8 +20,10 @@ type joining struct {
 	prefix      string
 }
 
+var joinTypes = []string{"inner", "left", "right", "full"}
+
 func parseJoining(o *form.Object, faults *form.Faults) operation {
-	kind := o.OneOf("type", "inner", "inner", "left", "right", "full")
+	kind := o.OneOf("type", "inner", joinTypes...)
 	j := joining{
 		left:     kind == "left" || kind == "full",
 		right:    kind == "right" || kind == "full",
@@ -30,23 +33,19 @@ func parseJoining(o *form.Object, faults *form.Faults) operation {
 		prefix:   o.String("prefix", "right_"),
 	}
 	if j.prefix == "" {
-		faults.Add(o.At("prefix"), "required", "must not be empty; it tells apart fields that both rows have")
+		faults.Add(o.At("prefix"), errs.Required, "must not be empty; it tells apart fields that both rows have")
 	}
 	return j
 }
 
 func (j joining) apply(w *work, rows []string) ([]string, error) {
-	with, ok := w.named(j.with)
-	if !ok {
-		return nil, dataError("the input has no %q; give the step an input of that name", j.with)
-	}
-	others, ok := elements(with)
-	if !ok {
-		return nil, dataError("input.%s must be an array of rows, not %s", j.with, form.Kind(with))
+	others, err := w.others(j.with)
+	if err != nil {
+		return nil, err
 	}
 	matches := map[string][]int{}
 	for i, other := range others {
-		id, err := joinKey(w, j.rightKey, other, rowFault{of: j.with, row: i})
+		id, err := joinKey(w, []path{j.rightKey}, other, rowFault{of: j.with, row: i})
 		if err != nil {
 			return nil, err
 		}
@@ -62,7 +61,7 @@ func (j joining) apply(w *work, rows []string) ([]string, error) {
 	matched := make([]bool, len(others))
 	m := merger{prefix: j.prefix, quotedPrefix: unquoted(j.prefix), taken: map[string]bool{}}
 	for i, row := range rows {
-		id, err := joinKey(w, j.leftKey, row, rowFault{row: i})
+		id, err := joinKey(w, []path{j.leftKey}, row, rowFault{row: i})
 		if err != nil {
 			return nil, err
 		}
@@ -96,25 +95,27 @@ func (j joining) apply(w *work, rows []string) ([]string, error) {
 }
 
 // joinKey gives the identity of the key of a row; "" when it matches nothing.
-func joinKey(w *work, by path, row string, at rowFault) (string, error) {
-	if err := w.reading(row); err != nil {
-		return "", err
-	}
+func joinKey(w *work, by []path, row string, at rowFault) (string, error) {
 	r := gjson.Parse(row)
 	if !r.IsObject() {
 		at.problem = "the row is " + form.Kind(r) + ", not an object"
 		return "", &at
 	}
-	v, ok, _ := by.find(r)
-	if missing(v, ok) {
-		return "", nil
+	var id []byte
+	for _, p := range by {
+		if err := w.reading(row); err != nil {
+			return "", err
+		}
+		v, ok, _ := p.find(r)
+		if missing(v, ok) {
+			return "", nil
+		}
+		if id, ok = identity(id, v); !ok {
+			at.field, at.problem = p.Text, tooDeep
+			return "", &at
+		}
 	}
-	id, ok := identity(nil, v)
-	if !ok {
-		at.field, at.problem = by.text, tooDeep
-		return "", &at
-	}
-	return string(id), nil
+	return string(id), w.reading("")
 }
 
 // merger puts the fields of other rows behind those of one row.
@@ -139,6 +140,9 @@ func (m *merger) begin(row string) {
 // merge gives the row with the other's fields; where both have a name, the other's gets the
 // prefix as often as it takes to be alone.
 func (m *merger) merge(other string) string {
+	if len(m.taken) > 1024 { // emptying a large map takes long, even when little is in it
+		m.taken = map[string]bool{}
+	}
 	clear(m.taken)
 	for _, name := range m.names {
 		m.taken[name] = true

@@ -145,30 +145,3 @@ func TestJoinMatchesNestedLoops(t *testing.T) {
 		check(r, t, fmt.Sprintf(`{"operation":"join","type":%q,"with":"o","leftKey":"k","rightKey":"v"}`, kind), row{"data": left, "o": right}, want)
 	})
 }
-
-func BenchmarkOperations(b *testing.B) {
-	var data strings.Builder
-	for i := range 100_000 {
-		fmt.Fprintf(&data, `%s{"id":%d,"n":%d.5,"s":"k%d"}`, "[,"[min(i, 1):min(i, 1)+1], i, (i*7919)%100_003, i%1000)
-	}
-	data.WriteByte(']')
-	input := `{"data":` + data.String() + `,"other":` + data.String() + `}`
-	for _, config := range []string{
-		`{"operation":"filter","field":"n","operator":"gt","value":50000}`,
-		`{"operation":"map","keep":true,"fields":{"x":"n"}}`,
-		`{"operation":"sort","sort":[{"field":"n","direction":"desc"}]}`,
-		`{"operation":"sort","sort":[{"field":"s"},{"field":"n"}]}`,
-		`{"operation":"group","groupBy":"s","aggregations":{"t":{"function":"sum","field":"n"}}}`,
-		`{"operation":"aggregate","aggregations":{"t":{"function":"sum","field":"n"},"m":{"function":"max","field":"n"}}}`,
-		`{"operation":"pick","fields":["id","s"]}`,
-		`{"operation":"join","with":"other","leftKey":"id","rightKey":"id"}`,
-	} {
-		b.Run(config[14:min(len(config), 60)], func(b *testing.B) {
-			for b.Loop() {
-				if _, err := run(b, config, input); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

@@ -1,247 +1,141 @@
 package data
 
 import (
-	"bytes"
-	"encoding/json"
+	"errors"
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
-// mapping makes a row of named fields of each row; a field that the row lacks becomes null.
-type mapping struct {
-	fields []target
+// shaping makes a row of named values of each row; map and transform do so.
+type shaping struct {
+	fields []field
 	names  map[string]bool
 	keep   bool // the fields of the row that are not named stay, before the others
 }
 
-type target struct {
-	quoted  string // the name as JSON
-	source  path
-	literal string // JSON, used instead of source when not empty
+// field is one value of a new row.
+type field struct {
+	name   string
+	quoted string // the name as JSON
+	shape  shape
 }
 
+// shape makes a value of a row; a null that has no text is written as one.
+type shape interface {
+	of(w *work, row gjson.Result) (gjson.Result, error)
+}
+
+// parseMapping reads fields that are paths or constants.
 func parseMapping(o *form.Object, faults *form.Faults) operation {
-	const example = `like {"name":"user.name","kind":{"value":"customer"}}`
-	m := mapping{names: map[string]bool{}, keep: o.Bool("keep", false)}
-	fields, ok := o.Sub("fields")
-	if !ok {
-		if !o.Has("fields") {
-			faults.Add(o.At("fields"), "required", "is missing; name the fields of the new rows, %s", example)
-		}
-		return m
-	}
-	fields.Each(func(name string, v form.Value) {
-		t := target{quoted: quote(name)}
+	return parseShaping(o, `like {"name":"user.name","kind":{"value":"customer"}}`, faults, func(v form.Value) shape {
 		switch {
 		case v.Type == gjson.String:
-			t.source = parsePath(v.Str, v.Path, faults)
+			return source{parsePath(v.Str, v.Path, faults)}
 		case v.IsObject():
 			e, _ := v.Object(faults)
 			value, given := e.Raw("value")
 			if !given {
-				faults.Add(value.Path, "required", `is missing; give {"value":...} or the path of a field`)
+				faults.Add(value.Path, errs.Required, `is missing; give {"value":...} or the path of a field`)
 			}
-			t.literal = value.Result.Raw
 			e.Done()
+			return constant{value.Result}
 		default:
-			faults.Add(v.Path, "type", `must be the path of a field or {"value":...}, not %s`, form.Kind(v.Result))
+			faults.Add(v.Path, errs.BadType, `must be the path of a field or {"value":...}, not %s`, form.Kind(v.Result))
+			return constant{}
 		}
-		m.names[name] = true
-		m.fields = append(m.fields, t)
 	})
-	return m
 }
 
-func (m mapping) apply(w *work, rows []string) ([]string, error) {
-	made := make([]string, 0, len(rows))
-	var b bytes.Buffer
-	for i, row := range rows {
-		b.Reset()
-		if err := m.row(w, &b, i, row); err != nil {
-			return nil, err
+func parseShaping(o *form.Object, example string, faults *form.Faults, parse func(form.Value) shape) operation {
+	s := shaping{names: map[string]bool{}, keep: o.Bool("keep", false)}
+	fields, ok := o.Sub("fields")
+	if !ok {
+		if !o.Has("fields") {
+			faults.Add(o.At("fields"), errs.Required, "is missing; name the fields of the new rows, %s", example)
 		}
-		if err := w.making(b.Len()); err != nil {
-			return nil, err
-		}
-		made = append(made, b.String())
+		return s
 	}
-	return made, nil
+	fields.Each(func(name string, v form.Value) {
+		s.names[name] = true
+		s.fields = append(s.fields, field{name: name, quoted: quote(name), shape: parse(v)})
+	})
+	return s
 }
 
-func (m mapping) row(w *work, b *bytes.Buffer, i int, row string) error {
-	r := gjson.Parse(row)
-	b.WriteByte('{')
-	field := func(quoted, raw string) {
-		if b.Len() > 1 {
-			b.WriteByte(',')
-		}
-		b.WriteString(quoted)
-		b.WriteByte(':')
-		b.WriteString(raw)
-	}
-	if m.keep {
-		if !r.IsObject() {
-			return &rowFault{row: i, problem: "the row is " + form.Kind(r) + ", not an object"}
-		}
-		r.ForEach(func(key, value gjson.Result) bool {
-			if !m.names[key.Str] {
-				field(key.Raw, value.Raw)
-			}
-			return true
-		})
-	}
-	for _, t := range m.fields {
-		if err := w.reading(row); err != nil {
-			return err
-		}
-		raw := t.literal
-		if raw == "" {
-			v, ok, problem := t.source.find(r)
-			if problem != "" {
-				return &rowFault{row: i, field: t.source.text, problem: problem}
-			}
-			if raw = v.Raw; missing(v, ok) {
-				raw = "null"
-			}
-		}
-		field(t.quoted, raw)
-		if b.Len() > maxBytes {
-			return w.making(b.Len())
-		}
-	}
-	b.WriteByte('}')
-	return nil
-}
-
-// picking keeps the named fields of each row, where they stand; those a row lacks are left out.
-type picking struct {
-	fields []path
-	tree   *branch
-	deep   []path // those with parts, which a row may also have as plain keys
-}
-
-// branch says what is kept of an object; one without keys is kept whole.
-type branch struct{ keys map[string]*branch }
-
-func parsePicking(o *form.Object, faults *form.Faults) operation {
-	var p picking
-	list, ok := o.List("fields")
-	if ok || !o.Has("fields") {
-		p.fields = parseFields(list, o.At("fields"), faults)
-	}
-	for _, f := range p.fields {
-		if f.indexed || f.text == self {
-			faults.Add(o.At("fields"), "path", "names %q; pick takes keys alone, use map to take a part of an array or the whole row", f.text)
-		}
-		if f.parts != nil {
-			p.deep = append(p.deep, f)
-		}
-	}
-	p.tree = grow(p.fields, nil)
-	return p
-}
-
-// grow makes the tree of the fields; those in plain are keys as they are spelt.
-func grow(fields []path, plain map[string]bool) *branch {
-	root := &branch{}
-	for _, f := range fields {
-		parts := f.parts
-		if parts == nil || plain[f.text] {
-			parts = []string{f.text}
-		}
-		root.add(parts)
-	}
-	return root
-}
-
-func (b *branch) add(parts []string) {
-	for i, part := range parts {
-		next, known := b.keys[part]
-		if known && next.keys == nil {
-			return // kept whole already
-		}
-		if i == len(parts)-1 {
-			next = &branch{}
-		} else if !known {
-			next = &branch{keys: map[string]*branch{}}
-		}
-		if b.keys == nil {
-			b.keys = map[string]*branch{}
-		}
-		b.keys[part] = next
-		b = next
-	}
-}
-
-func (p picking) apply(w *work, rows []string) ([]string, error) {
+func (s shaping) apply(w *work, rows []string) ([]string, error) {
 	made := make([]string, 0, len(rows))
 	var b []byte
 	for i, row := range rows {
-		if err := w.reading(row); err != nil {
-			return nil, err
+		var err error
+		if b, err = s.row(w, b[:0], gjson.Parse(row)); err == nil {
+			err = w.making(len(b))
 		}
-		r := gjson.Parse(row)
-		if !r.IsObject() {
-			return nil, &rowFault{row: i, problem: "the row is " + form.Kind(r) + ", not an object"}
-		}
-		tree := p.tree
-		var plain map[string]bool
-		for _, f := range p.deep {
-			if f.literal(r) {
-				if plain == nil {
-					plain = map[string]bool{}
-				}
-				plain[f.text] = true
-			}
-		}
-		if plain != nil {
-			tree = grow(p.fields, plain)
-		}
-		b, _ = tree.appendKept(b[:0], r)
-		if err := w.making(len(b)); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, inRow(i, err)
 		}
 		made = append(made, string(b))
 	}
 	return made, nil
 }
 
-// appendKept appends what is kept of an object, and tells whether that is anything.
-func (b *branch) appendKept(out []byte, object gjson.Result) ([]byte, bool) {
-	start := len(out)
-	out = append(out, '{')
-	object.ForEach(func(key, value gjson.Result) bool {
-		next, ok := b.keys[key.Str]
-		if !ok {
-			return true
+func (s shaping) row(w *work, b []byte, r gjson.Result) ([]byte, error) {
+	b = append(b, '{')
+	if s.keep {
+		if !r.IsObject() {
+			return b, notAnObject(0, r)
 		}
-		undo := len(out)
-		if undo > start+1 {
-			out = append(out, ',')
-		}
-		out = append(append(out, key.Raw...), ':')
-		switch {
-		case next.keys == nil:
-			out = append(out, value.Raw...)
-		case value.IsObject():
-			if out, ok = next.appendKept(out, value); !ok {
-				out = out[:undo]
+		r.ForEach(func(key, value gjson.Result) bool {
+			if !s.names[key.Str] {
+				b = append(appendKey(b, 0, key.Raw), value.Raw...)
 			}
-		default:
-			out = out[:undo]
-		}
-		return true
-	})
-	return append(out, '}'), len(out) > start+1
+			return true
+		})
+	}
+	return appendFields(w, b, 0, s.fields, r)
 }
 
-// quote gives s as a JSON string.
-func quote(s string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string always encodes
-	return string(bytes.TrimSpace(b.Bytes()))
+// appendFields appends the fields and the end of the object that begins at start.
+func appendFields(w *work, b []byte, start int, fields []field, r gjson.Result) ([]byte, error) {
+	for _, f := range fields {
+		v, err := f.shape.of(w, r)
+		if err != nil {
+			return b, forField(f.name, err)
+		}
+		b = appendValue(appendKey(b, start, f.quoted), v)
+		if len(b) > maxBytes {
+			return b, w.making(len(b))
+		}
+	}
+	return append(b, '}'), nil
 }
+
+// forField names the field to be made in a fault that is about no field of the row.
+func forField(name string, err error) error {
+	var fault *rowFault
+	if errors.As(err, &fault) && fault.field == "" {
+		fault.field = name
+	}
+	return err
+}
+
+// source is a field of the row.
+type source struct{ path path }
+
+func (s source) of(w *work, row gjson.Result) (gjson.Result, error) {
+	if err := w.reading(row.Raw); err != nil {
+		return gjson.Result{}, err
+	}
+	v, _, problem := s.path.find(row)
+	if problem != "" {
+		return v, &rowFault{field: s.path.Text, problem: problem}
+	}
+	return v, nil
+}
+
+// constant is the same value for all rows.
+type constant struct{ value gjson.Result }
+
+func (c constant) of(w *work, _ gjson.Result) (gjson.Result, error) { return c.value, w.reading("") }

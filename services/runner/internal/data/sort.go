@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -22,10 +23,10 @@ func parseSorting(o *form.Object, faults *form.Faults) operation {
 	var s sorting
 	list, ok := o.List("sort")
 	if len(list) == 0 && (ok || !o.Has("sort")) {
-		faults.Add(o.At("sort"), "required", `must name at least one field, like [{"field":"name","direction":"asc"}]`)
+		faults.Add(o.At("sort"), errs.Required, `must name at least one field, like [{"field":"name","direction":"asc"}]`)
 	}
 	if len(list) > maxSortFields {
-		faults.Add(o.At("sort"), "range", "names %d fields; at most %d are allowed", len(list), maxSortFields)
+		faults.Add(o.At("sort"), errs.OutOfRange, "names %d fields; at most %d are allowed", len(list), maxSortFields)
 		return s
 	}
 	for _, v := range list {
@@ -87,7 +88,7 @@ func (s sorting) apply(w *work, rows []string) ([]string, error) {
 				problem = "is " + form.Kind(v) + ", which has no order"
 			}
 			if problem != "" {
-				return nil, &rowFault{row: i, field: by.field.text, problem: problem}
+				return nil, &rowFault{row: i, field: by.field.Text, problem: problem}
 			}
 			keys = append(keys, k)
 		}

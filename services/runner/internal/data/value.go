@@ -1,11 +1,14 @@
 package data
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 )
@@ -188,4 +191,51 @@ func equal(a, b gjson.Result) (same, ok bool) {
 	x, okA := identity(nil, a)
 	y, okB := identity(nil, b)
 	return okA && okB && string(x) == string(y), okA && okB
+}
+
+// quote gives s as a JSON string.
+func quote(s string) string { return string(appendQuoted(nil, s)) }
+
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return appendEscaped(b, s)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+func appendEscaped(b []byte, s string) []byte {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string always encodes
+	return append(b, bytes.TrimSpace(text.Bytes())...)
+}
+
+// computed makes the value of a string that stands in no row; its JSON is written when it is needed.
+func computed(s string) gjson.Result { return gjson.Result{Type: gjson.String, Str: s} }
+
+// appendValue appends the JSON of a value, of a found or of a computed one.
+func appendValue(b []byte, v gjson.Result) []byte {
+	switch {
+	case v.Raw != "":
+		return append(b, v.Raw...)
+	case v.Type == gjson.String:
+		return appendQuoted(b, v.Str)
+	default:
+		return append(b, "null"...)
+	}
+}
+
+// plain gives the text of a string, a number or a boolean.
+func plain(v gjson.Result) (string, bool) {
+	switch {
+	case v.Type == gjson.String:
+		return v.Str, true
+	case v.Type == gjson.Number, v.IsBool():
+		return v.Raw, true
+	default:
+		return "", false
+	}
 }

@@ -1,5 +1,12 @@
 // Package form reads an agent's config field by field and collects every fault of it, so
 // that a config is refused once, with all its problems, and never half read.
+//
+// pkg/form does the like for the bodies of clients, which differ in all that matters here: a
+// body is written into a value that is there already, and null resets a field of it; a config
+// has nothing behind it, so readers return values and null counts as absent. The order of a
+// config's fields may matter, a field given twice is a fault, and parts of it are data that
+// must stay as they are written, so values are gjson's and nothing is decoded. And the faults
+// of a body become the answer to a client, those of a config one error of a step.
 package form
 
 import (
@@ -20,7 +27,7 @@ import (
 type Faults struct{ details []errs.Detail }
 
 // Add notes a fault of the field at path; the message says what would be right.
-func (f *Faults) Add(path, code, format string, args ...any) {
+func (f *Faults) Add(path string, code errs.DetailCode, format string, args ...any) {
 	f.details = append(f.details, errs.Detail{Field: path, Message: fmt.Sprintf(format, args...), Code: code})
 }
 
@@ -67,12 +74,12 @@ type Value struct {
 // Read takes a whole config; false, with a fault noted, when it is no JSON object.
 func Read(raw json.RawMessage, faults *Faults) (*Object, bool) {
 	if !json.Valid(raw) {
-		faults.Add("", "type", "the config is not valid JSON; correct its syntax")
+		faults.Add("", errs.BadType, "the config is not valid JSON; correct its syntax")
 		return nil, false
 	}
 	r := gjson.Parse(string(raw))
 	if !r.IsObject() {
-		faults.Add("", "type", "the config must be an object, not %s", Kind(r))
+		faults.Add("", errs.BadType, "the config must be an object, not %s", Kind(r))
 		return nil, false
 	}
 	return open(Value{Result: r}, faults), true
@@ -81,7 +88,7 @@ func Read(raw json.RawMessage, faults *Faults) (*Object, bool) {
 // Object takes a value that must be an object; false, with a fault noted, when it is none.
 func (v Value) Object(faults *Faults) (*Object, bool) {
 	if !v.IsObject() {
-		faults.Add(v.Path, "type", "must be an object, not %s", Kind(v.Result))
+		faults.Add(v.Path, errs.BadType, "must be an object, not %s", Kind(v.Result))
 		return nil, false
 	}
 	return open(v, faults), true
@@ -91,7 +98,7 @@ func open(v Value, faults *Faults) *Object {
 	o := &Object{path: v.Path, faults: faults, values: map[string]gjson.Result{}, read: map[string]bool{}}
 	v.ForEach(func(key, value gjson.Result) bool {
 		if _, twice := o.values[key.Str]; twice {
-			faults.Add(o.At(key.Str), "duplicate", "stands twice; remove one")
+			faults.Add(o.At(key.Str), errs.BadValue, "stands twice; remove one")
 			return true
 		}
 		o.names = append(o.names, key.Str)
@@ -129,7 +136,7 @@ func (o *Object) String(name, otherwise string) string {
 	}
 	v, _ := o.Raw(name)
 	if v.Type != gjson.String {
-		o.faults.Add(v.Path, "type", "must be a string, not %s", Kind(v.Result))
+		o.faults.Add(v.Path, errs.BadType, "must be a string, not %s", Kind(v.Result))
 		return otherwise
 	}
 	return v.Str
@@ -138,12 +145,12 @@ func (o *Object) String(name, otherwise string) string {
 // Required gives a text field that must be there and not be empty; "" with a fault noted.
 func (o *Object) Required(name, remedy string) string {
 	if !o.Has(name) {
-		o.faults.Add(o.At(name), "required", "is missing; %s", remedy)
+		o.faults.Add(o.At(name), errs.Required, "is missing; %s", remedy)
 		return ""
 	}
 	v, _ := o.Raw(name)
 	if v.Type == gjson.String && v.Str == "" {
-		o.faults.Add(v.Path, "required", "must not be empty; %s", remedy)
+		o.faults.Add(v.Path, errs.Required, "must not be empty; %s", remedy)
 	}
 	return o.String(name, "")
 }
@@ -152,7 +159,7 @@ func (o *Object) Required(name, remedy string) string {
 func (o *Object) OneOf(name, otherwise string, allowed ...string) string {
 	s := o.String(name, otherwise)
 	if s != otherwise && !slices.Contains(allowed, s) {
-		o.faults.Add(o.At(name), "enum", "is %q; it must be one of %s", s, strings.Join(allowed, ", "))
+		o.faults.Add(o.At(name), errs.BadEnum, "is %q; it must be one of %s", s, strings.Join(allowed, ", "))
 		return otherwise
 	}
 	return s
@@ -165,7 +172,7 @@ func (o *Object) Bool(name string, otherwise bool) bool {
 	}
 	v, _ := o.Raw(name)
 	if !v.IsBool() {
-		o.faults.Add(v.Path, "type", "must be true or false, not %s", Kind(v.Result))
+		o.faults.Add(v.Path, errs.BadType, "must be true or false, not %s", Kind(v.Result))
 		return otherwise
 	}
 	return v.Type == gjson.True
@@ -178,7 +185,7 @@ func (o *Object) Int(name string, low, high, otherwise int64) int64 {
 	}
 	v, _ := o.Raw(name)
 	if v.Type != gjson.Number || v.Num != math.Trunc(v.Num) || v.Num < float64(low) || v.Num > float64(high) {
-		o.faults.Add(v.Path, "range", "must be a whole number from %d to %d", low, high)
+		o.faults.Add(v.Path, errs.OutOfRange, "must be a whole number from %d to %d", low, high)
 		return otherwise
 	}
 	return int64(v.Num)
@@ -196,7 +203,7 @@ func (o *Object) List(name string) ([]Value, bool) {
 // List gives the elements of a value that must be an array.
 func (v Value) List(faults *Faults) ([]Value, bool) {
 	if !v.IsArray() {
-		faults.Add(v.Path, "type", "must be an array, not %s", Kind(v.Result))
+		faults.Add(v.Path, errs.BadType, "must be an array, not %s", Kind(v.Result))
 		return nil, false
 	}
 	var list []Value
@@ -228,7 +235,7 @@ func (o *Object) Each(visit func(name string, v Value)) {
 func (o *Object) Done() {
 	for _, name := range o.names {
 		if !o.read[name] {
-			o.faults.Add(o.At(name), "unknown_field", "is not a field of this config; remove it or correct its name")
+			o.faults.Add(o.At(name), errs.UnknownField, "is not a field of this config; remove it or correct its name")
 		}
 	}
 }
@@ -254,8 +261,20 @@ func Kind(r gjson.Result) string {
 // Text gives a value that must be a string; false, with a fault noted, when it is none.
 func (v Value) Text(faults *Faults) (string, bool) {
 	if v.Type != gjson.String {
-		faults.Add(v.Path, "type", "must be a string, not %s", Kind(v.Result))
+		faults.Add(v.Path, errs.BadType, "must be a string, not %s", Kind(v.Result))
 		return "", false
 	}
 	return v.Str, true
 }
+
+// HasAny tells whether one of the fields is given and not null.
+func (o *Object) HasAny(names ...string) bool {
+	found := false
+	for _, name := range names {
+		found = o.Has(name) || found // all of them count as read
+	}
+	return found
+}
+
+// Names gives the names of the fields in the order in which they are written.
+func (o *Object) Names() []string { return o.names }

@@ -17,8 +17,10 @@ const askAgain = 500 * time.Millisecond
 // the orchestrator answers: only the ledger knows.
 func Awaited(conn *bus.Conn) func(context.Context, *work.Step) (bool, error) {
 	return func(ctx context.Context, s *work.Step) (bool, error) {
+		caller := rpc.System(s.RequestID)
+		caller.Traceparent = s.Traceparent
 		for {
-			resp, err := bus.Call(ctx, conn, orchestrator.AttemptAwaited, rpc.System(s.RequestID), orchestrator.AttemptRequest{
+			resp, err := bus.Call(ctx, conn, orchestrator.AttemptAwaited, caller, orchestrator.AttemptRequest{
 				ExecutionID: s.ExecutionID, StepKey: s.StepKey, Token: s.Token, Attempt: s.Attempt,
 			})
 			if err == nil {

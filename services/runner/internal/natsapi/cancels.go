@@ -17,8 +17,6 @@ import (
 // bucketCheck is how often it is looked whether the bucket is still the one that is watched.
 const bucketCheck = time.Second
 
-var errRemade = errors.New("the bucket was made anew")
-
 // Cancels watches the bucket of cancelled attempts. It is safe for concurrent use.
 type Cancels struct {
 	conn   *bus.Conn
@@ -79,33 +77,12 @@ func (c *Cancels) set(caughtUp bool, link uint64) {
 
 // Run watches until ctx ends, whatever happens to the connection and the bucket.
 func (c *Cancels) Run(ctx context.Context) {
-	reconnected, stop := c.conn.OnReconnect()
-	defer stop()
-	wait, told := bindWait, false
-	for ctx.Err() == nil {
-		err := c.watch(ctx, reconnected, func() { wait, told = bindWait, false })
-		c.set(false, 0)
-		if ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, errReconnected) || errors.Is(err, errRemade) {
-			continue
-		}
-		if !told {
-			c.log.Warn().Err(err).Msg("cancellations are not watched, so no steps are taken; waiting for the bucket")
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-		case <-reconnected:
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, bindWaitMax)
-	}
+	c.conn.Keep(ctx, c.log, "cancellations are not watched, so no steps are taken; waiting for the bucket", c.watch)
 }
 
-// watch tells every token of one bucket until something breaks.
-func (c *Cancels) watch(ctx context.Context, reconnected <-chan struct{}, works func()) error {
+// watch is a bus.Session that tells every token of one bucket.
+func (c *Cancels) watch(ctx context.Context, works func()) error {
+	defer c.set(false, 0)
 	link := c.conn.NATS().Stats().Reconnects
 	made, err := c.made(ctx)
 	if err != nil {
@@ -134,8 +111,6 @@ func (c *Cancels) watch(ctx context.Context, reconnected <-chan struct{}, works 
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-reconnected:
-			return errReconnected
 		case entry, ok := <-watcher.Updates():
 			switch {
 			case !ok:
@@ -155,7 +130,7 @@ func (c *Cancels) watch(ctx context.Context, reconnected <-chan struct{}, works 
 				return err
 			}
 			if !now.Equal(made) {
-				return errRemade
+				return nil // it was made anew
 			}
 		}
 	}

@@ -12,11 +12,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/services/runner/internal/agent"
 	"turbocat.io/services/runner/internal/work"
 )
@@ -42,6 +45,7 @@ type Logs struct {
 	js   jetstream.JetStream
 	log  zerolog.Logger
 	wake chan struct{}
+	lost prometheus.Counter
 
 	mu      sync.Mutex
 	lines   []logLine
@@ -52,8 +56,9 @@ type Logs struct {
 
 // logSource is the attempt that lines come from.
 type logSource struct {
-	step *work.Step
-	seq  int64 // of its last line; guarded by the mutex of Logs
+	step   *work.Step
+	fields json.RawMessage // of each line
+	seq    int64           // of its last line; guarded by the mutex of Logs
 }
 
 type logLine struct {
@@ -63,15 +68,23 @@ type logLine struct {
 
 func (l logLine) size() int { return len(l.Message) + lineBytes }
 
-// NewLogs makes a publisher that sends nothing before Run.
-func NewLogs(conn *bus.Conn, log zerolog.Logger) *Logs {
-	return &Logs{js: conn.JetStream(), log: log, wake: make(chan struct{}, 1), short: map[*logSource]int{}}
+// NewLogs makes a publisher that sends nothing before Run. It is measured by what it registers with r.
+func NewLogs(conn *bus.Conn, log zerolog.Logger, r prometheus.Registerer) *Logs {
+	return &Logs{
+		js: conn.JetStream(), log: log, wake: make(chan struct{}, 1), short: map[*logSource]int{},
+		lost: promauto.With(r).NewCounter(prometheus.CounterOpts{
+			Name: "log_lines_dropped_total", Help: "Log lines of attempts that were dropped, because NATS did not take them in time or at all.",
+		}),
+	}
 }
 
 // Of gives where the lines of one attempt go, which never blocks, and what waits until they
 // are published, for flushWait at most.
 func (l *Logs) Of(step *work.Step) (agent.Logger, func(context.Context)) {
-	source := &logSource{step: step}
+	source := &logSource{step: step, fields: json.RawMessage("{}")}
+	if id := observe.TraceID(step.Traceparent); id != "" {
+		source.fields = json.RawMessage(`{"traceId":"` + id + `"}`)
+	}
 	log := func(level, from, message string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -118,7 +131,7 @@ func (l *Logs) add(source *logSource, level, from, message string) {
 	source.seq++
 	line := logLine{source, telemetry.LogLine{
 		ID: id.String(), ExecutionID: source.step.ExecutionID, StepKey: &source.step.StepKey, Attempt: source.step.Attempt,
-		Seq: source.seq, Level: level, Source: from, Message: shorten(message), Fields: json.RawMessage("{}"), CreatedAt: time.Now().UTC(),
+		Seq: source.seq, Level: level, Source: from, Message: shorten(message), Fields: source.fields, CreatedAt: time.Now().UTC(),
 	}}
 	l.lines = append(l.lines, line)
 	l.bytes += line.size()
@@ -127,6 +140,7 @@ func (l *Logs) add(source *logSource, level, from, message string) {
 		l.lines = l.lines[1:]
 		l.bytes -= oldest.size()
 		l.short[oldest.source]++
+		l.lost.Inc()
 	}
 }
 
@@ -182,6 +196,7 @@ func (l *Logs) flush(ctx context.Context) {
 			}
 			if errors.Is(err, nats.ErrMaxPayload) {
 				l.log.Error().Err(err).Int("lines", len(batch)).Msg("log lines dropped; raise max_payload of the NATS server")
+				l.lost.Add(float64(len(batch)))
 				err = nil
 			}
 			if err == nil {

@@ -19,14 +19,17 @@ import (
 )
 
 const (
-	pullExpires   = 30 * time.Second
-	pullHeartbeat = 3 * time.Second
+	// pullExpires is less than the AckWait: for a runner that is paused or cut off, its open request goes on taking
+	// messages, and each must cost one delivery at most, not all of work.MaxDeliveries.
+	pullExpires   = 4 * time.Second
+	pullHeartbeat = time.Second
 	// silence is how long pull requests may be open without a sign of the server.
-	silence = 3 * pullHeartbeat
+	silence = 6 * pullHeartbeat
+	// forgets is for how long a server that has come back may be sent again what was acked before: it tells messages
+	// apart for two minutes, but a restart forgets those that are gone.
+	forgets = 2 * time.Minute
 
-	bindWait    = 200 * time.Millisecond
-	bindWaitMax = 2 * time.Second
-	apiTimeout  = 2 * time.Second
+	apiTimeout = 2 * time.Second
 )
 
 // Statuses of the server in answer to a pull request; any other ends the session.
@@ -48,9 +51,11 @@ type Steps struct {
 
 	bound atomic.Bool
 
-	mu   sync.Mutex
-	held int      // deliveries that have not been freed
-	open *session // nil between sessions
+	mu     sync.Mutex
+	held   int       // deliveries that have not been freed
+	open   *session  // nil between sessions
+	server string    // that the last session was with
+	doubts time.Time // until when a delivery may be one that was answered before
 }
 
 // NewSteps makes a puller that gives what it gets to take. await returns when steps may be taken.
@@ -73,51 +78,38 @@ func (s *Steps) Check(context.Context) error {
 // Run takes steps until ctx ends, whatever happens to the connection, the stream and its
 // consumer. When it returns, nothing is delivered any more.
 func (s *Steps) Run(ctx context.Context) {
-	reconnected, stop := s.conn.OnReconnect()
-	defer stop()
-	wait, told := bindWait, false
-	for ctx.Err() == nil {
-		if s.await(ctx) != nil {
-			return
-		}
-		err := s.bind(ctx, reconnected, func() { wait, told = bindWait, false })
-		if ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, errReconnected) {
-			continue
-		}
-		if !told {
-			s.log.Warn().Err(err).Msg("no steps to take; waiting for the stream and its consumer")
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-		case <-reconnected:
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, bindWaitMax)
-	}
+	s.conn.Keep(ctx, s.log, "no steps to take; waiting for the stream and its consumer", s.bind)
 }
 
-var (
-	errReconnected = errors.New("the connection was made anew")
-	errSilence     = errors.New("the server is silent")
-)
+var errSilence = errors.New("the server is silent")
 
-// bind finds the consumer and takes steps from it until something breaks.
-func (s *Steps) bind(ctx context.Context, reconnected <-chan struct{}, works func()) error {
+// bind is a bus.Session that finds the consumer and takes steps from it.
+func (s *Steps) bind(ctx context.Context, works func()) error {
+	if err := s.await(ctx); err != nil {
+		return err
+	}
 	asked, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	consumer, err := s.conn.JetStream().Consumer(asked, subject.StepsStream, s.durable)
 	if err != nil {
 		return fmt.Errorf("find the consumer: %w", err)
 	}
+	s.meet(s.conn.NATS().ConnectedServerId())
 	info := consumer.CachedInfo()
 	if info.Config.AckWait <= 0 || info.Config.AckPolicy != jetstream.AckExplicitPolicy {
 		return fmt.Errorf("the consumer has ack policy %s and AckWait %s; it must have explicit acks", info.Config.AckPolicy, info.Config.AckWait)
 	}
-	return s.session(ctx, reconnected, info.Config.AckWait, works)
+	return s.session(ctx, info.Config.AckWait, works)
+}
+
+// meet notes which server there is.
+func (s *Steps) meet(server string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server != "" && s.server != server {
+		s.doubts = time.Now().Add(forgets)
+	}
+	s.server = server
 }
 
 // session is one subscription and the pull requests whose answers come in on it. A break of
@@ -131,9 +123,10 @@ type session struct {
 	// guarded by the mutex of steps
 	requested int // how many messages the open pull requests may still bring
 	seen      time.Time
+	stale     bool // we were away for so long that what comes in may be another's by now
 }
 
-func (s *Steps) session(ctx context.Context, reconnected <-chan struct{}, ackWait time.Duration, works func()) error {
+func (s *Steps) session(ctx context.Context, ackWait time.Duration, works func()) error {
 	o := &session{
 		steps: s, inbox: nats.NewInbox(), ackWait: ackWait, broken: make(chan error, 1), seen: time.Now(),
 	}
@@ -151,7 +144,7 @@ func (s *Steps) session(ctx context.Context, reconnected <-chan struct{}, ackWai
 	s.log.Info().Msg("taking steps")
 	works()
 
-	err = o.watch(ctx, reconnected)
+	err = o.watch(ctx)
 
 	s.bound.Store(false)
 	s.mu.Lock()
@@ -169,15 +162,13 @@ func (s *Steps) session(ctx context.Context, reconnected <-chan struct{}, ackWai
 }
 
 // watch returns when the session has to end.
-func (o *session) watch(ctx context.Context, reconnected <-chan struct{}) error {
+func (o *session) watch(ctx context.Context) error {
 	ticker := time.NewTicker(pullHeartbeat)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-reconnected:
-			return errReconnected
 		case err := <-o.broken:
 			return err
 		case now := <-ticker.C:
@@ -224,11 +215,23 @@ func (o *session) receive(m *nats.Msg) {
 	status := m.Header.Get("Status")
 	if status == "" || len(m.Data) > 0 {
 		s.mu.Lock()
-		o.seen = time.Now()
+		now := time.Now()
+		// It may have waited for us since the last sign: we were paused, or cut off.
+		if now.Sub(o.seen) > max(o.ackWait/2, 2*pullHeartbeat) {
+			o.stale = true
+		}
+		stale, doubtful := o.stale, now.Before(s.doubts)
+		o.seen = now
 		o.requested = max(0, o.requested-1)
-		s.held++
+		if !stale {
+			s.held++
+		}
 		s.mu.Unlock()
-		s.deliver(m, o.ackWait)
+		if stale {
+			o.fail(errSilence) // it is delivered again, to whoever is there
+			return
+		}
+		s.deliver(m, o.ackWait, doubtful)
 		return
 	}
 	s.mu.Lock()
@@ -251,7 +254,7 @@ func (o *session) receive(m *nats.Msg) {
 	}
 }
 
-func (s *Steps) deliver(m *nats.Msg, ackWait time.Duration) {
+func (s *Steps) deliver(m *nats.Msg, ackWait time.Duration, doubtful bool) {
 	hold := &lease{nc: s.conn.NATS(), reply: m.Reply, free: s.release}
 	meta, err := m.Metadata()
 	if err != nil {
@@ -267,7 +270,7 @@ func (s *Steps) deliver(m *nats.Msg, ackWait time.Duration) {
 		return
 	}
 	s.take(&work.Delivery{
-		Step: step, Sequence: meta.Sequence.Stream, Count: int(meta.NumDelivered), AckWait: ackWait, Lease: hold,
+		Step: step, Sequence: meta.Sequence.Stream, Count: int(meta.NumDelivered), Doubtful: doubtful, AckWait: ackWait, Lease: hold,
 	})
 }
 

@@ -6,9 +6,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"turbocat.io/contracts/runner"
 )
 
+// How much is remembered of what is done with; the oldest goes.
 const (
 	rememberAnswered  = 8192
 	rememberCancelled = 65536
@@ -27,9 +30,9 @@ type Ledger struct {
 	report func(context.Context, Report, func())
 
 	mu        sync.Mutex
-	held      map[string]*attempt // by token
-	answered  *recent             // sendings: a step that is sent again after its answer was lost is run again
-	cancelled *recent
+	held      map[string]*attempt              // by token
+	answered  *simplelru.LRU[string, struct{}] // sendings: a step that is sent again after its answer was lost is run again
+	cancelled *simplelru.LRU[string, struct{}] // tokens
 }
 
 // attempt is what the ledger holds from its delivery until its message is done with.
@@ -41,6 +44,7 @@ type attempt struct {
 	free     func()   // gives its place back, once
 	ackWait  time.Duration
 	count    int // of deliveries, the most that a message of it had
+	doubtful bool
 	leases   []hold
 	extended time.Time // when its leases were surely ours
 
@@ -57,10 +61,9 @@ type hold struct {
 
 // NewLedger makes an empty ledger. report must not block for step.started.
 func NewLedger(report func(context.Context, Report, func())) *Ledger {
-	return &Ledger{
-		report: report, held: map[string]*attempt{},
-		answered: newRecent(rememberAnswered), cancelled: newRecent(rememberCancelled),
-	}
+	answered, _ := simplelru.NewLRU[string, struct{}](rememberAnswered, nil) // it refuses sizes below 1 alone
+	cancelled, _ := simplelru.NewLRU[string, struct{}](rememberCancelled, nil)
+	return &Ledger{report: report, held: map[string]*attempt{}, answered: answered, cancelled: cancelled}
 }
 
 // Run keeps leases and reports starts until ctx ends.
@@ -81,7 +84,7 @@ func (l *Ledger) Run(ctx context.Context) {
 func (l *Ledger) Cancel(token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cancelled.add(token)
+	l.cancelled.Add(token, struct{}{})
 	if a := l.held[token]; a != nil && a.stop != nil {
 		a.stop(errCancelled)
 	}
@@ -106,7 +109,7 @@ func (l *Ledger) admit(d *Delivery) *attempt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	token := d.Step.Token
-	if l.answered.contains(d.Step.sending()) || l.cancelled.contains(token) {
+	if l.answered.Contains(d.Step.sending()) || l.cancelled.Contains(token) {
 		d.Lease.Ack()
 		d.Lease.Free()
 		return nil
@@ -118,7 +121,7 @@ func (l *Ledger) admit(d *Delivery) *attempt {
 	}
 	a := &attempt{
 		step: d.Step, sendings: []string{d.Step.sending()}, overrun: d.Count >= MaxDeliveries, free: d.Lease.Free, ackWait: d.AckWait,
-		count: d.Count, extended: time.Now(), leases: []hold{{d.Sequence, d.Lease}},
+		count: d.Count, doubtful: d.Doubtful, extended: time.Now(), leases: []hold{{d.Sequence, d.Lease}},
 	}
 	l.held[token] = a
 	return a
@@ -143,7 +146,7 @@ func (a *attempt) renew(d *Delivery) {
 func (l *Ledger) begin(ctx context.Context, a *attempt, stop context.CancelCauseFunc) bool {
 	l.mu.Lock()
 	now := time.Now()
-	cancelled := l.cancelled.contains(a.step.Token)
+	cancelled := l.cancelled.Contains(a.step.Token)
 	if cancelled || now.Sub(a.extended) > a.ackWait {
 		delete(l.held, a.step.Token)
 		l.mu.Unlock()
@@ -168,7 +171,7 @@ func (l *Ledger) begin(ctx context.Context, a *attempt, stop context.CancelCause
 func (l *Ledger) redelivered(a *attempt) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return a.count > 1
+	return a.count > 1 || a.doubtful
 }
 
 // end marks the attempt as no longer running; its leases are still kept.
@@ -182,7 +185,7 @@ func (l *Ledger) end(a *attempt) {
 func (l *Ledger) settle(a *attempt) {
 	l.mu.Lock()
 	for _, sending := range a.sendings {
-		l.answered.add(sending)
+		l.answered.Add(sending, struct{}{})
 	}
 	l.mu.Unlock()
 	l.drop(a)

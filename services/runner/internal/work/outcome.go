@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/rawjson"
 )
 
 // maxErrorText bounds the message and the stack of a StepError, in bytes.
@@ -54,7 +54,7 @@ func checkOutput(output []byte) error {
 	if !json.Valid(output) {
 		return &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output is not valid JSON"}
 	}
-	if form.Depth(output) > maxDepth {
+	if rawjson.Depth(output) > maxDepth {
 		return &runner.StepError{
 			Code:    runner.CodeInvalidOutput,
 			Message: fmt.Sprintf("the output nests deeper than %d levels; return flatter data", maxDepth),

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/services/runner/internal/agent"
 )
 
@@ -22,6 +23,7 @@ var (
 
 // Config wires a Pool.
 type Config struct {
+	AgentType   string
 	Executor    agent.Executor
 	Concurrency int           // how many attempts run at once
 	Drain       time.Duration // how long running attempts may go on once the pool stops
@@ -39,12 +41,16 @@ type Config struct {
 	// moment at most.
 	Logger func(*Step) (log agent.Logger, flush func(context.Context))
 	Log    zerolog.Logger
+
+	Metrics *Metrics
+	Tracing *observe.Tracing // nil records nothing
 }
 
 // Pool runs the attempts of one agent type with as many goroutines as may run at once.
 type Pool struct {
 	Config
-	queue chan *attempt
+	queue   chan *attempt
+	schemas *schemas
 }
 
 // Places is how many deliveries a pool of this concurrency should be given before it has
@@ -53,11 +59,14 @@ func Places(concurrency int) int { return 2 * concurrency }
 
 // NewPool makes a pool that runs nothing before Run.
 func NewPool(cfg Config) *Pool {
-	return &Pool{Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency))}
+	return &Pool{Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency)), schemas: newSchemas()}
 }
 
 // Take takes a delivery in. It blocks only when more are given than there are places.
 func (p *Pool) Take(d *Delivery) {
+	if d.Count > 1 {
+		p.Metrics.redelivered.Inc()
+	}
 	if a := p.Ledger.admit(d); a != nil {
 		p.queue <- a
 	}
@@ -101,9 +110,11 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	step := a.step
 	switch {
 	case step.Fault != nil:
+		p.finished(outcomeFailed)
 		p.fail(running, a, step.Fault, 0)
 		return
 	case a.overrun:
+		p.finished(outcomeLost)
 		p.fail(running, a, lost(), 0)
 		return
 	}
@@ -123,11 +134,16 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 			return
 		}
 	}
-	ctx, cancel := context.WithCancelCause(running)
+	// The attempt's span stands in everything that is said of it, beginning with its start.
+	traced, span := p.trace(running, step)
+	defer span.End()
+	ctx, cancel := context.WithCancelCause(traced)
 	defer cancel(nil)
 	if !p.Ledger.begin(running, a, cancel) {
 		return
 	}
+	atWork := p.Metrics.running.WithLabelValues(p.AgentType)
+	atWork.Inc()
 	begin := time.Now()
 	bounded, release := context.WithTimeoutCause(ctx, step.Timeout, errTimeUp)
 	output, err := p.execute(bounded, step)
@@ -136,16 +152,21 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	took := time.Since(begin)
 	p.Ledger.end(a)
 	step.Body = nil // the report needs it no more
+	atWork.Dec()
+	p.Metrics.seconds.WithLabelValues(p.AgentType).Observe(took.Seconds())
+	outcome := outcomeOf(cause, err)
+	p.finished(outcome)
+	mark(span, outcome)
 
-	switch {
-	case errors.Is(cause, errCancelled):
+	switch outcome {
+	case outcomeCancelled:
 		p.Ledger.drop(a)
-	case errors.Is(cause, errStopping) && err != nil:
+	case outcomeGivenBack:
 		p.Ledger.giveBack(a)
-	case errors.Is(cause, errTimeUp) && err != nil:
+	case outcomeTimedOut:
 		p.fail(running, a, timedOut(step.Timeout), took)
-	case err != nil:
-		p.fail(running, a, p.blame(step, err), took)
+	case outcomeFailed, outcomeInternal:
+		p.fail(running, a, p.blame(ctx, err), took)
 	default:
 		p.Report(running, Report{Type: runner.TypeStepCompleted, Step: step, Body: output, Duration: took}, func() { p.Ledger.settle(a) })
 	}
@@ -162,6 +183,9 @@ func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage,
 	if err := json.Unmarshal(step.Body, &body); err != nil {
 		return nil, &runner.StepError{Code: runner.CodeInternal, Message: "the ready step's body does not decode"}
 	}
+	if err := p.schemas.check(ctx, runner.CodeInvalidInput, "input", body.InputSchema, body.Input); err != nil {
+		return nil, err
+	}
 	log, flush := p.Logger(step)
 	// Who sees the result finds the lines that led to it.
 	defer flush(context.WithoutCancel(ctx))
@@ -169,20 +193,43 @@ func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage,
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
 		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: log,
 	})
+	if err == nil {
+		err = checkOutput(output)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return output, checkOutput(output)
+	return output, p.schemas.check(ctx, runner.CodeInvalidOutput, "output", body.OutputSchema, output)
+}
+
+// outcomeOf tells what became of an attempt that ran, by why its context ended and its error.
+func outcomeOf(cause, err error) string {
+	switch {
+	case errors.Is(cause, errCancelled):
+		return outcomeCancelled
+	case err == nil:
+		return outcomeCompleted
+	case errors.Is(cause, errStopping):
+		return outcomeGivenBack
+	case errors.Is(cause, errTimeUp):
+		return outcomeTimedOut
+	case faultOf(err).Code == runner.CodeInternal:
+		return outcomeInternal
+	}
+	return outcomeFailed
 }
 
 // blame gives err as a StepError and logs what is not the agent's fault.
-func (p *Pool) blame(step *Step, err error) *runner.StepError {
+func (p *Pool) blame(ctx context.Context, err error) *runner.StepError {
 	fault := faultOf(err)
 	if fault.Code == runner.CodeInternal {
-		p.Log.Error().Err(err).Str("executionId", step.ExecutionID).Str("stepKey", step.StepKey).
-			Str("requestId", step.RequestID).Msg("step not run")
+		p.Log.Error().EmbedObject(observe.IDsOf(ctx)).Err(err).Msg("step not run")
 	}
 	return fault
+}
+
+func (p *Pool) finished(outcome string) {
+	p.Metrics.finished.WithLabelValues(p.AgentType, outcome).Inc()
 }
 
 func (p *Pool) fail(ctx context.Context, a *attempt, fault *runner.StepError, took time.Duration) {

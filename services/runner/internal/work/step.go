@@ -39,6 +39,7 @@ type Delivery struct {
 	Step     *Step
 	Sequence uint64        // of the message: tells a redelivery from a step that was sent again
 	Count    int           // of this message's deliveries, from 1
+	Doubtful bool          // the attempt may have been answered before, although Count is 1
 	AckWait  time.Duration // how long it is ours without an extension
 	Lease    Lease
 }

@@ -13,21 +13,6 @@ import (
 	"turbocat.io/contracts/runner"
 )
 
-func TestRecentRemembersTheLast(t *testing.T) {
-	r := newRecent(3)
-	for _, s := range []string{"a", "b", "b", "c", "d"} {
-		r.add(s)
-	}
-	for s, want := range map[string]bool{"a": false, "b": true, "c": true, "d": true, "": false} {
-		if r.contains(s) != want {
-			t.Errorf("contains(%q) is %v", s, !want)
-		}
-	}
-	if len(r.has) != 3 {
-		t.Errorf("it holds %d", len(r.has))
-	}
-}
-
 func TestFaultOf(t *testing.T) {
 	long := strings.Repeat("é", maxErrorText)
 	own := &runner.StepError{Code: runner.CodeError, Message: long, Stack: long}

@@ -76,7 +76,7 @@ func TestKeepDropsOnlyWhatIsRefused(t *testing.T) {
 	store := &picky{}
 	unclean := line("unclean")
 	unclean.Level = ""
-	err := NewKeeper(store, zerolog.New(&log)).Keep(context.Background(),
+	err := NewKeeper(store, zerolog.New(&log), nil).Keep(context.Background(),
 		[]telemetry.LogLine{line("1"), line("bad"), line("2"), unclean, line("3"), line("bad")})
 	if err != nil || !slices.Equal(store.stored, []string{"1", "2", "3"}) {
 		t.Errorf("stored %v, %v", store.stored, err)
@@ -90,7 +90,7 @@ func TestKeepDropsNothingWhileTheStoreIsAway(t *testing.T) {
 	away := errors.New("away")
 	store := &picky{away: away}
 	lines := []telemetry.LogLine{line("1"), line("2")}
-	if err := NewKeeper(store, zerolog.Nop()).Keep(context.Background(), lines); !errors.Is(err, away) || store.calls != 1 {
+	if err := NewKeeper(store, zerolog.Nop(), nil).Keep(context.Background(), lines); !errors.Is(err, away) || store.calls != 1 {
 		t.Errorf("%v after %d calls", err, store.calls)
 	}
 }

@@ -1,10 +1,9 @@
-// Package natsapi takes batches of log lines in.
+// Package natsapi answers the methods of contracts/telemetry and takes batches of log lines in.
 package natsapi
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
@@ -19,20 +19,9 @@ import (
 )
 
 const (
-	durable  = "telemetry-logs"
-	maxAge   = 24 * time.Hour
-	maxBytes = 1 << 30
-	ackWait  = 30 * time.Second
-
-	prefetch = 64
 	// maxLines is when no more batches are added to one insert.
-	maxLines = 4096
-
-	ensureTimeout = 5 * time.Second
-	retryWait     = 200 * time.Millisecond
-	retryWaitMax  = 5 * time.Second
-	storeTimeout  = 15 * time.Second
-	nakDelay      = 2 * time.Second
+	maxLines     = 4096
+	storeTimeout = 15 * time.Second
 )
 
 // Intake takes batches of log lines from stream LOGS, which it makes, and has them kept.
@@ -58,53 +47,12 @@ func (i *Intake) Check(context.Context) error {
 
 // Run takes lines in until ctx ends, whatever happens to the connection, the stream and its consumer.
 func (i *Intake) Run(ctx context.Context) {
-	reconnected, stop := i.conn.OnReconnect()
-	defer stop()
-	wait, told := retryWait, false
-	for ctx.Err() == nil {
-		err := i.session(ctx, reconnected, func() { wait, told = retryWait, false })
-		i.bound.Store(false)
-		if ctx.Err() != nil || errors.Is(err, errReconnected) {
-			continue
-		}
-		if !told {
-			i.log.Warn().Err(err).Msg("log lines are not taken in; trying again")
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-		case <-reconnected:
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, retryWaitMax)
-	}
+	i.conn.Keep(ctx, i.log, "log lines are not taken in; trying again", i.session)
 }
 
-var errReconnected = errors.New("the connection was made anew")
-
-// ensure makes the stream and its consumer, or brings them to what they should be.
-func (i *Intake) ensure(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
-	defer cancel()
-	stream, err := i.conn.JetStream().CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: subject.LogsStream, Subjects: []string{subject.LogsAll}, Description: "batches of log lines, until telemetry has stored them",
-		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: maxAge, MaxBytes: maxBytes,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make stream %s: %w", subject.LogsStream, err)
-	}
-	consumer, err := stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 4 * prefetch,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make consumer %s: %w", durable, err)
-	}
-	return consumer, nil
-}
-
-// session consumes until something breaks.
-func (i *Intake) session(ctx context.Context, reconnected <-chan struct{}, works func()) error {
-	consumer, err := i.ensure(ctx)
+// session is a bus.Session that consumes.
+func (i *Intake) session(ctx context.Context, works func()) error {
+	consumer, err := ensureLogs(ctx, i.conn.JetStream())
 	if err != nil {
 		return err
 	}
@@ -138,13 +86,12 @@ func (i *Intake) session(ctx context.Context, reconnected <-chan struct{}, works
 		}
 	}()
 	i.bound.Store(true)
+	defer i.bound.Store(false)
 	works()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-reconnected:
-			return errReconnected
 		case err := <-broken:
 			return fmt.Errorf("consume: %w", err)
 		case m := <-messages:
@@ -160,8 +107,7 @@ func (i *Intake) store(ctx context.Context, first jetstream.Msg, more <-chan jet
 	for m := first; m != nil; {
 		var batch telemetry.LogBatch
 		if err := json.Unmarshal(m.Data(), &batch); err != nil {
-			i.log.Error().Err(err).Str("subject", m.Subject()).Int("bytes", len(m.Data())).Msg("batch of log lines thrown away: it does not decode")
-			i.tell(m.Term())
+			bus.Settle(i.log, errs.Wrap(err, errs.Validation, "a batch of log lines does not decode"), m)
 		} else {
 			lines, read = append(lines, batch.Lines...), append(read, m)
 		}
@@ -176,21 +122,5 @@ func (i *Intake) store(ctx context.Context, first jetstream.Msg, more <-chan jet
 	// What was read is stored even though ctx ends: it is in work.
 	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	if err := i.keeper.Keep(storing, lines); err != nil {
-		i.log.Warn().Err(err).Msg("log lines not stored; trying again")
-		for _, m := range read {
-			i.tell(m.NakWithDelay(nakDelay))
-		}
-		return
-	}
-	for _, m := range read {
-		i.tell(m.Ack())
-	}
-}
-
-// tell notes an answer that did not go out: the message comes again and changes nothing.
-func (i *Intake) tell(err error) {
-	if err != nil {
-		i.log.Debug().Err(err).Msg("ack not sent")
-	}
+	bus.Settle(i.log, i.keeper.Keep(storing, lines), read...)
 }

@@ -15,6 +15,7 @@ import (
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/telemetry"
+	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/listing"
 	"turbocat.io/services/telemetry/internal/logline"
@@ -86,32 +87,27 @@ func (r row) line() telemetry.LogLine {
 
 const columns = "id, execution_id, step_key, attempt, iteration, seq, level, source, message, fields, created_at"
 
-// List reads a page of an execution's lines, oldest first. A request that can not be is a
+// List implements natsapi.Logs. The lines come oldest first. A request that can not be is a
 // VALIDATION_ERROR with every fault of it.
 func (s *Logs) List(ctx context.Context, q telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error) {
 	table := listing.Table{From: "execution_logs", ID: "id", Columns: map[string]listing.Column{"createdAt": {SQL: "created_at", Kind: listing.Time}}}
-	page, faults := table.Parse(rpc.Page{
+	var faults form.Faults
+	page := table.Parse(rpc.Page{
 		Page: q.Page, PageSize: q.PageSize, Cursor: q.Cursor, Search: q.Search, SortBy: "createdAt", SortOrder: "asc",
-	})
+	}, &faults)
 	if _, err := uuid.Parse(q.ExecutionID); err != nil {
-		faults = append(faults, errs.Detail{Field: "executionId", Code: "bad_value", Message: "must be a UUID"})
+		faults.Add("executionId", errs.BadValue, "is no UUID; give the id of an execution")
 	}
-	level := 0
-	if q.Level != "" {
-		var known bool
-		if level, known = logline.Level(q.Level); !known {
-			faults = append(faults, errs.Detail{Field: "level", Code: "bad_enum", Message: "must be one of " + strings.Join(telemetry.Levels, ", ")})
-		}
-	}
+	listing.Enum("level", q.Level, telemetry.Levels, &faults)
 	if strings.ContainsRune(q.StepKey, 0) {
-		faults = append(faults, errs.Detail{Field: "stepKey", Code: "bad_value", Message: "must be text without NUL"})
+		faults.Add("stepKey", errs.BadValue, "must be text without NUL")
 	}
-	if faults != nil {
-		return rpc.List[telemetry.LogLine]{}, errs.Invalid("query", faults)
+	if err := faults.Err("query"); err != nil {
+		return rpc.List[telemetry.LogLine]{}, err
 	}
 	var where listing.Where
 	where.And("execution_id = ?::uuid", q.ExecutionID)
-	if level > 0 {
+	if level, given := logline.Level(q.Level); given {
 		where.And("level >= ?", level)
 	}
 	if q.StepKey != "" {

@@ -1,0 +1,149 @@
+package enginetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/runner"
+)
+
+// Plan is a workflow with everything that its runners will ever answer.
+type Plan struct {
+	Steps     []Step
+	Strict    bool
+	Outputs   []Reference // nil: not given
+	TimeoutMs int64
+}
+
+// Step is one step of a Plan, whose key is its index; see Plan.Key.
+type Step struct {
+	Deps      []int
+	Rule      string
+	OnError   string
+	Retries   int
+	DelayMs   int64
+	TimeoutMs int64
+	Inputs    []Reference
+	Script    []Answer // of attempt 1, 2, ...
+}
+
+// Answer is how an attempt ends.
+type Answer int
+
+// The answers.
+const (
+	Succeeds Answer = iota
+	FailsForNow
+	FailsForGood
+	StaysSilent // begins, and is never heard of again
+	LosesRunner // none of those that take it answers
+)
+
+// Retryable and Final are the errors of attempts that fail for now and for good.
+var (
+	Retryable = runner.StepError{Code: runner.CodeHTTPStatus, Message: "503", Retryable: true}
+	Final     = runner.StepError{Code: runner.CodeError, Message: "boom", Type: "Error", Stack: "at handler"}
+)
+
+// Reference is one member of a step's inputs, or of the outputs.
+type Reference struct {
+	Step int
+	Part Part
+}
+
+// Part says what of a step, or of the execution, a Reference names.
+type Part int
+
+// The parts.
+const (
+	WholeOutput Part = iota
+	OutputValue
+	OutputText
+	MissingPath
+	StepStatus
+	ErrorCode
+	ExecutionInput
+	UnknownInput
+)
+
+// ids of what the plans' definitions name.
+const (
+	workflowID = "01890a5d-ac96-774b-bcce-b302099a8001"
+	userID     = "01890a5d-ac96-774b-bcce-b302099a8002"
+	agentID    = "01890a5d-ac96-774b-bcce-b302099a8003"
+)
+
+// Inputs are those of every execution of a Plan.
+const Inputs = `{"n":20}`
+
+// Key is the key of step i.
+func (p Plan) Key(i int) string { return fmt.Sprintf("s%d", i) }
+
+func (r Reference) text(p Plan) string {
+	key := p.Key(r.Step)
+	switch r.Part {
+	case WholeOutput:
+		return "{{" + key + ".output}}"
+	case OutputValue:
+		return "{{" + key + ".output.v}}"
+	case OutputText:
+		return "v is {{ " + key + ".output.v }}."
+	case MissingPath:
+		return "{{" + key + ".output.w[2]}}"
+	case StepStatus:
+		return "{{" + key + ".status}}"
+	case ErrorCode:
+		return "{{" + key + ".error.code}}"
+	case ExecutionInput:
+		return "{{inputs.n}}"
+	default:
+		return "{{inputs.m}}"
+	}
+}
+
+func (p Plan) template(refs []Reference) json.RawMessage {
+	members := map[string]string{}
+	for n, r := range refs {
+		members[fmt.Sprintf("f%d", n)] = r.text(p)
+	}
+	raw, err := json.Marshal(members)
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return raw
+}
+
+// Definition is the plan as the catalog would give it.
+func (p Plan) Definition() catalog.Definition {
+	d := catalog.Definition{
+		WorkflowID: workflowID, WorkflowOwner: userID, WorkflowVersion: 3, TimeoutMs: p.TimeoutMs, StrictTemplates: p.Strict,
+		Steps:  make([]catalog.Step, len(p.Steps)),
+		Agents: []catalog.DefinitionAgent{{ID: agentID, Type: catalog.AgentCode, Version: 1, Config: json.RawMessage(`{"runtime":"javascript"}`)}},
+	}
+	for i, s := range p.Steps {
+		agent := agentID
+		d.Steps[i] = catalog.Step{
+			StepKey: p.Key(i), StepType: catalog.StepAgent, AgentID: &agent, TriggerRule: s.Rule,
+			OnError: s.OnError, RetryCount: s.Retries, RetryDelayMs: s.DelayMs, TimeoutMs: s.TimeoutMs, Inputs: p.template(s.Inputs),
+		}
+		for _, dep := range s.Deps {
+			d.Steps[i].DependsOn = append(d.Steps[i].DependsOn, p.Key(dep))
+		}
+	}
+	if p.Outputs != nil {
+		d.Outputs = p.template(p.Outputs)
+	}
+	return d
+}
+
+// String shows a plan the way one reads it after a failed check.
+func (p Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "strict %v, outputs %s, timeoutMs %d\n", p.Strict, p.template(p.Outputs), p.TimeoutMs)
+	for i, s := range p.Steps {
+		fmt.Fprintf(&b, "  %s after %v %s, %s x%d, inputs %s, answers %v\n", p.Key(i), s.Deps, s.Rule, s.OnError, s.Retries, p.template(s.Inputs), s.Script)
+	}
+	return b.String()
+}

@@ -1,0 +1,595 @@
+package partitiontest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Conform runs the suite that every Store passes. open gives each test an empty one.
+func Conform(t *testing.T, open func(t *testing.T) Store) {
+	for name, test := range map[string]func(t *testing.T, s store){
+		"Leases": testLeases, "LeasesRunOut": testLeasesRunOut, "EpochIsNeverUsedTwice": testEpochs, "Adopt": testAdopt,
+		"CommitOnce": testCommitOnce, "CommitNote": testCommitNote, "CommitFenced": testCommitFenced, "CommitRefused": testCommitRefused,
+		"CommitKeepsEveryField": testCommitKeepsEveryField, "DeadLetterOfAnyBytes": testDeadLetters,
+		"LoadKnowsOneSpellingOfAnID": testSpelling, "LoadLive": testLoadLive, "Events": testEvents, "Unseen": testUnseen,
+		"Stopped": testStopped, "AcceptOnce": testAcceptOnce, "Step": testStep, "Secret": testSecret, "EndedContext": testEndedContext,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, store{open(t), t})
+		})
+	}
+}
+
+const lease = 5 * time.Second
+
+// store is a Store whose answers must be good.
+type store struct {
+	Store
+	t *testing.T
+}
+
+func (s store) acquired(owner string, lease time.Duration, n int) map[int]partition.Position {
+	s.t.Helper()
+	positions, err := s.Acquire(s.t.Context(), owner, lease, n)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out := map[int]partition.Position{}
+	for _, pos := range positions {
+		out[pos.P] = pos
+	}
+	return out
+}
+
+func (s store) position(p int) partition.Position {
+	s.t.Helper()
+	positions, err := s.Positions(s.t.Context(), []int{p})
+	if err != nil || len(positions) != 1 {
+		s.t.Fatalf("positions: %v, %v", positions, err)
+	}
+	return positions[0]
+}
+
+func (s store) beat(owner string, ps ...int) (held []int, live int) {
+	s.t.Helper()
+	published := map[int]uint64{}
+	for _, p := range ps {
+		published[p] = uint64(100 + p)
+	}
+	held, live, err := s.Heartbeat(s.t.Context(), owner, lease, published)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	slices.Sort(held)
+	return held, live
+}
+
+func (s store) commit(b partition.Batch) {
+	s.t.Helper()
+	if err := s.Commit(s.t.Context(), b); err != nil {
+		s.t.Fatalf("commit: %v", err)
+	}
+}
+
+func (s store) load(id string) partition.Loaded {
+	s.t.Helper()
+	loaded, err := s.Load(s.t.Context(), []string{id})
+	if err != nil || len(loaded) != 1 {
+		s.t.Fatalf("%d executions are loaded: %v", len(loaded), err)
+	}
+	return loaded[0]
+}
+
+// workflow is a definition of one step.
+func workflow() catalog.Definition {
+	agent := uuid.NewString()
+	return catalog.Definition{
+		WorkflowID: uuid.NewString(), WorkflowOwner: uuid.NewString(), WorkflowVersion: 1, TimeoutMs: 1000,
+		Steps:  []catalog.Step{{StepKey: "a", StepType: catalog.StepAgent, AgentID: &agent, OnError: catalog.OnErrorFail, TriggerRule: catalog.TriggerNoneFailed, TimeoutMs: 1000}},
+		Agents: []catalog.DefinitionAgent{{ID: agent, Type: catalog.AgentData, Version: 1, Config: json.RawMessage(`{}`)}},
+	}
+}
+
+func acceptable(t *testing.T, key *execution.IdempotencyKey) execution.Accepted {
+	t.Helper()
+	def := workflow()
+	body, err := json.Marshal(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := sha256.Sum256(body)
+	return execution.Accepted{
+		ID: uuid.Must(uuid.NewV7()).String(), Caller: rpc.Caller{UserID: uuid.NewString(), RequestID: "r", Traceparent: "t"}, Definition: def,
+		DefinitionBody: body, DefinitionHash: hash[:], TriggerType: orchestrator.TriggerAPI, Priority: 7, Inputs: []byte(`{"n":1}`),
+		CreatedAt: time.Now().UTC().Truncate(time.Microsecond), Key: key,
+	}
+}
+
+func (s store) accept(x execution.Accepted) execution.Outcome {
+	s.t.Helper()
+	outcomes, err := s.Accept(s.t.Context(), []execution.Accepted{x})
+	if err != nil || len(outcomes) != 1 {
+		s.t.Fatalf("accept: %v, %v", outcomes, err)
+	}
+	return outcomes[0]
+}
+
+// accepted commits an execution of one step.
+func (s store) accepted() string {
+	s.t.Helper()
+	return s.accept(acceptable(s.t, nil)).ID
+}
+
+func begun(id string, pos partition.Position, from, to uint64) partition.Batch {
+	return partition.Batch{
+		Partitions: []partition.Advance{{P: pos.P, Epoch: pos.Epoch, From: from, InputSeq: to, InputTime: 5, EventN: 1}},
+		Executions: []partition.ExecutionRow{{ID: id, Status: orchestrator.ExecutionRunning, EventSeq: 1, LastInput: 10, StartedAt: 10}},
+		Steps:      []partition.StepRow{{ExecutionID: id, P: pos.P, Step: engine.Step{Status: orchestrator.StepRunning, Attempt: 1, Token: "t", Dispatch: 1}, Sent: 9}},
+		Events:     []partition.EventRow{{ExecutionID: id, P: pos.P, Seq: 1, N: 1, Type: "x", Body: []byte(`{}`)}},
+	}
+}
+
+func testLeases(t *testing.T, s store) {
+	s.beat("a")
+	mine := s.acquired("a", lease, subject.Partitions)
+	if len(mine) != subject.Partitions || len(s.acquired("a", lease, subject.Partitions)) != 0 || len(s.acquired("b", lease, subject.Partitions)) != 0 {
+		t.Fatal("partitions that are leased were given away")
+	}
+	if held, live := s.beat("b", 1, 2); len(held) != 0 || live != 2 {
+		t.Errorf("b holds %v of %d", held, live)
+	}
+	if held, live := s.beat("a", 1, 2); !slices.Equal(held, []int{1, 2}) || live != 2 {
+		t.Errorf("a holds %v of %d", held, live)
+	}
+	if got := s.position(2).PublishedN; got != 102 {
+		t.Errorf("published up to %d", got)
+	}
+	if _, _, err := s.Heartbeat(t.Context(), "a", lease, map[int]uint64{2: 5}); err != nil || s.position(2).PublishedN != 102 {
+		t.Errorf("published up to %d after a lower number, %v", s.position(2).PublishedN, err)
+	}
+	if err := s.Release(t.Context(), "b", []int{1}); err != nil || s.position(1).Owner != "a" {
+		t.Errorf("b released what a holds: %v", err)
+	}
+	if err := s.Release(t.Context(), "a", []int{1}); err != nil || s.position(1).Owner != "" {
+		t.Errorf("release: %v", err)
+	}
+	if got := s.acquired("b", lease, subject.Partitions); len(got) != 1 || got[1].Owner != "b" || got[1].Epoch <= mine[1].Epoch {
+		t.Errorf("b took %+v after the release of %+v", got, mine[1])
+	}
+	if held, _ := s.beat("a", 1, 2); !slices.Equal(held, []int{2}) {
+		t.Errorf("a holds %v, b has 1", held)
+	}
+	if err := s.Leave(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, live := s.beat("b"); live != 1 {
+		t.Errorf("%d live after one of two left", live)
+	}
+}
+
+// What an owner does not work on runs out, although it lives; it may take it again itself.
+func testLeasesRunOut(t *testing.T, s store) {
+	const short = 50 * time.Millisecond
+	s.acquired("a", time.Hour, subject.Partitions-4)
+	mine := s.acquired("a", short, 4)
+	const last = subject.Partitions - 1
+	if held, _ := s.beat("a", last-3, last-2); !slices.Equal(held, []int{last - 3, last - 2}) {
+		t.Fatalf("a holds %v", held)
+	}
+	var taken, again map[int]partition.Position
+	s.eventually("leases run out", func() bool { taken = s.acquired("b", lease, 1); return len(taken) == 1 })
+	s.eventually("leases run out", func() bool { again = s.acquired("a", lease, 4); return len(again) > 0 })
+	if taken[last-1].Owner != "b" || len(again) != 1 || again[last].Owner != "a" || again[last].Epoch <= mine[last].Epoch {
+		t.Errorf("b took %+v, a took %+v again, before it had %+v", taken, again, mine)
+	}
+}
+
+func (s store) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not in time: %s", what)
+		}
+		select {
+		case <-s.t.Context().Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func testEpochs(t *testing.T, s store) {
+	begin := time.Now().Add(-time.Minute).UnixMilli()
+	pos := s.acquired("a", lease, 1)[0]
+	if pos.Epoch < begin {
+		t.Errorf("epoch %d is below the clock, so a restored database uses it again", pos.Epoch)
+	}
+	rebuilt, err := s.Rebuild(t.Context(), 0, pos.Epoch, 41, 7)
+	if err != nil || rebuilt.Epoch <= pos.Epoch || rebuilt.Generation != rebuilt.Epoch || rebuilt.InputSeq != 41 || rebuilt.InputTime != 0 || rebuilt.StreamCreated != 7 {
+		t.Errorf("rebuilt: %+v, %v", rebuilt, err)
+	}
+	if got := s.position(0); got != rebuilt || got.Owner != "a" {
+		t.Errorf("it stands at %+v, rebuilt as %+v", got, rebuilt)
+	}
+	var fenced *partition.FencedError
+	if _, err := s.Rebuild(t.Context(), 0, pos.Epoch, 0, 7); !errors.As(err, &fenced) {
+		t.Errorf("rebuilt under an old epoch: %v", err)
+	}
+}
+
+func testAdopt(t *testing.T, s store) {
+	pos := s.acquired("a", lease, 1)[0]
+	for _, step := range []struct{ epoch, created, want int64 }{{pos.Epoch - 1, 5, 0}, {pos.Epoch, 7, 7}, {pos.Epoch, 8, 7}} {
+		if err := s.Adopt(t.Context(), 0, step.epoch, step.created); err != nil || s.position(0).StreamCreated != step.want {
+			t.Errorf("stream %d under epoch %d: created %d, %v", step.created, step.epoch, s.position(0).StreamCreated, err)
+		}
+	}
+}
+
+func testCommitOnce(t *testing.T, s store) {
+	id := s.accepted()
+	p := subject.PartitionOf(id)
+	pos := s.acquired("a", lease, subject.Partitions)[p]
+	batch := begun(id, pos, 0, 10)
+	for range 3 { // its answer may have been lost
+		s.commit(batch)
+	}
+	if got := s.position(p); got.InputSeq != 10 || got.InputTime != 5 || got.EventN != 1 {
+		t.Errorf("position %+v", got)
+	}
+	// What leads to the same place by other events is another batch, of an owner that began too early.
+	other := batch
+	other.Partitions = slices.Clone(batch.Partitions)
+	other.Partitions[0].EventN = 0
+	var fenced *partition.FencedError
+	if err := s.Commit(t.Context(), other); !errors.As(err, &fenced) {
+		t.Errorf("another batch to the same place: %v", err)
+	}
+	loaded, err := s.LoadLive(t.Context(), p)
+	if err != nil || len(loaded) != 1 || loaded[0].Execution.Steps[0].Token != "t" || loaded[0].Sent[0] != 9 {
+		t.Errorf("loaded %+v, %v", loaded, err)
+	}
+}
+
+// What moves no partition, such as where a message is, is written each time, under the fence.
+func testCommitNote(t *testing.T, s store) {
+	id := s.accepted()
+	p := subject.PartitionOf(id)
+	all := s.acquired("a", lease, subject.Partitions)
+	pos, other := all[p], all[(p+1)%subject.Partitions]
+	first := begun(id, pos, 0, 10)
+	first.Steps[0].Sent = 0
+	s.commit(first)
+	note := begun(id, pos, 10, 10)
+	note.Executions, note.Events = nil, nil
+	for _, sent := range []uint64{9, 12} {
+		note.Steps[0].Sent = sent
+		s.commit(note)
+		if got := s.load(id).Sent[0]; got != sent {
+			t.Errorf("sent %d is noted as %d", sent, got)
+		}
+	}
+	// Together with a move: what is there already is there as a whole.
+	both := note
+	both.Partitions = append(slices.Clone(note.Partitions), partition.Advance{P: other.P, Epoch: other.Epoch, InputSeq: 4, EventN: 1})
+	both.Events = []partition.EventRow{{ExecutionID: uuid.NewString(), P: other.P, Seq: 1, N: 1, Type: "x", Body: []byte(`{}`)}}
+	for range 2 {
+		s.commit(both)
+	}
+	for name, change := range map[string]func(*partition.Advance){
+		"another epoch": func(a *partition.Advance) { a.Epoch-- }, "elsewhere": func(a *partition.Advance) { a.From, a.InputSeq = 9, 9 },
+		"other events": func(a *partition.Advance) { a.EventN++ },
+	} {
+		bad := note
+		bad.Partitions = slices.Clone(note.Partitions)
+		change(&bad.Partitions[0])
+		var fenced *partition.FencedError
+		if err := s.Commit(t.Context(), bad); !errors.As(err, &fenced) || !slices.Equal(fenced.Partitions, []int{p}) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func testCommitFenced(t *testing.T, s store) {
+	id := s.accepted()
+	p := subject.PartitionOf(id)
+	all := s.acquired("a", lease, subject.Partitions)
+	pos := all[p]
+	other := all[(p+1)%subject.Partitions]
+	stale := pos
+	stale.Epoch--
+	two := begun(id, stale, 0, 10)
+	two.Partitions = append(two.Partitions, partition.Advance{P: other.P, Epoch: other.Epoch, InputSeq: 4})
+	for name, batch := range map[string]partition.Batch{
+		"another epoch": begun(id, stale, 0, 10), "not where it goes on": begun(id, pos, 3, 10), "one of two is another's": two,
+	} {
+		err := s.Commit(t.Context(), batch)
+		var fenced *partition.FencedError
+		if !errors.As(err, &fenced) || !slices.Equal(fenced.Partitions, []int{p}) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := s.position(p); got.InputSeq != 0 || s.position(other.P).InputSeq != 0 {
+		t.Errorf("something was written: %+v", got)
+	}
+	if events, err := s.Events(t.Context(), p, 0, 10); err != nil || len(events) != 0 {
+		t.Errorf("events %v, %v", events, err)
+	}
+}
+
+func testCommitRefused(t *testing.T, s store) {
+	id := s.accepted()
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
+	sameSeq, sameN := begun(id, pos, 0, 10), begun(id, pos, 0, 10)
+	again := sameSeq.Events[0]
+	again.N++
+	sameSeq.Events = append(sameSeq.Events, again)
+	again.N, again.Seq = 1, 2
+	sameN.Events = append(sameN.Events, again)
+	for name, batch := range map[string]partition.Batch{"seq": sameSeq, "n": sameN} {
+		for what, write := range map[string]func(context.Context, partition.Batch) error{"commit": s.Commit, "rehearse": s.Rehearse} {
+			if err := write(t.Context(), batch); !errors.Is(err, partition.ErrRefused) {
+				t.Errorf("%s with the same %s twice: %v", what, name, err)
+			}
+		}
+	}
+	stale := pos
+	stale.Epoch--
+	if err := s.Rehearse(t.Context(), begun(id, stale, 3, 10)); err != nil {
+		t.Errorf("rehearse: %v", err)
+	}
+	if got := s.position(pos.P); got.InputSeq != 0 || s.load(id).Execution.Status != orchestrator.ExecutionPending {
+		t.Errorf("something was written: %+v", got)
+	}
+	s.commit(begun(id, pos, 0, 10))
+	late := begun(id, pos, 10, 11)
+	if err := s.Commit(t.Context(), late); !errors.Is(err, partition.ErrRefused) {
+		t.Errorf("an event that is there already: %v", err)
+	}
+}
+
+func testCommitKeepsEveryField(t *testing.T, s store) {
+	x := acceptable(t, nil)
+	s.accept(x)
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(x.ID)]
+	failure := &runner.StepError{Code: runner.CodeError, Message: "m", Type: "T", Stack: "s", Retryable: true, StepKey: "a"}
+	batch := begun(x.ID, pos, 0, 10)
+	batch.Executions[0] = partition.ExecutionRow{
+		ID: x.ID, Status: orchestrator.ExecutionFailed, Outputs: []byte("\x00 opaque"), Error: failure, EventSeq: 3,
+		LastInput: 1_000_003, NextDue: 0, StartedAt: 1_000_001, CompletedAt: 1_000_003, Failed: 1, Percent: 100,
+	}
+	batch.Steps[0] = partition.StepRow{ExecutionID: x.ID, P: pos.P, Sent: 12, Step: engine.Step{
+		Status: orchestrator.StepFailed, Attempt: 2, Token: "t2", Dispatch: 3, RetryAt: 1_000_004, Backstop: 1_000_005, Output: []byte("\xff\x00"),
+		Error: failure, StartedAt: 1_000_002, CompletedAt: 1_000_003,
+	}}
+	s.commit(batch)
+	got := s.load(x.ID)
+	def, err := engine.Compile(x.Definition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := engine.Restore(engine.Execution{
+		ID: x.ID, WorkflowID: x.Definition.WorkflowID, UserID: x.Caller.UserID, TriggerType: x.TriggerType, RequestID: "r", Traceparent: "t",
+		Partition: pos.P, Priority: 7, Status: orchestrator.ExecutionFailed, Inputs: x.Inputs, Outputs: []byte("\x00 opaque"), Error: failure,
+		CreatedAt: engine.TimeOf(x.CreatedAt), StartedAt: 1_000_001, CompletedAt: 1_000_003, LastInput: 1_000_003, EventSeq: 3,
+		Steps: []engine.Step{batch.Steps[0].Step},
+	}, def)
+	got.Execution.Definition, want.Definition = nil, nil // compiled each by its own
+	if !reflect.DeepEqual(got.Execution, want) || !slices.Equal(got.Sent, []uint64{12}) {
+		t.Errorf("loaded %+v, sent %v, committed %+v", got.Execution, got.Sent, want)
+	}
+	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 0 {
+		t.Errorf("%d ended executions are live, %v", len(live), err)
+	}
+}
+
+// A stranger's bytes must not stop the partition they came to.
+func testDeadLetters(t *testing.T, s store) {
+	pos := s.acquired("a", lease, 1)[0]
+	s.commit(partition.Batch{
+		Partitions:  []partition.Advance{{P: 0, Epoch: pos.Epoch, InputSeq: 1}},
+		DeadLetters: []partition.DeadLetter{{Subject: "exec.in.0.\xff", Reason: "no execution has the id \x00\xfe", Body: []byte("\x00\xff")}},
+		Commands:    []string{"no-uuid", "urn:uuid:" + uuid.NewString(), "\x00"},
+	})
+	if got := s.position(0); got.InputSeq != 1 {
+		t.Errorf("it stands at %d", got.InputSeq)
+	}
+}
+
+func testSpelling(t *testing.T, s store) {
+	id := s.accepted()
+	for _, spelling := range []string{"urn:uuid:" + id, "{" + id + "}", "", "\x00", "x"} {
+		if loaded, err := s.Load(t.Context(), []string{spelling}); err != nil || len(loaded) != 0 {
+			t.Errorf("%q: %d executions, %v", spelling, len(loaded), err)
+		}
+	}
+	if loaded, err := s.Load(t.Context(), []string{id, "x"}); err != nil || len(loaded) != 1 {
+		t.Errorf("%d executions, %v", len(loaded), err)
+	}
+}
+
+// An execution that nothing was applied to is not live: its `submitted` brings it into memory.
+func testLoadLive(t *testing.T, s store) {
+	id := s.accepted()
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
+	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 0 {
+		t.Errorf("%d live, %v", len(live), err)
+	}
+	s.commit(begun(id, pos, 0, 10))
+	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 1 || live[0].Execution.ID != id {
+		t.Errorf("%d live, %v", len(live), err)
+	}
+	if live, err := s.LoadLive(t.Context(), (pos.P+1)%subject.Partitions); err != nil || len(live) != 0 {
+		t.Errorf("%d live in another partition, %v", len(live), err)
+	}
+}
+
+func testEvents(t *testing.T, s store) {
+	id := s.accepted()
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
+	batch := begun(id, pos, 0, 10)
+	for n := uint64(2); n <= 5; n++ {
+		batch.Events = append(batch.Events, partition.EventRow{ExecutionID: id, P: pos.P, Seq: n, N: n, Type: "y", Body: []byte{byte(n), 0}})
+	}
+	slices.Reverse(batch.Events)
+	batch.Partitions[0].EventN = 5
+	s.commit(batch)
+	slices.Reverse(batch.Events)
+	for _, tc := range []struct {
+		after    uint64
+		limit    int
+		from, to int
+	}{{0, 10, 0, 5}, {0, 2, 0, 2}, {3, 10, 3, 5}, {5, 10, 5, 5}} {
+		got, err := s.Events(t.Context(), pos.P, tc.after, tc.limit)
+		if want := batch.Events[tc.from:tc.to]; err != nil || len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
+			t.Errorf("after %d at most %d: %v, %v", tc.after, tc.limit, got, err)
+		}
+	}
+}
+
+func testUnseen(t *testing.T, s store) {
+	old, fresh, ahead := acceptable(t, nil), acceptable(t, nil), acceptable(t, nil)
+	old.CreatedAt = time.Now().Add(-time.Hour)
+	ahead.CreatedAt = time.Now().Add(time.Hour) // by the clock of who accepted it
+	for _, x := range []*execution.Accepted{&fresh, &ahead} {
+		for subject.PartitionOf(x.ID) != subject.PartitionOf(old.ID) {
+			x.ID = uuid.Must(uuid.NewV7()).String()
+		}
+	}
+	s.accept(old)
+	s.accept(fresh)
+	s.accept(ahead)
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(old.ID)]
+	command := execution.Command{ID: uuid.NewString(), ExecutionID: old.ID, Partition: pos.P, Kind: execution.CommandCancel, UserID: "u"}
+	if err := s.AddCommand(t.Context(), command); err != nil {
+		t.Fatal(err)
+	}
+	submitted := func(x execution.Accepted) partition.Control {
+		return partition.Control{P: pos.P, Kind: engine.Submitted, ExecutionID: x.ID}
+	}
+	cancel := partition.Control{P: pos.P, Kind: engine.Cancel, ExecutionID: old.ID, CommandID: command.ID}
+	unseen := func(p int, age time.Duration, want ...partition.Control) {
+		t.Helper()
+		if got, err := s.Unseen(t.Context(), p, age); err != nil || !slices.Equal(got, want) {
+			t.Errorf("unseen for %v: %v, %v; want %v", age, got, err, want)
+		}
+	}
+	unseen(pos.P, 0, submitted(old), submitted(fresh), submitted(ahead), cancel)
+	unseen(pos.P, time.Minute, submitted(old), submitted(ahead))
+	unseen((pos.P+1)%subject.Partitions, 0)
+	batch := begun(old.ID, pos, 0, 10)
+	batch.Commands = []string{command.ID}
+	s.commit(batch)
+	unseen(pos.P, 0, submitted(fresh), submitted(ahead))
+}
+
+func testStopped(t *testing.T, s store) {
+	id := s.accepted()
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
+	stopped := func(want ...partition.StoppedAttempt) {
+		t.Helper()
+		if got, err := s.Stopped(t.Context(), pos.P); err != nil || !slices.Equal(got, want) {
+			t.Errorf("stopped: %v, %v; want %v", got, err, want)
+		}
+	}
+	s.commit(begun(id, pos, 0, 10))
+	stopped()
+	batch := begun(id, pos, 10, 11)
+	batch.Events = nil
+	batch.Steps[0].Step.Status = orchestrator.StepCancelled
+	s.commit(batch)
+	attempt := partition.StoppedAttempt{ExecutionID: id, Token: "t", Sent: 9}
+	stopped(attempt)
+	other := attempt
+	other.Sent = 8
+	for range 2 {
+		if err := s.Cleared(t.Context(), []partition.StoppedAttempt{other}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped(attempt)
+	if err := s.Cleared(t.Context(), []partition.StoppedAttempt{attempt}); err != nil {
+		t.Fatal(err)
+	}
+	stopped()
+}
+
+func testAcceptOnce(t *testing.T, s store) {
+	key := func(body string) *execution.IdempotencyKey {
+		return &execution.IdempotencyKey{UserID: "u", Route: "execute", Key: "k", BodyHash: []byte(body)}
+	}
+	first, again, other, free := acceptable(t, key("b")), acceptable(t, key("b")), acceptable(t, key("c")), acceptable(t, nil)
+	for _, tc := range []struct {
+		x    execution.Accepted
+		want execution.Outcome
+	}{
+		{first, execution.Outcome{ID: first.ID}},
+		{again, execution.Outcome{ID: first.ID, Replayed: true}},
+		{other, execution.Outcome{ID: first.ID, Replayed: true, Conflict: true}},
+		{free, execution.Outcome{ID: free.ID}},
+	} {
+		if got := s.accept(tc.x); got != tc.want {
+			t.Errorf("outcome %+v, want %+v", got, tc.want)
+		}
+	}
+	if loaded, err := s.Load(t.Context(), []string{first.ID, again.ID, other.ID, free.ID}); err != nil || len(loaded) != 2 {
+		t.Errorf("%d executions, %v", len(loaded), err)
+	}
+}
+
+func testStep(t *testing.T, s store) {
+	id := s.accepted()
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
+	step := func(want engine.Step, recorded bool) {
+		t.Helper()
+		if got, is, err := s.Step(t.Context(), id, "a"); err != nil || is != recorded || !reflect.DeepEqual(got, want) {
+			t.Errorf("step %+v, recorded %t, %v; want %+v, %t", got, is, err, want, recorded)
+		}
+	}
+	step(engine.Step{Status: orchestrator.StepPending}, false)
+	s.commit(begun(id, pos, 0, 10))
+	step(engine.Step{Status: orchestrator.StepRunning, Attempt: 1, Token: "t"}, true)
+	for _, other := range [][2]string{{id, "b"}, {uuid.NewString(), "a"}, {"x", "a"}} {
+		if _, _, err := s.Step(t.Context(), other[0], other[1]); errs.CodeOf(err) != errs.NotFound {
+			t.Errorf("step %q of %q: %v", other[1], other[0], err)
+		}
+	}
+}
+
+func testSecret(t *testing.T, s store) {
+	one, err := s.Secret(t.Context())
+	if err != nil || len(one) < 16 {
+		t.Fatalf("a secret of %d bytes, %v", len(one), err)
+	}
+	if two, err := s.Secret(t.Context()); err != nil || !slices.Equal(one, two) {
+		t.Errorf("another secret, %v", err)
+	}
+}
+
+func testEndedContext(t *testing.T, s store) {
+	pos := s.acquired("a", lease, 1)[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Commit(ctx, partition.Batch{Partitions: []partition.Advance{{P: 0, Epoch: pos.Epoch, InputSeq: 1}}}); err == nil || s.position(0).InputSeq != 0 {
+		t.Errorf("committed up to %d after the context has ended: %v", s.position(0).InputSeq, err)
+	}
+}

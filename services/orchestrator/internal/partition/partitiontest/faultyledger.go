@@ -1,0 +1,121 @@
+package partitiontest
+
+import (
+	"context"
+	"time"
+
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Ledger gives a Store as the process reaches it.
+func (p *Process) Ledger(s Store) Store { return faultyLedger{p, s} }
+
+type faultyLedger struct {
+	process *Process
+	to      Store
+}
+
+type nothing = struct{}
+
+func (l faultyLedger) do(ctx context.Context, what, about string, do func(context.Context) error) error {
+	_, err := order(ctx, l.process, toLedger, what, about, func(ctx context.Context) (nothing, error) { return nothing{}, do(ctx) })
+	return err
+}
+
+func (l faultyLedger) Secret(ctx context.Context) ([]byte, error) {
+	return ask(ctx, l.process, toLedger, "Secret", "", l.to.Secret)
+}
+
+func (l faultyLedger) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) ([]int, int, error) {
+	type answer struct {
+		held []int
+		live int
+	}
+	a, err := order(ctx, l.process, toLedger, "Heartbeat", "", func(ctx context.Context) (answer, error) {
+		held, live, err := l.to.Heartbeat(ctx, owner, lease, published)
+		return answer{held, live}, err
+	})
+	return a.held, a.live, err
+}
+
+func (l faultyLedger) Leave(ctx context.Context, owner string) error {
+	return l.do(ctx, "Leave", "", func(ctx context.Context) error { return l.to.Leave(ctx, owner) })
+}
+
+func (l faultyLedger) Acquire(ctx context.Context, owner string, lease time.Duration, n int) ([]partition.Position, error) {
+	return order(ctx, l.process, toLedger, "Acquire", "", func(ctx context.Context) ([]partition.Position, error) { return l.to.Acquire(ctx, owner, lease, n) })
+}
+
+func (l faultyLedger) Release(ctx context.Context, owner string, ps []int) error {
+	return l.do(ctx, "Release", "", func(ctx context.Context) error { return l.to.Release(ctx, owner, ps) })
+}
+
+func (l faultyLedger) Positions(ctx context.Context, ps []int) ([]partition.Position, error) {
+	return ask(ctx, l.process, toLedger, "Positions", number(ps[0]), func(ctx context.Context) ([]partition.Position, error) { return l.to.Positions(ctx, ps) })
+}
+
+func (l faultyLedger) Rebuild(ctx context.Context, p int, epoch int64, before uint64, created int64) (partition.Position, error) {
+	return order(ctx, l.process, toLedger, "Rebuild", number(p), func(ctx context.Context) (partition.Position, error) {
+		return l.to.Rebuild(ctx, p, epoch, before, created)
+	})
+}
+
+func (l faultyLedger) Adopt(ctx context.Context, p int, epoch, created int64) error {
+	return l.do(ctx, "Adopt", number(p), func(ctx context.Context) error { return l.to.Adopt(ctx, p, epoch, created) })
+}
+
+func (l faultyLedger) LoadLive(ctx context.Context, p int) ([]partition.Loaded, error) {
+	return ask(ctx, l.process, toLedger, "LoadLive", number(p), func(ctx context.Context) ([]partition.Loaded, error) { return l.to.LoadLive(ctx, p) })
+}
+
+func (l faultyLedger) Load(ctx context.Context, ids []string) ([]partition.Loaded, error) {
+	return ask(ctx, l.process, toLedger, "Load", ids[0], func(ctx context.Context) ([]partition.Loaded, error) { return l.to.Load(ctx, ids) })
+}
+
+func (l faultyLedger) Commit(ctx context.Context, b partition.Batch) error {
+	return l.do(ctx, "Commit", number(b.Partitions[0].P), func(ctx context.Context) error { return l.to.Commit(ctx, b) })
+}
+
+func (l faultyLedger) Rehearse(ctx context.Context, b partition.Batch) error {
+	return l.do(ctx, "Rehearse", number(b.Partitions[0].P), func(ctx context.Context) error { return l.to.Rehearse(ctx, b) })
+}
+
+func (l faultyLedger) Events(ctx context.Context, p int, after uint64, limit int) ([]partition.EventRow, error) {
+	return ask(ctx, l.process, toLedger, "Events", number(p), func(ctx context.Context) ([]partition.EventRow, error) {
+		return l.to.Events(ctx, p, after, limit)
+	})
+}
+
+func (l faultyLedger) Unseen(ctx context.Context, p int, age time.Duration) ([]partition.Control, error) {
+	return ask(ctx, l.process, toLedger, "Unseen", number(p), func(ctx context.Context) ([]partition.Control, error) { return l.to.Unseen(ctx, p, age) })
+}
+
+func (l faultyLedger) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt, error) {
+	return ask(ctx, l.process, toLedger, "Stopped", number(p), func(ctx context.Context) ([]partition.StoppedAttempt, error) { return l.to.Stopped(ctx, p) })
+}
+
+func (l faultyLedger) Cleared(ctx context.Context, attempts []partition.StoppedAttempt) error {
+	return l.do(ctx, "Cleared", attempts[0].Token, func(ctx context.Context) error { return l.to.Cleared(ctx, attempts) })
+}
+
+func (l faultyLedger) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error) {
+	return order(ctx, l.process, toLedger, "Accept", executions[0].ID, func(ctx context.Context) ([]execution.Outcome, error) { return l.to.Accept(ctx, executions) })
+}
+
+func (l faultyLedger) AddCommand(ctx context.Context, c execution.Command) error {
+	return l.do(ctx, "AddCommand", c.ID, func(ctx context.Context) error { return l.to.AddCommand(ctx, c) })
+}
+
+func (l faultyLedger) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+	type answer struct {
+		step     engine.Step
+		recorded bool
+	}
+	a, err := ask(ctx, l.process, toLedger, "Step", id+" "+key, func(ctx context.Context) (answer, error) {
+		step, recorded, err := l.to.Step(ctx, id, key)
+		return answer{step, recorded}, err
+	})
+	return a.step, a.recorded, err
+}

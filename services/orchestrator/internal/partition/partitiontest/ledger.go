@@ -1,0 +1,344 @@
+package partitiontest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/partition"
+)
+
+// Store is a ledger together with what fills and reads it: the part of execution.Store that
+// the engine's work depends on.
+type Store interface {
+	partition.Ledger
+	Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error)
+	AddCommand(ctx context.Context, c execution.Command) error
+	Step(ctx context.Context, id, key string) (step engine.Step, recorded bool, err error)
+}
+
+// Ledger is a Store in memory, by the contract of the orchestrator's schema; see Conform. Its
+// fields are set before it is used. It is safe for concurrent use.
+type Ledger struct {
+	// Now is the ledger's clock: leases and ages go by it.
+	Now func() time.Time
+	// Compile makes what executions run of what was accepted.
+	Compile func(catalog.Definition) (*engine.Definition, error)
+	// Refuse, when set, gives the reason why the data of a batch is rejected.
+	Refuse func(partition.Batch) error
+	// Committed, when set, is told of every batch that was written, in order. It must not block.
+	Committed func(partition.Batch)
+
+	mu         sync.Mutex
+	away       bool
+	secret     []byte
+	instances  map[string]time.Time // when each was seen
+	partitions []partitionRow
+	executions map[string]*executionRow
+	events     [][]partition.EventRow // of each partition, in the order of their numbers
+	taken      map[eventKey]bool
+	commands   []*commandRow
+	keys       map[[3]string]keyRow
+	dead       []partition.DeadLetter
+}
+
+type partitionRow struct {
+	partition.Position
+	leasedUntil time.Time
+}
+
+type commandRow struct {
+	execution.Command
+	createdAt time.Time
+	applied   bool
+}
+
+type keyRow struct {
+	bodyHash  string
+	execution string
+	createdAt time.Time
+}
+
+// NewLedger makes an empty ledger whose tokens are made with secret.
+func NewLedger(secret []byte) *Ledger {
+	l := &Ledger{
+		Now: time.Now, Compile: engine.Compile, secret: slices.Clone(secret), instances: map[string]time.Time{},
+		partitions: make([]partitionRow, subject.Partitions), executions: map[string]*executionRow{},
+		events: make([][]partition.EventRow, subject.Partitions), taken: map[eventKey]bool{}, keys: map[[3]string]keyRow{},
+	}
+	for p := range l.partitions {
+		l.partitions[p].P = p
+	}
+	return l
+}
+
+// SetAway makes every call fail with DEPENDENCY_UNAVAILABLE until it is set back.
+func (l *Ledger) SetAway(away bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = away
+}
+
+// DeadLetters gives the inputs that could not be applied.
+func (l *Ledger) DeadLetters() []partition.DeadLetter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.dead)
+}
+
+// lock begins a transaction; the caller ends it with l.mu.Unlock unless it fails.
+func (l *Ledger) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	if l.away {
+		l.mu.Unlock()
+		return errs.New(errs.DependencyUnavailable, "the ledger is away; try again")
+	}
+	return nil
+}
+
+// Secret implements partition.Ledger.
+func (l *Ledger) Secret(ctx context.Context) ([]byte, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	return slices.Clone(l.secret), nil
+}
+
+// Heartbeat implements partition.Ledger.
+func (l *Ledger) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live int, err error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer l.mu.Unlock()
+	now := l.Now()
+	l.instances[owner] = now
+	for id, seen := range l.instances {
+		if now.Sub(seen) > 24*time.Hour {
+			delete(l.instances, id)
+		} else if now.Sub(seen) < lease {
+			live++
+		}
+	}
+	for p := range l.partitions {
+		row := &l.partitions[p]
+		n, works := published[p]
+		if !works || row.Owner != owner {
+			continue
+		}
+		row.leasedUntil = now.Add(lease)
+		row.PublishedN = max(row.PublishedN, n)
+		held = append(held, p)
+	}
+	return held, max(live, 1), nil
+}
+
+// Leave implements partition.Ledger.
+func (l *Ledger) Leave(ctx context.Context, owner string) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	delete(l.instances, owner)
+	return nil
+}
+
+// Acquire implements partition.Ledger.
+func (l *Ledger) Acquire(ctx context.Context, owner string, lease time.Duration, n int) ([]partition.Position, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	now := l.Now()
+	var taken []partition.Position
+	for p := range l.partitions {
+		row := &l.partitions[p]
+		if len(taken) >= n || !row.leasedUntil.Before(now) {
+			continue
+		}
+		row.Owner, row.leasedUntil, row.Epoch = owner, now.Add(lease), l.nextEpoch(row.Epoch)
+		taken = append(taken, row.Position)
+	}
+	return taken, nil
+}
+
+func (l *Ledger) nextEpoch(epoch int64) int64 { return max(epoch+1, l.Now().UnixMilli()) }
+
+// Release implements partition.Ledger.
+func (l *Ledger) Release(ctx context.Context, owner string, ps []int) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	for _, p := range ps {
+		if row := &l.partitions[p]; row.Owner == owner {
+			row.Owner, row.leasedUntil = "", time.Time{}
+		}
+	}
+	return nil
+}
+
+// Positions implements partition.Ledger.
+func (l *Ledger) Positions(ctx context.Context, ps []int) ([]partition.Position, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	var out []partition.Position
+	for p := range l.partitions {
+		if slices.Contains(ps, p) {
+			out = append(out, l.partitions[p].Position)
+		}
+	}
+	return out, nil
+}
+
+// Rebuild implements partition.Ledger.
+func (l *Ledger) Rebuild(ctx context.Context, p int, epoch int64, before uint64, created int64) (partition.Position, error) {
+	if err := l.lock(ctx); err != nil {
+		return partition.Position{}, err
+	}
+	defer l.mu.Unlock()
+	row := &l.partitions[p]
+	if row.Epoch != epoch {
+		return partition.Position{}, &partition.FencedError{Partitions: []int{p}}
+	}
+	row.Epoch = l.nextEpoch(row.Epoch)
+	row.Generation = row.Epoch
+	row.InputSeq, row.InputTime, row.StreamCreated = before, 0, created
+	return row.Position, nil
+}
+
+// Adopt implements partition.Ledger.
+func (l *Ledger) Adopt(ctx context.Context, p int, epoch, created int64) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	if row := &l.partitions[p]; row.Epoch == epoch && row.StreamCreated == 0 {
+		row.StreamCreated = created
+	}
+	return nil
+}
+
+// Unseen implements partition.Ledger.
+func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partition.Control, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	now := l.Now()
+	until := now.Add(-age)
+	var pending []*executionRow
+	for _, x := range l.executions {
+		fresh := x.createdAt.After(until) && !x.createdAt.After(now)
+		if x.p == p && x.status == orchestrator.ExecutionPending && !fresh {
+			pending = append(pending, x)
+		}
+	}
+	slices.SortFunc(pending, func(a, b *executionRow) int {
+		return cmp.Or(a.createdAt.Compare(b.createdAt), cmp.Compare(a.id, b.id))
+	})
+	var out []partition.Control
+	for _, x := range pending {
+		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: x.id})
+	}
+	for _, c := range l.commands {
+		if c.Partition == p && !c.applied && !c.createdAt.After(until) {
+			out = append(out, partition.Control{P: p, Kind: engine.Cancel, ExecutionID: c.ExecutionID, CommandID: c.ID})
+		}
+	}
+	return out, nil
+}
+
+// Accept implements execution.Store.
+func (l *Ledger) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	outcomes := make([]execution.Outcome, len(executions))
+	compiled := make([]*engine.Definition, len(executions))
+	for i, x := range executions {
+		var err error
+		if compiled[i], err = l.Compile(x.Definition); err != nil {
+			return nil, err
+		}
+		outcomes[i] = l.outcome(x)
+	}
+	for i, x := range executions {
+		if outcomes[i].Replayed {
+			continue
+		}
+		if x.Key != nil {
+			l.keys[[3]string{x.Key.UserID, x.Key.Route, x.Key.Key}] = keyRow{string(x.Key.BodyHash), x.ID, l.Now()}
+		}
+		l.executions[x.ID] = newExecutionRow(x, compiled[i])
+	}
+	return outcomes, nil
+}
+
+func (l *Ledger) outcome(x execution.Accepted) execution.Outcome {
+	if x.Key == nil {
+		return execution.Outcome{ID: x.ID}
+	}
+	before, used := l.keys[[3]string{x.Key.UserID, x.Key.Route, x.Key.Key}]
+	if !used || l.Now().Sub(before.createdAt) > 24*time.Hour {
+		return execution.Outcome{ID: x.ID}
+	}
+	return execution.Outcome{ID: before.execution, Replayed: true, Conflict: before.bodyHash != string(x.Key.BodyHash)}
+}
+
+// AddCommand implements execution.Store.
+func (l *Ledger) AddCommand(ctx context.Context, c execution.Command) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	if !isUUID(c.ID) || slices.ContainsFunc(l.commands, func(r *commandRow) bool { return r.ID == c.ID }) {
+		return fmt.Errorf("%w: command %q", partition.ErrRefused, c.ID)
+	}
+	l.commands = append(l.commands, &commandRow{Command: c, createdAt: l.Now()})
+	return nil
+}
+
+// Step implements execution.Store.
+func (l *Ledger) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+	if err := l.lock(ctx); err != nil {
+		return engine.Step{}, false, err
+	}
+	defer l.mu.Unlock()
+	x := l.executions[id]
+	if x == nil {
+		return engine.Step{}, false, errs.New(errs.NotFound, "execution not found")
+	}
+	i, ok := x.def.StepIndex(key)
+	if !ok {
+		return engine.Step{}, false, errs.New(errs.NotFound, "step not found")
+	}
+	row, begun := x.steps[i]
+	if !begun {
+		return engine.Step{Status: orchestrator.StepPending}, x.completedAt != 0, nil
+	}
+	return engine.Step{Status: row.step.Status, Attempt: row.step.Attempt, Token: row.step.Token}, true, nil
+}
+
+// isUUID tells whether id is a UUID as the ledger writes it.
+func isUUID(id string) bool {
+	parsed, err := uuid.Parse(id)
+	return err == nil && parsed.String() == id
+}

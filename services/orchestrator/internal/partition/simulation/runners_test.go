@@ -1,0 +1,407 @@
+package simulation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/engine/enginetest"
+	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/partition"
+	"turbocat.io/services/orchestrator/internal/partition/partitiontest"
+)
+
+const (
+	// announceAfter is how long an attempt runs before its runner reports it as started.
+	announceAfter = 200 * time.Millisecond
+	// maxDeliveries is the delivery that is not run any more.
+	maxDeliveries = 5
+)
+
+// runnerProcess takes steps from STEPS and does with them what the script says.
+type runnerProcess struct {
+	w       *world
+	name    string
+	awaited *execution.Service
+	ctx     context.Context
+	die     context.CancelFunc
+
+	mu       sync.Mutex
+	answered map[string]bool     // by token and dispatch
+	held     map[string][]uint64 // messages of an attempt that runs, by token
+}
+
+// startRunner starts the runner of a slot; each start is another process.
+func (w *world) startRunner(slot int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.runners[slot]; r != nil && r.ctx.Err() == nil {
+		return
+	}
+	name := fmt.Sprintf("r%d.%d", slot, w.chance.Draw("start runner", fmt.Sprint(slot)).Uint32N(1<<30))
+	ctx, cancel := context.WithCancel(w.ending)
+	ledger := w.process(name).Ledger(w.ledger)
+	r := &runnerProcess{
+		w: w, name: name, ctx: ctx, die: cancel, answered: map[string]bool{}, held: map[string][]uint64{},
+		awaited: execution.NewService(nil, steps{Store: nil, ledger: ledger}, nil),
+	}
+	w.runners[slot] = r
+	w.trace.note("%s starts", name)
+	for n := range w.profile.slots {
+		taker := fmt.Sprintf("%s#%d", name, n)
+		w.running.Go(func() {
+			for ctx.Err() == nil {
+				d, err := w.server.Take(ctx, taker)
+				if err != nil {
+					return
+				}
+				r.handle(d)
+			}
+		})
+	}
+}
+
+// steps is a ledger as far as the question of a runner needs it.
+type steps struct {
+	execution.Store
+	ledger partitiontest.Store
+}
+
+func (s steps) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+	return s.ledger.Step(ctx, id, key)
+}
+
+// killRunner ends a runner with everything that it runs.
+func (w *world) killRunner(slot int) {
+	w.mu.Lock()
+	r := w.runners[slot]
+	w.mu.Unlock()
+	if r != nil {
+		r.kill("from outside")
+	}
+}
+
+func (r *runnerProcess) kill(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return
+	}
+	r.w.witness.fault("%s is killed %s", r.name, why)
+	for token := range r.held {
+		r.w.witness.hit(token, "its runner died")
+	}
+	r.die()
+}
+
+// die ends the runner by chance.
+func (r *runnerProcess) dies(chance *rand.Rand, d partitiontest.Delivery, when string) bool {
+	if r.w.healthy.Load() || chance.Float64() >= r.w.profile.runner.die || d.Count > 2 {
+		return false
+	}
+	r.w.witness.hit(d.Token, "its runner died")
+	r.kill(when)
+	slot, _ := strconv.Atoi(r.name[1:2])
+	r.w.after(time.Duration(chance.Int64N(int64(5*time.Second))), func() { r.w.startRunner(slot) })
+	return true
+}
+
+// handle brings a delivery to its end.
+func (r *runnerProcess) handle(d partitiontest.Delivery) {
+	w := r.w
+	sending := d.Token + "." + strconv.Itoa(d.Dispatch)
+	chance := w.chance.Draw("attempt", d.ExecutionID, d.StepKey, strconv.Itoa(d.Attempt), strconv.Itoa(d.Dispatch), strconv.Itoa(d.Count))
+	if pause(r.ctx, lag(chance)) != nil || r.dies(chance, d, "before the attempt") {
+		return
+	}
+	r.mu.Lock()
+	_, runs := r.held[d.Token]
+	answered := r.answered[sending]
+	if runs {
+		r.held[d.Token] = append(r.held[d.Token], d.Seq)
+	} else if !answered {
+		r.held[d.Token] = []uint64{d.Seq}
+	}
+	r.mu.Unlock()
+	switch {
+	case runs:
+		return
+	case answered:
+		r.ack(chance, d)
+		return
+	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.held, d.Token)
+	}()
+	cancelled := w.server.Cancelled(d.Token)
+	if isClosed(cancelled) {
+		r.ack(chance, d)
+		return
+	}
+	if d.Count >= maxDeliveries {
+		lost := &runner.StepError{Code: runner.CodeRunnerLost, Message: "lost", Retryable: true}
+		r.report(chance, d, engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Token: d.Token, Err: lost})
+		return
+	}
+	leasing, release := context.WithCancel(r.ctx)
+	defer release()
+	frozen := w.healthy.Load() == false && chance.Float64() < w.profile.runner.freeze
+	if frozen {
+		w.witness.hit(d.Token, "its runner is stopped for longer than its lease")
+	} else {
+		w.running.Go(func() { r.extend(leasing, d.Token) })
+	}
+	if d.Count > 1 && !r.stillAwaited(chance, d) {
+		return
+	}
+	r.run(chance, d, cancelled, frozen)
+}
+
+// stillAwaited asks whether a step that is delivered once more has a result, and acks it if so.
+func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery) bool {
+	for {
+		answer, err := r.awaited.AttemptAwaited(r.ctx, rpc.System("runner"), orchestrator.AttemptRequest{
+			ExecutionID: d.ExecutionID, StepKey: d.StepKey, Attempt: d.Attempt, Token: d.Token,
+		})
+		switch {
+		case err == nil && answer.Awaited:
+			return true
+		case err == nil:
+			r.w.trace.note("%s: %s of %s is recorded and not run again", r.name, d.StepKey, short(d.ExecutionID))
+			r.ack(chance, d)
+			return false
+		case errs.CodeOf(err) != errs.DependencyUnavailable:
+			return false
+		}
+		if pause(r.ctx, 200*time.Millisecond+lag(chance)) != nil {
+			return false
+		}
+	}
+}
+
+// run does the side effect, and reports what the script says.
+func (r *runnerProcess) run(chance *rand.Rand, d partitiontest.Delivery, cancelled <-chan struct{}, frozen bool) {
+	w := r.w
+	takes, answer := w.script(d)
+	w.witness.effect(r.name, d)
+	started := engine.Input{Kind: engine.StepStarted, Step: d.StepKey, Token: d.Token}
+	if d.Count > 1 {
+		r.announce(chance, d, started)
+	}
+	if r.dies(chance, d, "during the attempt") {
+		return
+	}
+	if frozen {
+		takes += partitiontest.AckWait + time.Duration(chance.Int64N(int64(10*time.Second)))
+	}
+	hangs := answer == enginetest.StaysSilent && d.Attempt%2 == 0
+	timeout := time.Duration(d.TimeoutMs) * time.Millisecond
+	if takes > timeout && !frozen {
+		takes = timeout
+	}
+	if d.Count <= 1 && takes > announceAfter {
+		if !r.wait(cancelled, announceAfter) {
+			r.stopped(chance, d, cancelled)
+			return
+		}
+		takes -= announceAfter
+		r.announce(chance, d, started)
+	}
+	if hangs { // its timeout is not kept
+		takes = timeout + time.Minute
+	}
+	if !r.wait(cancelled, takes) {
+		r.stopped(chance, d, cancelled)
+		return
+	}
+	if hangs {
+		return
+	}
+	r.report(chance, d, w.result(d, answer))
+}
+
+// wait returns after d, or false when the attempt is stopped or the runner is dead.
+func (r *runnerProcess) wait(cancelled <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return r.ctx.Err() == nil
+	case <-cancelled:
+	case <-r.ctx.Done():
+	}
+	return false
+}
+
+func (r *runnerProcess) stopped(chance *rand.Rand, d partitiontest.Delivery, cancelled <-chan struct{}) {
+	if r.ctx.Err() == nil && isClosed(cancelled) {
+		r.w.trace.note("%s: %s of %s is stopped", r.name, d.StepKey, short(d.ExecutionID))
+		r.ack(chance, d)
+	}
+}
+
+// extend keeps the leases of an attempt.
+func (r *runnerProcess) extend(ctx context.Context, token string) {
+	for pause(ctx, partitiontest.AckWait/3) == nil {
+		r.mu.Lock()
+		seqs := append([]uint64(nil), r.held[token]...)
+		r.mu.Unlock()
+		for _, seq := range seqs {
+			if !r.w.server.Extend(seq) {
+				r.w.witness.hit(token, "its lease is not extended")
+			}
+		}
+	}
+}
+
+// announce reports the start of an attempt, once, whether it arrives or not.
+func (r *runnerProcess) announce(chance *rand.Rand, d partitiontest.Delivery, in engine.Input) {
+	d1, lost := lag(chance), !r.w.healthy.Load() && chance.Float64() < r.w.profile.runner.lose
+	if lost {
+		r.w.trace.note("%s: the start of %s of %s is lost", r.name, d.StepKey, short(d.ExecutionID))
+		return
+	}
+	r.w.after(d1, func() { _ = r.put(d, in) })
+}
+
+func (r *runnerProcess) put(d partitiontest.Delivery, in engine.Input) error {
+	return r.w.server.Put(subject.PartitionOf(d.ExecutionID), partition.Message{ExecutionID: d.ExecutionID, Input: in, Size: len(in.Output)})
+}
+
+// report puts a result into the log until it has its PubAck, then acks the step.
+func (r *runnerProcess) report(chance *rand.Rand, d partitiontest.Delivery, in engine.Input) {
+	w := r.w
+	w.witness.reported(d, in)
+	hit := func(p float64) bool { return !w.healthy.Load() && chance.Float64() < p }
+	for {
+		if pause(r.ctx, lag(chance)) != nil {
+			return
+		}
+		if hit(w.profile.runner.lose / 2) {
+			w.trace.note("%s: the result of %s of %s does not arrive", r.name, d.StepKey, short(d.ExecutionID))
+		} else if err := r.put(d, in); err == nil && !hit(w.profile.runner.lose/2) {
+			break
+		}
+		w.witness.hit(d.Token, "its result does not arrive, or its PubAck")
+		if pause(r.ctx, 2*time.Second) != nil {
+			return
+		}
+	}
+	if hit(w.profile.runner.twice) {
+		w.after(lag(chance), func() { _ = r.put(d, in) })
+	}
+	if hit(w.profile.runner.late) {
+		w.after(time.Duration(chance.Int64N(int64(time.Minute))), func() {
+			w.trace.note("%s: repeats the result of %s of %s", r.name, d.StepKey, short(d.ExecutionID))
+			_ = r.put(d, in)
+		})
+	}
+	if r.dies(chance, d, "after the result") {
+		return
+	}
+	r.mu.Lock()
+	r.answered[d.Token+"."+strconv.Itoa(d.Dispatch)] = true
+	r.mu.Unlock()
+	r.ack(chance, d)
+}
+
+// ack tells STEPS that the messages of an attempt are done with.
+func (r *runnerProcess) ack(chance *rand.Rand, d partitiontest.Delivery) {
+	if pause(r.ctx, lag(chance)) != nil {
+		return
+	}
+	if !r.w.healthy.Load() && chance.Float64() < r.w.profile.runner.ack {
+		r.w.witness.hit(d.Token, "its ack is lost")
+		r.w.trace.note("%s: the ack of %s of %s is lost", r.name, d.StepKey, short(d.ExecutionID))
+		return
+	}
+	r.mu.Lock()
+	seqs := append([]uint64{d.Seq}, r.held[d.Token]...)
+	r.mu.Unlock()
+	for _, seq := range seqs {
+		r.w.server.Ack(seq)
+	}
+}
+
+func lag(r *rand.Rand) time.Duration {
+	return 100*time.Microsecond + time.Duration(r.Int64N(int64(time.Millisecond)))
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// script says how long an attempt takes and how it ends.
+func (w *world) script(d partitiontest.Delivery) (time.Duration, enginetest.Answer) {
+	x := w.scripted(d.ExecutionID)
+	i, _ := x.def.StepIndex(d.StepKey)
+	answer := enginetest.Succeeds
+	if n := d.Attempt - 1; n < len(x.plan.Steps[i].Script) {
+		answer = x.plan.Steps[i].Script[n]
+	}
+	return w.duration(d.ExecutionID, d.StepKey, d.Attempt, x.plan.Steps[i].TimeoutMs, answer), answer
+}
+
+// duration is the same however often it is asked for.
+func (w *world) duration(id, key string, attempt int, timeoutMs int64, answer enginetest.Answer) time.Duration {
+	r := w.chance.Same("duration", id, key, strconv.Itoa(attempt))
+	takes := lag(r)
+	switch n := r.IntN(20); {
+	case answer == enginetest.StaysSilent:
+		return time.Duration(timeoutMs) * time.Millisecond
+	case w.profile.slow && n < 8:
+		takes += time.Duration(r.Int64N(timeoutMs*8/10)) * time.Millisecond
+	case n < 12:
+		takes += time.Duration(r.Int64N(int64(20 * time.Millisecond)))
+	case n < 17:
+		takes += time.Duration(r.Int64N(int64(time.Second)))
+	default:
+		takes += time.Duration(r.Int64N(timeoutMs*6/10)) * time.Millisecond
+	}
+	return takes
+}
+
+// result is what a runner says at the end of an attempt.
+func (w *world) result(d partitiontest.Delivery, answer enginetest.Answer) engine.Input {
+	in := engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Token: d.Token}
+	switch answer {
+	case enginetest.FailsForNow:
+		failure := enginetest.Retryable
+		in.Err = &failure
+	case enginetest.FailsForGood:
+		failure := enginetest.Final
+		in.Err = &failure
+	case enginetest.StaysSilent:
+		in.Err = &runner.StepError{Code: runner.CodeStepTimeout, Message: "the step ran too long", Retryable: true}
+	default:
+		var body struct{ Input map[string]any }
+		if err := json.Unmarshal(d.Body, &body); err != nil {
+			w.witness.fail("the body of %s of %s does not decode: %v", d.StepKey, d.ExecutionID, err)
+			return in
+		}
+		i, _ := w.scripted(d.ExecutionID).def.StepIndex(d.StepKey)
+		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input))
+		if err != nil {
+			w.witness.fail("the output of %s does not encode: %v", d.StepKey, err)
+		}
+		in.Kind, in.Output = engine.StepCompleted, output
+	}
+	return in
+}

@@ -1,0 +1,101 @@
+package orchestrator_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/event"
+	contract "turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/observe"
+	"turbocat.io/pkg/observe/observetest"
+	"turbocat.io/pkg/service/servicetest"
+	"turbocat.io/services/orchestrator"
+)
+
+func TestTheOrchestratorCanBeWatched(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	collector := observetest.New(t)
+	environ := in.environ()
+	maps.Copy(environ, map[string]string{"LOG_LEVEL": "info", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL})
+	p := servicetest.Start(t, orchestrator.Spec().Unit(), environ)
+
+	var mu sync.Mutex
+	traces := map[string]bool{} // of ready steps
+	in.play(func(a attempt) (string, *runner.StepError) {
+		mu.Lock()
+		traces[a.msg.Headers().Get(event.HeaderTraceparent)] = true
+		mu.Unlock()
+		return echo(a)
+	})
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	caller := in.owner
+	caller.RequestID, caller.Traceparent = "r-1", "00-"+trace+"-b7ad6b7169203331-01"
+	workflow := in.workflow(catalog.Step{StepKey: "a"}, catalog.Step{StepKey: "b", DependsOn: []string{"a"}})
+	resp, err := bus.Call(t.Context(), in.conn, contract.Submit, caller, contract.SubmitRequest{WorkflowID: workflow, Inputs: json.RawMessage("{}"), TriggerType: contract.TriggerAPI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.await(resp.Execution.ID, "completed", func(x contract.Execution) bool { return x.Status == contract.ExecutionCompleted })
+
+	// What was accepted in a trace is sent to runners, and told to the world, in it.
+	submitted := collector.Await(t, contract.Service, "submit")
+	want := "00-" + trace + "-" + submitted.SpanID + "-01"
+	mu.Lock()
+	if got := slices.Collect(maps.Keys(traces)); submitted.TraceID != trace || !slices.Equal(got, []string{want}) {
+		t.Errorf("the steps are of %q; submit was %+v", got, submitted)
+	}
+	mu.Unlock()
+	for _, e := range in.events(resp.Execution.ID) {
+		decoded, err := event.Decode(e.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := decoded.Extensions()["traceparent"].(string); observe.TraceID(got) != trace {
+			t.Errorf("an event is of %q", got)
+		}
+	}
+
+	// An input that can not be applied.
+	if err := in.conn.NATS().PublishMsg(&nats.Msg{Subject: subject.ExecutionInputRun(3), Header: nats.Header{event.HeaderType: {"nonsense"}}}); err != nil {
+		t.Fatal(err)
+	}
+	value := func(name string) float64 {
+		sum := 0.0
+		for _, m := range p.Metrics(t)["turbocat_orchestrator_"+name].GetMetric() {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+		return sum
+	}
+	for deadline := time.Now().Add(20 * time.Second); value("dead_letters_total") != 1 || value("events_unpublished") != 0; <-time.After(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%v dead letters, %v events to publish", value("dead_letters_total"), value("events_unpublished"))
+		}
+	}
+	for name, want := range map[string]float64{
+		"partitions_held": subject.Partitions, "executions_accepted_total": 1, "executions_ended_total": 1, "steps_sent_total": 2, "steps_resent_total": 0,
+		"inputs_uncommitted": 0, "commit_failures_total": 0, "partitions_lost_total": 0, "events_published_total": float64(len(in.events(resp.Execution.ID))),
+	} {
+		if got := value(name); got != want {
+			t.Errorf("%s is %v, not %v", name, got, want)
+		}
+	}
+	if n := value("inputs_applied_total"); n < 4 { // submitted, two results, nonsense
+		t.Errorf("%v inputs applied", n)
+	}
+	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "executions_live", "commit_duration_seconds", "commit_inputs", "apply_to_commit_seconds", "event_publish_failures_total", "postgres_waits_total")
+	if status, body := p.Get(t, "/health/ready"); status != http.StatusOK {
+		t.Errorf("%d %s", status, body)
+	}
+}

@@ -1,0 +1,19 @@
+package natsapi
+
+import (
+	"testing"
+	"time"
+)
+
+func TestAServerThatCameBackIsDoubted(t *testing.T) {
+	s := &Steps{}
+	for _, c := range []struct {
+		server  string
+		doubted bool
+	}{{"a", false}, {"a", false}, {"b", true}, {"b", true}} {
+		s.meet(c.server)
+		if got := time.Now().Before(s.doubts); got != c.doubted {
+			t.Errorf("after the server %s: doubted %t, want %t", c.server, got, c.doubted)
+		}
+	}
+}
