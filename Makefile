@@ -35,6 +35,12 @@ test: .cache/testenv ## run every test of every module beside a PostgreSQL and a
 	$(if $(RACE),,@echo 'make test: no C compiler, so the race detector is off; install gcc to have it')
 	@exec .cache/testenv -- go test $(RACE) -timeout 15m work
 
+chaos: .cache/testenv ## run all reliability checks and print a table with their seeds
+	@TURBOCAT_CHAOS=full exec .cache/testenv -- go test $(RACE) -count=1 -v -timeout 60m turbocat.io/tools/chaos
+
+fuzz: ## run every fuzz target for 10 s each
+	@exec go run ./tools/fuzz -time 10s
+
 cover: .cache/testenv ## say how much of each module the tests run; too little is an error
 	@rm -rf .cache/cover && mkdir -p .cache/cover/programs
 	@GOCOVERDIR=$(CURDIR)/.cache/cover/programs .cache/testenv -- go test -timeout 15m -coverpkg=turbocat.io/... -coverprofile=.cache/cover/tests.out work >.cache/cover/log || { cat .cache/cover/log; exit 1; }
@@ -50,6 +56,10 @@ fmt: $(GOLANGCI_LINT) ## format all Go files
 .PHONY: linter
 linter: $(GOLANGCI_LINT)
 	@echo $(GOLANGCI_LINT)
+
+contracts: ## write what is generated from the contracts: schemas, OpenAPI, AsyncAPI, docs/events.md
+	@go test ./services/gateway/internal/httpapi -run '^TestDocumentIsTheGoldenOne$$' -count=1 -update
+	@go run ./tools/contractgen
 
 hooks: ## have git check what is committed before it is
 	git config core.hooksPath .ci/hooks

@@ -128,7 +128,7 @@ func TestNothingAnswers500(t *testing.T) {
 	agent := c.agent(t, "DATA", object{"operation": "pick", "fields": []string{"a"}})
 	workflow := c.workflow(t, []object{step("a", agent, inputs(object{"data": "{{inputs.data}}"}))})
 	execution := c.run(t, workflow, object{"data": []object{{"a": 1}}})
-	real := map[string]string{"agents": agent, "workflows": workflow, "executions": execution.ID}
+	known := map[string]string{"agents": agent, "workflows": workflow, "executions": execution.ID}
 
 	sent := 0
 	expect := func(what string, a answer, refused bool) {
@@ -140,7 +140,7 @@ func TestNothingAnswers500(t *testing.T) {
 	for _, path := range doc.Paths.InMatchingOrder() {
 		item := doc.Paths.Value(path)
 		short := strings.TrimPrefix(path, "/api/v1")
-		existing := strings.Replace(short, "{id}", real[strings.Split(short, "/")[1]], 1)
+		existing := strings.Replace(short, "{id}", known[strings.Split(short, "/")[1]], 1)
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} {
 			op := item.GetOperation(method)
 			if op == nil {

@@ -34,12 +34,13 @@ type installation struct {
 	data    string
 	output  string // the file of what it printed, over all starts
 	program string
+	args    []string
 	environ []string
 	process *child.Process
 }
 
 // prepare makes an installation that is not started yet.
-func prepare(name string, environ ...string) (*installation, error) {
+func prepare(name string) (*installation, error) {
 	program, err := lab.program()
 	if err != nil {
 		return nil, err
@@ -55,8 +56,12 @@ func prepare(name string, environ ...string) (*installation, error) {
 	if err != nil {
 		return nil, err
 	}
+	args, err := command(os.Getenv("TURBOCAT_E2E_SHAPE"))
+	if err != nil {
+		return nil, err
+	}
 	i := &installation{
-		url: "http://127.0.0.1:" + strconv.Itoa(port), program: program,
+		url: "http://127.0.0.1:" + strconv.Itoa(port), program: program, args: args,
 		data: filepath.Join(dir, "data"), output: filepath.Join(dir, "output"),
 	}
 	i.environ = append(cleanEnviron(),
@@ -66,6 +71,17 @@ func prepare(name string, environ ...string) (*installation, error) {
 		"TURBOCAT_IDENTITY_BCRYPT_COST=4",
 	)
 	return i, nil
+}
+
+// command gives the arguments that start an installation of a shape.
+func command(shape string) ([]string, error) {
+	switch shape {
+	case "", "process":
+		return []string{"dev"}, nil
+	case "processes":
+		return []string{"dev", "--processes"}, nil
+	}
+	return nil, fmt.Errorf("TURBOCAT_E2E_SHAPE is %q; use process or processes", shape)
 }
 
 // cleanEnviron is the environment without what would reach into the installation.
@@ -106,7 +122,7 @@ func (i *installation) launch() error {
 		return err
 	}
 	defer func() { _ = out.Close() }()
-	i.process, err = child.Start(child.Command{Path: i.program, Args: []string{"dev"}, Env: i.environ, Output: out, Orphan: syscall.SIGKILL})
+	i.process, err = child.Start(child.Command{Path: i.program, Args: i.args, Env: i.environ, Output: out, Orphan: syscall.SIGKILL})
 	return err
 }
 
@@ -125,7 +141,7 @@ func (i *installation) start() error {
 	})
 	select {
 	case <-i.process.Done():
-		return fmt.Errorf("turbocat dev ended at its start: %v\n%s", i.process.Err(), i.printed())
+		return fmt.Errorf("turbocat dev ended at its start: %w\n%s", i.process.Err(), i.printed())
 	default:
 	}
 	if err != nil {

@@ -88,7 +88,7 @@ func TestRefusedStarts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), i.program, "dev")
+			cmd := exec.CommandContext(t.Context(), i.program, i.args...)
 			cmd.Env = append(slices.Clone(i.environ), f.environ...)
 			var out, complaint bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &complaint

@@ -194,7 +194,7 @@ func TestWorkflowProblemsAllAtOnce(t *testing.T) {
 		}
 		got.Details[i].Message = ""
 	}
-	byField := func(a, b errs.Detail) int { return cmp.Compare(a.Field+a.Code, b.Field+b.Code) }
+	byField := func(a, b errs.Detail) int { return cmp.Compare(a.Field+string(a.Code), b.Field+string(b.Code)) }
 	slices.SortFunc(got.Details, byField)
 	slices.SortFunc(want, byField)
 	if !slices.Equal(got.Details, want) {

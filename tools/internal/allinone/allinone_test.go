@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +20,12 @@ import (
 	"turbocat.io/pkg/service"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if behaviour := os.Getenv(behaviourVariable); behaviour != "" {
+		serve(behaviour, os.Args[1:])
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // diary is what units did, in order.
 type diary struct {
@@ -138,7 +144,7 @@ func TestAWeakAdministratorIsNamedByItsVariables(t *testing.T) {
 	if want := "TURBOCAT_ADMIN_EMAIL: is none; give one\n  TURBOCAT_ADMIN_PASSWORD: has no digit; add one"; err.Error() != want {
 		t.Errorf("got %v", err)
 	}
-	if down := errs.New(errs.DependencyUnavailable, "down"); adminFault(down) != error(down) {
+	if down := errs.New(errs.DependencyUnavailable, "down"); !errors.Is(adminFault(down), down) {
 		t.Error("another fault is changed")
 	}
 }

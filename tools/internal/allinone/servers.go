@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"turbocat.io/tools/internal/redisd"
 )
 
+const natsUser = "turbocat"
+
 // reviveDelay keeps a server that ends at once from being started in a tight loop.
 const reviveDelay = time.Second
 
@@ -31,9 +34,23 @@ type server interface {
 	Stop()
 }
 
+// natsServer is one that keeps running until it is stopped.
+type natsServer interface {
+	URL() string
+	Stop()
+}
+
+// startNATS starts a NATS server over the streams in dir, and returns when it accepts connections.
+type startNATS func(ctx context.Context, dir string, logs io.Writer) (natsServer, error)
+
+// embeddedNATS starts it inside this process.
+func embeddedNATS(ctx context.Context, dir string, logs io.Writer) (natsServer, error) {
+	return natsd.Start(ctx, natsd.Options{Dir: dir, User: natsUser, Password: newPassword(), Log: zerolog.New(logs).With().Timestamp().Logger()})
+}
+
 // servers are what the services stand on, as far as the environment does not name others.
 type servers struct {
-	nats  *natsd.Server
+	nats  natsServer
 	redis *redisd.Server
 	pg    *postgresd.Server
 
@@ -42,7 +59,7 @@ type servers struct {
 }
 
 // startServers starts what the environment does not name; on failure nothing is left running.
-func startServers(ctx context.Context, c config, dir *datadir.Dir, install pginstall.Options, say func(string, ...any), log zerolog.Logger) (*servers, error) {
+func startServers(ctx context.Context, c config, dir *datadir.Dir, install pginstall.Options, nats startNATS, logs io.Writer, say func(string, ...any)) (*servers, error) {
 	s := &servers{databaseURL: c.DatabaseURL, natsURL: c.NatsURL, redisURL: c.RedisURL}
 	group, ctx := errgroup.WithContext(ctx)
 	if s.databaseURL == "" {
@@ -52,8 +69,11 @@ func startServers(ctx context.Context, c config, dir *datadir.Dir, install pgins
 		})
 	}
 	if s.natsURL == "" {
-		group.Go(func() (err error) {
-			s.nats, err = natsd.Start(ctx, natsd.Options{Dir: dir.Path("nats"), User: "turbocat", Password: newPassword(), Log: log})
+		group.Go(func() error {
+			started, err := nats(ctx, dir.Path("nats"), logs)
+			if err == nil {
+				s.nats = started
+			}
 			return err
 		})
 	}

@@ -18,6 +18,7 @@ import (
 // Command says what to run.
 type Command struct {
 	Path   string
+	Name   string // what the child is called in lists of processes; Path when empty
 	Args   []string
 	Dir    string
 	Env    []string
@@ -37,11 +38,14 @@ type Process struct {
 	ended bool
 }
 
-// Start runs the command. Its output must be a file, never a pipe to us: a child that
-// outlives us for a moment still writes to it.
+// Start runs the command. The output of a child that may outlive us for a moment must be a file: a
+// pipe to us would end it at its next word.
 func Start(c Command) (*Process, error) {
 	cmd := exec.Command(c.Path, c.Args...)
 	cmd.Dir, cmd.Env = c.Dir, c.Env
+	if c.Name != "" {
+		cmd.Args[0] = c.Name
+	}
 	if cmd.Env == nil {
 		cmd.Env = []string{}
 	}

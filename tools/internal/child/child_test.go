@@ -17,7 +17,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		play(role)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func shell(t *testing.T, dir, script string) (*Process, *os.File) {
 	t.Helper()
@@ -179,7 +184,7 @@ func TestAwaitPredecessor(t *testing.T) {
 		said(t, out, "up")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := AwaitPredecessor(ctx, "sleep", writePID(t, p.PID()), dir); err != context.Canceled {
+		if err := AwaitPredecessor(ctx, "sleep", writePID(t, p.PID()), dir); !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v", err)
 		}
 	})

@@ -23,12 +23,13 @@ const releaseWait = time.Second
 // AwaitRelease calls take until it gives something else than the error busy, for at most a second.
 func AwaitRelease(busy error, take func() error) error {
 	deadline := time.Now().Add(releaseWait)
-	for {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for ; ; <-poll.C {
 		err := take()
 		if !errors.Is(err, busy) || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

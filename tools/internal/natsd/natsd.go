@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package natsd runs a NATS server with JetStream inside this process, on loopback and behind a password,
+// Package natsd runs a NATS server with JetStream inside the process that calls it, on loopback and behind a password,
 // with its streams in files. Nothing that Turbocat promises rests on those files: a store that is
 // lost or damaged is rebuilt from PostgreSQL.
 package natsd
@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,14 +23,20 @@ import (
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/subject"
+	"turbocat.io/tools/internal/child"
 )
 
+// Host is where every server listens.
+const Host = "127.0.0.1"
+
 const (
-	host         = "127.0.0.1"
 	readyTimeout = 30 * time.Second // reading back large streams takes a while
 	maxStore     = 16 << 30
 	maxMemory    = 256 << 20
 )
+
+// FreeAddress is one with a port that the server chooses.
+const FreeAddress = Host + ":0"
 
 // Options of Start.
 type Options struct {
@@ -44,6 +51,7 @@ type Options struct {
 type Server struct {
 	srv       *server.Server
 	user, key string
+	lock      *os.File // of the folder
 }
 
 // Start starts the server and returns when it accepts connections. Its errors are sentences for the user.
@@ -54,6 +62,19 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, unusable(o.Dir, err)
 	}
+	lock, err := lock(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := serve(ctx, o)
+	if err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return &Server{srv: srv, user: o.User, key: o.Password, lock: lock}, nil
+}
+
+func serve(ctx context.Context, o Options) (*server.Server, error) {
 	store, err := storeLimit(o.Dir)
 	if err != nil {
 		return nil, unusable(o.Dir, err)
@@ -65,7 +86,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	srv, err := server.NewServer(&server.Options{
-		ServerName: "turbocat", Host: host, Port: port, Username: o.User, Password: o.Password,
+		ServerName: "turbocat", Host: Host, Port: port, Username: o.User, Password: o.Password,
 		JetStream: true, StoreDir: o.Dir, JetStreamMaxStore: store, JetStreamMaxMemory: maxMemory,
 		SyncInterval: 2 * time.Second,
 		MaxPayload:   subject.MaxPayload,
@@ -81,7 +102,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		stop(srv)
 		return nil, fmt.Errorf("NATS can not start: %w; the folder %s may be moved away without loss", err, o.Dir)
 	}
-	return &Server{srv: srv, user: o.User, key: o.Password}, nil
+	return srv, nil
 }
 
 func start(ctx context.Context, srv *server.Server, fatal <-chan string) error {
@@ -103,19 +124,44 @@ func start(ctx context.Context, srv *server.Server, fatal <-chan string) error {
 	return nil
 }
 
+// Address of the server, like 127.0.0.1:4222.
+func (s *Server) Address() string { return s.srv.Addr().String() }
+
 // URL of the server, with user and password.
-func (s *Server) URL() string {
-	port := s.srv.Addr().(*net.TCPAddr).Port
-	u := url.URL{Scheme: "nats", User: url.UserPassword(s.user, s.key), Host: net.JoinHostPort(host, strconv.Itoa(port))}
+func (s *Server) URL() string { return URL(s.user, s.key, s.Address()) }
+
+// URL is where a client finds the server at an address.
+func URL(user, password, address string) string {
+	u := url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: address}
 	return u.String()
 }
 
 // Stop closes all connections, writes the streams out, and returns when the server has ended.
-func (s *Server) Stop() { stop(s.srv) }
+func (s *Server) Stop() {
+	stop(s.srv)
+	_ = s.lock.Close()
+}
 
 func stop(srv *server.Server) {
 	srv.Shutdown()
 	srv.WaitForShutdown()
+}
+
+// lock keeps two servers from writing into one folder, for a moment also when the other one was just killed.
+func lock(dir string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, unusable(dir, err)
+	}
+	err = child.AwaitRelease(syscall.EWOULDBLOCK, func() error { return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) })
+	if err == nil {
+		return file, nil
+	}
+	_ = file.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("another NATS server uses the folder %s; stop it, or choose another folder", dir)
+	}
+	return nil, unusable(dir, err)
 }
 
 // storeLimit is what all streams together may take: fixed for a disk, so that streams which
@@ -125,11 +171,11 @@ func storeLimit(dir string) (int64, error) {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return min(maxStore, int64(st.Blocks)*int64(st.Bsize)/2), nil
+	return min(maxStore, int64(st.Blocks)*int64(st.Bsize)/2), nil //nolint:unconvert // elsewhere than on Linux a block size is no int64
 }
 
 func portFree(port int) error {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	l, err := net.Listen("tcp", net.JoinHostPort(Host, strconv.Itoa(port)))
 	if err != nil {
 		return fmt.Errorf("the port %d for NATS is taken; stop what listens there or choose another one", port)
 	}

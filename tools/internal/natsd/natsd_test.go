@@ -114,6 +114,19 @@ func TestPortAndFolderFaults(t *testing.T) {
 	}
 }
 
+func TestOneServerForAFolder(t *testing.T) {
+	o := natsd.Options{Dir: t.TempDir(), User: "u", Password: "p"}
+	first := start(t, o)
+	if second, err := natsd.Start(t.Context(), o); err == nil {
+		second.Stop()
+		t.Error("a second server uses the folder")
+	} else if !strings.Contains(err.Error(), "another NATS server uses the folder "+o.Dir) {
+		t.Errorf("got %v", err)
+	}
+	first.Stop()
+	start(t, o)
+}
+
 // What can not be read back must not end in a server without JetStream.
 func TestDamagedStore(t *testing.T) {
 	dir := t.TempDir()

@@ -3,6 +3,7 @@
 package redisd_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,7 +97,7 @@ func expires(t *testing.T, s *redisd.Server) {
 		t.Fatal(err)
 	}
 	deadline := time.Now().Add(10 * time.Second)
-	for c.Get(t.Context(), "short").Err() != redis.Nil {
+	for !errors.Is(c.Get(t.Context(), "short").Err(), redis.Nil) {
 		if time.Now().After(deadline) {
 			t.Fatal("a key outlived its time")
 		}

@@ -1,0 +1,187 @@
+package load
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"turbocat.io/contracts/event"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/tools/internal/promises"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// installation plays the API of one over the true wire format. Of each key, the first request gets no answer, the second
+// a refusal, and later ones the execution, which has ended at the second look.
+type installation struct {
+	t   *testing.T
+	mu  sync.Mutex
+	ask map[string]int // requests, by key
+	see map[string]int // looks, by execution
+	cut bool           // of the first event stream
+}
+
+func (in *installation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	path := strings.TrimPrefix(r.URL.Path, "/api/v1")
+	id := strings.Split(path+"///", "/")[2]
+	switch {
+	case path == "/auth/register":
+		in.answer(w, 201, `{"user":{"id":"u"},"accessToken":"token"}`)
+	case r.Header.Get("Authorization") != "Bearer token":
+		in.t.Errorf("%s comes with the token %q", path, r.Header.Get("Authorization"))
+	case r.Method == http.MethodPost && (path == "/agents" || path == "/workflows"):
+		in.answer(w, 201, `{"id":"made"}`)
+	case strings.HasSuffix(path, "/execute"):
+		in.execute(w, r.Header.Get("Idempotency-Key"))
+	case strings.HasSuffix(path, "/events"):
+		in.events(w, id, r.Header.Get("Last-Event-ID"))
+	case path == "/executions":
+		in.answer(w, 200, `[]`)
+	default:
+		in.see[id]++
+		status, completed := "RUNNING", "null"
+		if in.see[id] > 1 {
+			status, completed = "COMPLETED", `"2030-01-01T12:00:00Z"`
+		}
+		in.answer(w, 200, fmt.Sprintf(`{"id":%q,"status":%q,"outputs":null,"completedAt":%s,"steps":[]}`, id, status, completed))
+	}
+}
+
+func (in *installation) answer(w http.ResponseWriter, status int, data string) {
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `{"success":true,"data":%s,"meta":{"pagination":{"total":3}}}`, data)
+}
+
+func (in *installation) execute(w http.ResponseWriter, key string) {
+	in.ask[key]++
+	switch {
+	case in.ask[key] == 1:
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			in.t.Error(err)
+			return
+		}
+		_ = conn.Close()
+	case in.ask[key] == 2:
+		w.WriteHeader(503)
+		_, _ = fmt.Fprint(w, `{"success":false,"error":{"code":"DEPENDENCY_UNAVAILABLE","message":"away","details":[]}}`)
+	case key == "load-2" && in.ask[key] == 3:
+		w.WriteHeader(500)
+		_, _ = fmt.Fprint(w, `{"success":false,"error":{"code":"INTERNAL","message":"a fault","details":[]}}`)
+	case key == "load-7" && in.ask[key] == 4:
+		in.answer(w, 201, `{"id":"another"}`)
+	default:
+		in.answer(w, 201, fmt.Sprintf(`{"id":"x-%s"}`, key))
+	}
+}
+
+// events gives two events behind the last that is known; the first stream of all ends after one.
+func (in *installation) events(w http.ResponseWriter, id, last string) {
+	kinds := []event.Type[orchestrator.ExecutionEvent]{orchestrator.EventCreated, orchestrator.EventCompleted}
+	for i, status := range []string{"PENDING", "COMPLETED"} {
+		if fmt.Sprint(i) < last {
+			continue
+		}
+		body, err := kinds[i].Encode(event.Meta{ID: fmt.Sprint(id, i), Source: "orchestrator", Subject: id, Time: time.Unix(0, 0), Number: uint64(i + 1)}, orchestrator.ExecutionEvent{
+			ExecutionID: id, Seq: uint64(i + 1), Status: status,
+		})
+		if err != nil {
+			in.t.Error(err)
+		}
+		_, _ = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n: ping\n\n", i+1, kinds[i], body)
+		if !in.cut {
+			in.cut = true
+			return
+		}
+	}
+}
+
+func TestLoadSurvivesEverything(t *testing.T) {
+	in := &installation{t: t, ask: map[string]int{}, see: map[string]int{}}
+	server := httptest.NewServer(in)
+	defer server.Close()
+	l, err := Start(t.Context(), server.URL, Calls("http://book", 1, time.Second), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 7 {
+		if err := l.Submit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Grow(t.Context(), 0); err != nil || l.Accepted() != 7 {
+		t.Errorf("%d executions are accepted, %v", l.Accepted(), err)
+	}
+	all, strange := l.Stop(t.Context())
+	if err := l.Submit(t.Context()); err == nil {
+		t.Error("an execution begins after the end")
+	}
+	want := []string{"a request for an execution is answered 500 INTERNAL", "the key of the execution 7 gave x-load-7 and then another"}
+	if slices.Sort(strange); !slices.Equal(strange, want) {
+		t.Errorf("strange are %q, want %q", strange, want)
+	}
+	for i, x := range all {
+		if x.ID != fmt.Sprintf("x-load-%d", i+1) || len(x.Readings) != 3 || x.Readings[0].Status != "RUNNING" || x.Readings[2].Status != "COMPLETED" || len(x.Replay) != 2 {
+			t.Errorf("the execution %d is remembered as %+v", i+1, x)
+		}
+		if followed := (i+1)%3 == 0; (x.Followed != nil) != followed || followed && !slices.Equal(x.Followed, x.Replay) {
+			t.Errorf("of %s was followed %v of %v", x.ID, x.Followed, x.Replay)
+		}
+	}
+	answers := map[int]int{}
+	for _, a := range l.Answers() {
+		answers[a.Status]++
+	}
+	if answers[503] != 7 || answers[500] != 1 || answers[201] != 8 {
+		t.Errorf("the answers are %v", answers)
+	}
+	totals, err := l.Totals(t.Context())
+	if err != nil || totals[""] != 3 || totals["COMPLETED"] != 3 || len(totals) != 8 {
+		t.Errorf("the totals are %v, %v", totals, err)
+	}
+}
+
+// TestDiamond checks the workflow itself: what its steps depend on is there, and what they must become adds up.
+func TestDiamond(t *testing.T) {
+	w := Diamond("http://book")
+	kinds, calls := map[string]int{}, 0
+	seen := map[string]bool{}
+	for _, l := range w.lines {
+		for _, key := range l.after {
+			if !seen[key] {
+				t.Errorf("%s comes before %s, which it depends on", l.key, key)
+			}
+		}
+		seen[l.key] = true
+		kinds[l.agent.kind]++
+		if l.calls {
+			calls++
+		}
+	}
+	if len(w.lines) != 12 || kinds["API"] != 4 || kinds["CODE"] < 2 || kinds["DATA"] < 2 || calls != 4 {
+		t.Errorf("%d steps, %v, %d calls", len(w.lines), kinds, calls)
+	}
+	good, bad := w.meant(1), w.meant(9)
+	if good.Status != "COMPLETED" || !json.Valid([]byte(good.Outputs)) || bad.Status != "FAILED" || bad.Outputs != "" {
+		t.Errorf("meant are %+v and %+v", good, bad)
+	}
+	ends := map[string]int{}
+	for _, s := range bad.Plan {
+		ends[s.Status]++
+	}
+	if ends["COMPLETED"] != 7 || ends["FAILED"] != 2 || ends["SKIPPED"] != 3 || !promises.Ended(bad.Status) {
+		t.Errorf("the steps of one that is meant to fail are meant to be %v", ends)
+	}
+}

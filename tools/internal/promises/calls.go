@@ -1,0 +1,147 @@
+package promises
+
+import (
+	"slices"
+	"time"
+
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/tools/internal/callbook"
+)
+
+const (
+	// rounding is what times of the API may lack.
+	rounding = time.Millisecond
+	// stopsWithin is how long an attempt that counts no more may begin new effects.
+	stopsWithin = 2 * time.Second
+)
+
+// checkCalls compares the book with what the executions say.
+func (c *checker) checkCalls() {
+	type place struct{ execution, step string }
+	calls := map[place][]callbook.Call{}
+	owner := map[string]place{}
+	for _, call := range c.Calls {
+		at := place{call.Execution, call.Step}
+		calls[at] = append(calls[at], call)
+		if known, ok := owner[call.Key]; ok && known != at {
+			c.say("I3", "the idempotency key %q came from the step %s of %s and the step %s of %s", call.Key, known.step, known.execution, at.step, at.execution)
+		}
+		owner[call.Key] = at
+	}
+	for i := range c.Executions {
+		x := &c.Executions[i]
+		if x.last() == nil {
+			continue
+		}
+		for _, s := range x.Plan {
+			at := place{x.ID, s.Key}
+			if s.Calls || len(calls[at]) > 0 {
+				c.checkCallsOf(x, s, calls[at])
+			}
+			delete(calls, at)
+		}
+	}
+	for at, unknown := range calls {
+		c.say("I3", "%d calls came from the step %s of %s, of which nobody was told", len(unknown), at.step, at.execution)
+	}
+}
+
+func (c *checker) checkCallsOf(x *Execution, s Step, calls []callbook.Call) {
+	state, _ := stepOf(x.last().Execution, s.Key)
+	attempts := attemptsOf(x.Replay, s.Key)
+	if state.Status == orchestrator.StepCompleted && len(calls) == 0 {
+		c.say("I3", "the step %s of %s is COMPLETED and has made no call", s.Key, x.ID)
+	}
+	if len(attempts) == 0 && len(calls) > 0 {
+		c.say("I4", "the step %s of %s is %s, was never started, and has made %d calls, the first at %s", s.Key, x.ID, state.Status, len(calls), clock(calls[0].Began))
+		return
+	}
+	of := map[int][]callbook.Call{}
+	for i, call := range calls {
+		of[call.Attempt] = append(of[call.Attempt], call)
+		if call.Key == "" || call.Key != calls[0].Key {
+			c.say("I3", "the step %s of %s called with the idempotency keys %q and %q", s.Key, x.ID, calls[0].Key, call.Key)
+		}
+		if at, ok := recorded(x, s.Key); ok && call.Began.After(at) {
+			c.say("I3", "call %d of the step %s of %s (attempt %d) came at %s; its end was told at %s", i+1, s.Key, x.ID, call.Attempt, clock(call.Began), clock(at))
+		}
+		c.checkCallAfterDependencies(x, s, call)
+	}
+	for number, made := range of {
+		span, ok := attempts[number]
+		if !ok {
+			c.say("I4", "the step %s of %s made %d calls of the attempt %d, which was never started", s.Key, x.ID, len(made), number)
+			continue
+		}
+		most := 1 + c.hits(span.from, span.to)
+		if len(made) > most {
+			c.say("I3", "the attempt %d of the step %s of %s made %d calls, at most %d are possible: %s", number, s.Key, x.ID, len(made), most, times(made))
+		}
+		if most == 1 && overlap(made) {
+			c.say("I3", "the attempt %d of the step %s of %s ran twice at the same time: %s", number, s.Key, x.ID, times(made))
+		}
+	}
+}
+
+func (c *checker) checkCallAfterDependencies(x *Execution, s Step, call callbook.Call) {
+	for _, e := range x.Replay {
+		if endOfStep[e.Type] != "" && slices.Contains(s.DependsOn, e.StepKey) && call.Began.Before(e.At.Add(-rounding)) {
+			c.say("I4", "the step %s of %s called at %s, before %s, which it depends on, ended at %s", s.Key, x.ID, clock(call.Began), e.StepKey, clock(e.At))
+		}
+	}
+}
+
+// span is how long an attempt counted.
+type span struct{ from, to time.Time }
+
+// attemptsOf reads from the events when each attempt of a step began and ended.
+func attemptsOf(events []Event, key string) map[int]span {
+	found := map[int]span{}
+	for _, e := range events {
+		if e.StepKey != key {
+			continue
+		}
+		switch {
+		case e.Type == stepStarted:
+			found[e.Attempt] = span{e.At, e.At.Add(100 * 365 * 24 * time.Hour)}
+		case e.Type == stepRetry || endOfStep[e.Type] != "":
+			if s, ok := found[e.Attempt]; ok {
+				found[e.Attempt] = span{s.from, e.At}
+			}
+		}
+	}
+	return found
+}
+
+// recorded gives from when on a step of the execution must make no call: it was told that the step has ended, and an
+// attempt that was stopped has had the time to notice.
+func recorded(x *Execution, key string) (time.Time, bool) {
+	for _, r := range x.Readings {
+		s, _ := stepOf(r.Execution, key)
+		switch {
+		case s.Status == orchestrator.StepCompleted:
+			return r.At, true
+		case stepEnded(s.Status):
+			return r.At.Add(stopsWithin), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// overlap tells whether a call came before an earlier one was answered.
+func overlap(calls []callbook.Call) bool {
+	for i := 1; i < len(calls); i++ {
+		if e := calls[i-1].Ended; e.IsZero() || calls[i].Began.Before(e) {
+			return true
+		}
+	}
+	return false
+}
+
+func times(calls []callbook.Call) string {
+	text := ""
+	for _, call := range calls {
+		text += clock(call.Began) + "-" + clock(call.Ended) + " "
+	}
+	return text
+}
