@@ -73,7 +73,7 @@ func Parameters() []Parameter {
 		{Name: "pool", Doc: "pool of runners", Values: []string{"default"}},
 		{
 			Name: "agentType", Doc: "type of the agent that the step runs", Closed: true,
-			Values: []string{catalog.AgentCode, catalog.AgentAPI, catalog.AgentLLM, catalog.AgentData},
+			Values: catalog.RunnerAgentTypes(),
 		},
 		{Name: "priority", Doc: "0 to 9, 9 first", Values: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, Closed: true},
 		{Name: "service", Doc: "name of the service", Values: Services(), Closed: true},

@@ -21,6 +21,12 @@ const (
 	AgentWorkflow = "WORKFLOW"
 )
 
+// AgentTypes gives all of them.
+func AgentTypes() []string { return append(RunnerAgentTypes(), AgentWorkflow) }
+
+// RunnerAgentTypes gives those that runners run; a WORKFLOW agent is a child execution.
+func RunnerAgentTypes() []string { return []string{AgentCode, AgentAPI, AgentLLM, AgentData} }
+
 // Statuses of agents and workflows.
 const (
 	StatusDraft    = "DRAFT"

@@ -27,6 +27,14 @@ const (
 	DependencyUnavailable Code = "DEPENDENCY_UNAVAILABLE" // 503
 )
 
+// Codes gives the closed list of all of them.
+func Codes() []Code {
+	return []Code{
+		Validation, Unauthorized, TokenExpired, Forbidden, NotFound, MethodNotAllowed, Conflict, PreconditionFailed,
+		PayloadTooLarge, UnsupportedMediaType, RateLimited, Internal, DependencyUnavailable,
+	}
+}
+
 // Error is a failure that a client may read. Message and Details carry no internals;
 // Cause, when set, is for the log alone and never leaves the process.
 type Error struct {

@@ -11,16 +11,22 @@ import (
 	"turbocat.io/contracts/errs"
 )
 
-// TestDetailCodesAreAllListed finds codes that are declared and not listed, listed twice, or not explained.
-func TestDetailCodesAreAllListed(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "detail.go", nil, parser.ParseComments)
+// TestCodesAreAllListed finds codes that are declared and not listed, listed twice, or not explained.
+func TestCodesAreAllListed(t *testing.T) {
+	listed(t, "errs.go", errs.Codes())
+	listed(t, "detail.go", errs.DetailCodes())
+}
+
+func listed[C ~string](t *testing.T, name string, list []C) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var declared []errs.DetailCode
+	var declared []C
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
+		if !ok || len(spec.Values) == 0 {
 			return true
 		}
 		value, ok := spec.Values[0].(*ast.BasicLit)
@@ -31,14 +37,14 @@ func TestDetailCodesAreAllListed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		declared = append(declared, errs.DetailCode(code))
+		declared = append(declared, C(code))
 		if spec.Comment == nil {
 			t.Errorf("%s is not explained; add a comment behind it", spec.Names[0])
 		}
 		return true
 	})
-	if listed := errs.DetailCodes(); !slices.Equal(listed, declared) {
-		t.Errorf("DetailCodes gives %v\nbut declared are %v", listed, declared)
+	if !slices.Equal(list, declared) {
+		t.Errorf("%s lists %v\nbut declares %v", name, list, declared)
 	}
 	slices.Sort(declared)
 	if len(declared) != len(slices.Compact(declared)) {

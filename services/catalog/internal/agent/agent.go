@@ -53,7 +53,7 @@ func (s Schemas) read(body json.RawMessage, a *catalog.Agent, create bool) error
 	o.Require(create, "name", "type", "config")
 	o.String("name", &a.Name, a.Name, 1, 200)
 	o.String("description", &a.Description, "", 0, 5000)
-	o.Enum("type", &a.Type, a.Type, Types()...)
+	o.Enum("type", &a.Type, a.Type, catalog.AgentTypes()...)
 	o.Enum("status", &a.Status, catalog.StatusDraft, Statuses()...)
 	o.Object("config", &a.Config, a.Config)
 	o.Any("inputSchema", &a.InputSchema, null())

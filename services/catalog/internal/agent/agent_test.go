@@ -123,6 +123,7 @@ func TestNew(t *testing.T) {
 				"config.pipeline[3].field bad_value\nconfig.pipeline[3].operator bad_enum",
 		},
 		{"DATA too deep", data(`{"operation":"map","fields":{"a":{"value":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}}`), "config bad_value"},
+		{"DATA too large", data(`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", 256<<10) + `"}}}`), "config out_of_range"},
 		{"a name twice", data(`{"operation":"pick","fields":["a"],"fields":["b"]}`), "config.fields bad_value"},
 		{"a name twice within", with(`{"runtime":"javascript","files":{"a.js":"x","\u0061.js":"y"}}`), "config.files[\"a.js\"] bad_value"},
 

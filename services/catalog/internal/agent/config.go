@@ -18,18 +18,13 @@ import (
 //go:embed schemas/*.json
 var schemaFiles embed.FS
 
-// Types lists the agent types.
-func Types() []string {
-	return []string{catalog.AgentCode, catalog.AgentAPI, catalog.AgentLLM, catalog.AgentData, catalog.AgentWorkflow}
-}
-
 // Schemas checks configs, one JSON Schema for each agent type. It is safe for concurrent use.
 type Schemas map[string]*schema.Schema
 
 // LoadSchemas compiles the schemas of all agent types.
 func LoadSchemas() (Schemas, error) {
 	schemas := Schemas{}
-	for _, t := range Types() {
+	for _, t := range catalog.AgentTypes() {
 		raw, err := schemaFiles.ReadFile("schemas/" + t + ".json")
 		if err != nil {
 			return nil, err
@@ -54,11 +49,17 @@ func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *f
 		if depth := rawjson.Depth(config); depth > maxDataDepth {
 			faults.Add("config", errs.BadValue, "nests %d levels deep; at most %d are allowed", depth, maxDataDepth)
 		}
+		if len(config) > maxData {
+			faults.Add("config", errs.OutOfRange, "has %d bytes; give at most %d", len(config), maxData)
+		}
 	}
 }
 
-// maxDataDepth is how deep a DATA config may nest, which its schema can not say.
-const maxDataDepth = 64
+// Bounds of a DATA config that its schema can not tell.
+const (
+	maxData      = 256 << 10
+	maxDataDepth = 64
+)
 
 // checkNames notes every name that stands twice in an object of the next value of dec, for
 // which of the two counts is for each reader to choose.

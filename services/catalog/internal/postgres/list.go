@@ -23,7 +23,7 @@ func narrow(from, owner string, q catalog.ListRequest) (listing.Page, listing.Wh
 		"status":    {SQL: "t.status", Kind: listing.Text},
 	}}.Parse(q.Page, &faults)
 	listing.Enum("status", q.Status, agent.Statuses(), &faults)
-	listing.Enum("type", q.Type, agent.Types(), &faults)
+	listing.Enum("type", q.Type, catalog.AgentTypes(), &faults)
 	if slices.ContainsFunc(q.Tags, func(tag string) bool { return strings.ContainsRune(tag, 0) }) || len(q.Tags) > 20 {
 		faults.Add("tags", errs.BadValue, "must be at most 20 tags without NUL characters")
 	}

@@ -1,0 +1,27 @@
+package httpapi
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"turbocat.io/contracts/errs"
+)
+
+// TestNoCodeIsForgotten finds a code that clients would get as a 500, or that the document does not know.
+func TestNoCodeIsForgotten(t *testing.T) {
+	t.Parallel()
+	field, _ := reflect.TypeFor[fault]().FieldByName("Code")
+	documented := strings.Split(field.Tag.Get("enum"), ",")
+	for i, code := range errs.Codes() {
+		if statusOf[code] == 0 {
+			t.Errorf("%s has no status; add it to statusOf", code)
+		}
+		if i >= len(documented) || documented[i] != string(code) {
+			t.Errorf("%s is not in its place in the enum of fault.Code", code)
+		}
+	}
+	if len(statusOf) != len(errs.Codes()) || len(documented) != len(errs.Codes()) {
+		t.Errorf("%d codes have a status and %d are documented; errs knows %d", len(statusOf), len(documented), len(errs.Codes()))
+	}
+}
