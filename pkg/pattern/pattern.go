@@ -3,17 +3,29 @@
 package pattern
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
 	"unicode/utf8"
 )
 
-// MaxSize bounds an expression with its repetitions written out, in characters and operators.
-const MaxSize = 2000
+// MaxSize bounds an expression with its repetitions written out, in characters and operators;
+// MaxTotal bounds several that are kept together.
+const (
+	MaxSize  = 1000
+	MaxTotal = 20_000
+)
 
 // Compile makes an expression of its text. The error says what is wrong with it.
-func Compile(text string) (*regexp.Regexp, error) {
+func Compile(text string) (*regexp.Regexp, error) { return new(Budget).Compile(text) }
+
+// Budget compiles expressions that are kept together. It is not safe for concurrent use.
+type Budget struct{ spent int }
+
+// Compile makes an expression of its text. The error says what is wrong with it, or that those
+// before it have used up the budget.
+func (b *Budget) Compile(text string) (*regexp.Regexp, error) {
 	tooLarge := fmt.Errorf("is too large; with all its repetitions written out it may have %d characters", MaxSize)
 	if utf8.RuneCountInString(text) > MaxSize {
 		return nil, tooLarge
@@ -22,8 +34,12 @@ func Compile(text string) (*regexp.Regexp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is no RE2 expression: %w", err)
 	}
-	if size(parsed) > MaxSize {
+	n := size(parsed)
+	if n > MaxSize {
 		return nil, tooLarge
+	}
+	if b.spent += n; b.spent > MaxTotal {
+		return nil, errors.New("is too large together with the other expressions; simplify them")
 	}
 	re, err := regexp.Compile(text)
 	if err != nil {

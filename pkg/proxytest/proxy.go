@@ -5,6 +5,7 @@
 package proxytest
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -115,7 +116,8 @@ func (p *Proxy) BlackHole() {
 	p.filterAll()
 }
 
-// Slow delays whatever passes by about d, more or less by at most jitter, until Heal.
+// Slow delays whatever passes by about d, more or less by at most jitter, until Heal; what follows does not wait for
+// what is on its way.
 func (p *Proxy) Slow(d, jitter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,32 +209,59 @@ func (p *Proxy) forget(l *link) {
 	delete(p.links, l)
 }
 
-// copy passes on what one side says, and its end.
+// piece is something that one side said, on its way to the other.
+type piece struct {
+	data []byte
+	due  time.Time
+}
+
+// copy passes on what one side says, in its order, and its end.
 func (p *Proxy) copy(l *link, to, from *net.TCPConn) {
+	pieces := make(chan piece, 1024)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for next := range pieces {
+			l.await(next.due)
+			if _, err := to.Write(next.data); err != nil {
+				l.end(false) // nothing more is read; what was, goes nowhere
+			}
+		}
+	})
 	buffer := make([]byte, 64<<10)
+	var due time.Time
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			p.wait(l)
-			if _, werr := to.Write(buffer[:n]); err == nil {
-				err = werr
-			}
+			due = p.due(due)
+			pieces <- piece{bytes.Clone(buffer[:n]), due}
 		}
 		if err != nil {
+			close(pieces)
+			writing.Wait()
 			l.end(errors.Is(err, syscall.ECONNRESET))
 			return
 		}
 	}
 }
 
-// wait lets the delay pass, or the connection end.
-func (p *Proxy) wait(l *link) {
+// due is when what was said now arrives, not before what was said earlier.
+func (p *Proxy) due(earlier time.Time) time.Time {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	d := p.delay
 	if p.jitter > 0 {
 		d += rand.N(2*p.jitter) - p.jitter
 	}
-	p.mu.Unlock()
+	at := time.Now().Add(d)
+	if at.Before(earlier) {
+		return earlier
+	}
+	return at
+}
+
+// await lets the time come, or the connection end.
+func (l *link) await(due time.Time) {
+	d := time.Until(due)
 	if d <= 0 {
 		return
 	}

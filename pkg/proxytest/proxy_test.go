@@ -182,6 +182,20 @@ func TestSlow(t *testing.T) {
 	if took := time.Since(begin); took < 100*time.Millisecond {
 		t.Errorf("there and back took %s, want at least twice 50 ms", took)
 	}
+	// A second word does not wait for the first.
+	p.Slow(time.Second, 0)
+	begin = time.Now()
+	if _, err := c.Write([]byte("word")); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(50 * time.Millisecond) // so that they travel apart
+	passes(t, c)
+	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took < 2*time.Second || took > 3500*time.Millisecond {
+		t.Errorf("two words there and back took %s, want little more than 2 s", took)
+	}
 	p.Slow(time.Hour, 0)
 	if err := say(c, 50*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a word passes: %v", err)

@@ -53,7 +53,8 @@ func Compile(raw json.RawMessage) (*Schema, error) {
 	for _, f := range formats() {
 		c.RegisterFormat(f)
 	}
-	c.UseRegexpEngine(func(text string) (jsonschema.Regexp, error) { return pattern.Compile(text) })
+	var patterns pattern.Budget
+	c.UseRegexpEngine(func(text string) (jsonschema.Regexp, error) { return patterns.Compile(text) })
 	c.RegisterVocabulary(collect(func(part *jsonschema.Schema) { all = append(all, part) }))
 	c.AssertVocabs()
 	if err := c.AddResource(location, doc); err != nil {

@@ -17,10 +17,10 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/service"
-	"turbocat.io/services/runner/internal/agent"
 	"turbocat.io/services/runner/internal/api"
 	"turbocat.io/services/runner/internal/code"
 	"turbocat.io/services/runner/internal/data"
+	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
 	"turbocat.io/services/runner/internal/natsapi"
 	"turbocat.io/services/runner/internal/work"
@@ -43,12 +43,12 @@ func SandboxMain() { code.Main() }
 
 // Service is a wired runner.
 type Service struct {
-	ledger  *work.Ledger
-	cancels *natsapi.Cancels
-	reports *natsapi.Reports
-	logs    *natsapi.Logs
-	pools   []*work.Pool
-	steps   []*natsapi.Steps
+	attempts *work.Attempts
+	cancels  *natsapi.Cancels
+	reports  *natsapi.Reports
+	logs     *natsapi.Logs
+	pools    []*work.Pool
+	steps    []*natsapi.Steps
 }
 
 // New wires a runner for every agent type that this host can run.
@@ -86,7 +86,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 type kind struct {
 	agentType   string
 	concurrency int
-	executor    agent.Executor
+	executor    executor.Interface
 }
 
 func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
@@ -94,13 +94,13 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), ledger: work.NewLedger(reports.Report)}
-	s.cancels = natsapi.NewCancels(env.Bus, s.ledger.Cancel, env.Log)
+	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), attempts: work.NewAttempts(reports.Report)}
+	s.cancels = natsapi.NewCancels(env.Bus, s.attempts.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
 	metrics := work.NewMetrics(env.Metrics)
 	for _, k := range kinds {
 		pool := work.NewPool(work.Config{
-			AgentType: k.agentType, Metrics: metrics, Tracing: env.Tracing, Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Ledger: s.ledger,
+			AgentType: k.agentType, Metrics: metrics, Tracing: env.Tracing, Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Attempts: s.attempts,
 			Report: reports.Report, AwaitWatch: s.cancels.Await, Awaited: natsapi.Awaited(env.Bus),
 			Logger: s.logs.Of, Log: env.Log,
 		})
@@ -118,7 +118,7 @@ func (s *Service) Run(ctx context.Context) error {
 	support, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var supporting, working, taking sync.WaitGroup
-	supporting.Go(func() { s.ledger.Run(support) })
+	supporting.Go(func() { s.attempts.Run(support) })
 	supporting.Go(func() { s.cancels.Run(support) })
 	supporting.Go(func() { s.reports.Run(support) })
 	supporting.Go(func() { s.logs.Run(support) })
@@ -139,6 +139,6 @@ func (s *Service) Run(ctx context.Context) error {
 	s.reports.Settle(settling)
 	stop()
 	supporting.Wait()
-	s.ledger.GiveBackAll()
+	s.attempts.GiveBackAll()
 	return nil
 }

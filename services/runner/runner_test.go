@@ -19,15 +19,15 @@ import (
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 const long = 5 * time.Second
 
 func TestResultIsTheOutputUntouched(t *testing.T) {
 	w := newWorld(t, long)
-	tasks := make(chan agent.Task, 1)
-	w.start(executorFunc(func(_ context.Context, task agent.Task) (json.RawMessage, error) {
+	tasks := make(chan executor.Task, 1)
+	w.start(executorFunc(func(_ context.Context, task executor.Task) (json.RawMessage, error) {
 		tasks <- task
 		return json.RawMessage("{ \"n\" : 1e400,\t\"n\":2 }"), nil
 	}))
@@ -63,22 +63,25 @@ func TestResultIsTheOutputUntouched(t *testing.T) {
 func TestFaults(t *testing.T) {
 	w := newWorld(t, long)
 	outcomes := map[string]executorFunc{
-		"typed": func(context.Context, agent.Task) (json.RawMessage, error) {
+		"typed": func(context.Context, executor.Task) (json.RawMessage, error) {
 			return nil, &runner.StepError{Code: runner.CodeDataError, Message: "no rows", Retryable: true}
 		},
-		"untyped": func(context.Context, agent.Task) (json.RawMessage, error) { return nil, errors.New("secret path") },
-		"panic":   func(context.Context, agent.Task) (json.RawMessage, error) { panic("boom") },
-		"nojson":  func(context.Context, agent.Task) (json.RawMessage, error) { return json.RawMessage("{"), nil },
-		"nothing": func(context.Context, agent.Task) (json.RawMessage, error) { return nil, nil },
-		"large": func(context.Context, agent.Task) (json.RawMessage, error) {
+		"untyped": func(context.Context, executor.Task) (json.RawMessage, error) { return nil, errors.New("secret path") },
+		"panic":   func(context.Context, executor.Task) (json.RawMessage, error) { panic("boom") },
+		"nojson":  func(context.Context, executor.Task) (json.RawMessage, error) { return json.RawMessage("{"), nil },
+		"nothing": func(context.Context, executor.Task) (json.RawMessage, error) { return nil, nil },
+		"large": func(context.Context, executor.Task) (json.RawMessage, error) {
 			return json.RawMessage(`"` + strings.Repeat("x", runner.MaxOutput) + `"`), nil
 		},
-		"deep": func(context.Context, agent.Task) (json.RawMessage, error) {
+		"deep": func(context.Context, executor.Task) (json.RawMessage, error) {
 			return json.RawMessage(strings.Repeat("[", 1001) + strings.Repeat("]", 1001)), nil
 		},
-		"slow": func(ctx context.Context, _ agent.Task) (json.RawMessage, error) { <-ctx.Done(); return nil, ctx.Err() },
+		"slow": func(ctx context.Context, _ executor.Task) (json.RawMessage, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
 	}
-	w.start(executorFunc(func(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+	w.start(executorFunc(func(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 		return outcomes[strings.TrimPrefix(task.IdempotencyKey, "key-")](ctx, task)
 	}))
 	for _, c := range []struct {
@@ -111,7 +114,7 @@ func TestFaults(t *testing.T) {
 
 func TestLargestOutputIsStored(t *testing.T) {
 	w := newWorld(t, long)
-	w.start(executorFunc(func(context.Context, agent.Task) (json.RawMessage, error) {
+	w.start(executorFunc(func(context.Context, executor.Task) (json.RawMessage, error) {
 		return json.RawMessage(`"` + strings.Repeat("x", runner.MaxOutput-2) + `"`), nil
 	}))
 	w.send(step("t1"))
@@ -510,7 +513,7 @@ func TestManyStepsEachOnce(t *testing.T) {
 
 func TestLogsArrive(t *testing.T) {
 	w := newWorld(t, long)
-	w.start(executorFunc(func(_ context.Context, task agent.Task) (json.RawMessage, error) {
+	w.start(executorFunc(func(_ context.Context, task executor.Task) (json.RawMessage, error) {
 		for range 600 {
 			task.Log("INFO", "console", "line\x00 of text")
 		}
@@ -624,7 +627,7 @@ func TestLogsThatWaitTooLongAreDroppedAndCounted(t *testing.T) {
 	w := newWorld(t, long)
 	w.must(w.js.DeleteStream(w.ctx(), subject.LogsStream))
 	const written = 600
-	w.start(executorFunc(func(_ context.Context, task agent.Task) (json.RawMessage, error) {
+	w.start(executorFunc(func(_ context.Context, task executor.Task) (json.RawMessage, error) {
 		for range written {
 			task.Log("INFO", "console", strings.Repeat("x", 60<<10))
 		}
@@ -730,7 +733,7 @@ func BenchmarkSteps(b *testing.B) {
 
 func TestLinesAreStoredBeforeTheResult(t *testing.T) {
 	w := newWorld(t, long)
-	w.start(executorFunc(func(_ context.Context, task agent.Task) (json.RawMessage, error) {
+	w.start(executorFunc(func(_ context.Context, task executor.Task) (json.RawMessage, error) {
 		task.Log("INFO", "console", "hello")
 		return json.RawMessage("1"), nil
 	}))

@@ -24,16 +24,16 @@ import (
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/bus/bustest"
 	"turbocat.io/pkg/service"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 // patience bounds every wait of the tests.
 const patience = 60 * time.Second
 
 // executorFunc is an executor made of a function.
-type executorFunc func(ctx context.Context, task agent.Task) (json.RawMessage, error)
+type executorFunc func(ctx context.Context, task executor.Task) (json.RawMessage, error)
 
-func (f executorFunc) Run(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+func (f executorFunc) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	return f(ctx, task)
 }
 
@@ -137,7 +137,7 @@ type running struct {
 }
 
 // start runs a runner whose DATA steps run go to executor.
-func (w *world) start(executor agent.Executor, change ...func(*Config)) *running {
+func (w *world) start(executor executor.Interface, change ...func(*Config)) *running {
 	w.t.Helper()
 	cfg := Config{Concurrency: 4, DrainMs: 200}
 	for _, f := range change {
@@ -298,7 +298,7 @@ func (w *world) take() jetstream.Msg {
 
 // echo gives its input back and counts.
 func echo(calls *atomic.Int64) executorFunc {
-	return func(_ context.Context, task agent.Task) (json.RawMessage, error) {
+	return func(_ context.Context, task executor.Task) (json.RawMessage, error) {
 		calls.Add(1)
 		return task.Input, nil
 	}
@@ -306,16 +306,16 @@ func echo(calls *atomic.Int64) executorFunc {
 
 // gated is an executor that tells when an attempt begins and waits for the test or for its context.
 type gated struct {
-	began chan agent.Task
+	began chan executor.Task
 	open  chan json.RawMessage
 	ended chan error // the cause of a context that ended first
 }
 
 func newGated() *gated {
-	return &gated{began: make(chan agent.Task, 64), open: make(chan json.RawMessage, 64), ended: make(chan error, 64)}
+	return &gated{began: make(chan executor.Task, 64), open: make(chan json.RawMessage, 64), ended: make(chan error, 64)}
 }
 
-func (g *gated) Run(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+func (g *gated) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	g.began <- task
 	select {
 	case output := <-g.open:

@@ -165,7 +165,7 @@ func (o *outside) answer(i int) engine.Input {
 		if serr != nil || json.Unmarshal(raw, &body) != nil {
 			o.t.Fatalf("body of %s: %s, %v", in.Step, raw, serr)
 		}
-		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input))
+		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input, 0))
 		if err != nil {
 			o.t.Fatal(err)
 		}

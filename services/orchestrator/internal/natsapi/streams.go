@@ -15,7 +15,7 @@ import (
 	"turbocat.io/services/orchestrator/internal/partition"
 )
 
-// Limits are the sizes of the streams, in bytes.
+// Limits are the settings of the streams that an operator chooses; sizes are in bytes.
 type Limits struct {
 	ExecutionInputBytes int64
 	StepsBytes          int64
@@ -24,11 +24,16 @@ type Limits struct {
 	Replicas            int
 }
 
-// probeBytes is plenty for one small message a service.
-const probeBytes = 1 << 20
-
-// stepAckWait is how long a runner may be silent about a step before another takes it.
-const stepAckWait = 5 * time.Second
+const (
+	// probeBytes is plenty for one small message a service.
+	probeBytes = 1 << 20
+	// stepAckWait is how long a runner may be silent about a step before another takes it.
+	stepAckWait = 5 * time.Second
+	// stepsAtRunners bounds how many steps of one agent type all runners hold.
+	stepsAtRunners = 8192
+	// stopsFor is for how long runners are told that an attempt no longer counts.
+	stopsFor = time.Hour
+)
 
 // streams gives the streams that the orchestrator owns.
 func (l Limits) streams() []jetstream.StreamConfig {
@@ -56,16 +61,25 @@ func (l Limits) streams() []jetstream.StreamConfig {
 	}
 }
 
-// stepConsumers gives the durable consumers of STEPS, one for each class of runner.
+// stepConsumers gives the durable consumers of STEPS, one for each class of runner, which pulls from
+// it and changes nothing of it. A step is delivered until it is acked: how often is too often is for
+// the runner to say, which answers in its place.
 func stepConsumers() []jetstream.ConsumerConfig {
 	var out []jetstream.ConsumerConfig
-	for _, agentType := range []string{catalog.AgentCode, catalog.AgentAPI, catalog.AgentLLM, catalog.AgentData} {
+	for _, agentType := range catalog.RunnerAgentTypes() {
 		out = append(out, jetstream.ConsumerConfig{
 			Durable: subject.StepConsumer(subject.DefaultPool, agentType), FilterSubject: subject.StepsOf(subject.DefaultPool, agentType),
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: stepAckWait, MaxDeliver: -1, MaxAckPending: 8192,
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: stepAckWait, MaxDeliver: -1, MaxAckPending: stepsAtRunners,
 		})
 	}
 	return out
+}
+
+// cancelBucket gives the bucket whose keys are tokens of attempts.
+func (l Limits) cancelBucket() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket: subject.CancelBucket, Description: "tokens of attempts that runners are to stop", TTL: stopsFor, Replicas: l.Replicas,
+	}
 }
 
 // Ensure implements partition.Transport.
@@ -118,9 +132,7 @@ func (t *Transport) ensureStream(ctx context.Context, cfg jetstream.StreamConfig
 func (t *Transport) ensureBucket(ctx context.Context) error {
 	bucket, err := t.js.KeyValue(ctx, subject.CancelBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		bucket, err = t.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: subject.CancelBucket, Description: "tokens of attempts that runners are to stop", TTL: time.Hour, Replicas: t.limits.Replicas,
-		})
+		bucket, err = t.js.CreateOrUpdateKeyValue(ctx, t.limits.cancelBucket())
 	}
 	if err != nil {
 		return err

@@ -68,3 +68,33 @@ func TestClockGoesByTheStream(t *testing.T) {
 		t.Errorf("now %d", now)
 	}
 }
+
+// After a fail-over the log's clock may be behind. Going on by the old one would send a timer's
+// message again and again until it has caught up.
+func TestATimerThatCameEarlySetsTheClockBack(t *testing.T) {
+	_, s := writing(t, &ledger{})
+	r := s.partition(3)
+	l := r.sentStep(t, 9)
+	l.x.Steps[0].Backstop = 60_000_000
+	r.clock.set(61_000_000)
+	l.due = 60_000_000
+	r.cameEarly(l, 40_000_000)
+	r.schedule(l)
+	if w := r.timers.wait(r.clock.now(), time.Minute); w < 15*time.Second || w > 20*time.Second {
+		t.Errorf("the timer is sent again after %v", w)
+	}
+	// While the backlog is applied its times are old, and tell nothing.
+	r.catchingUp = true
+	r.clock.set(61_000_000)
+	r.cameEarly(l, 40_000_000)
+	if now := r.clock.now(); now < 61_000_000 {
+		t.Errorf("now %d", now)
+	}
+	// What came when nothing was due, because another message had been first, is not early.
+	r.catchingUp = false
+	l.x.Steps[0].Backstop = 90_000_000
+	r.cameEarly(l, 40_000_000)
+	if now := r.clock.now(); now < 61_000_000 {
+		t.Errorf("now %d", now)
+	}
+}

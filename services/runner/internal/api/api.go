@@ -16,20 +16,20 @@ import (
 	"time"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
 )
 
 // Executor runs API agents.
 type Executor struct{ client *http.Client }
 
-var _ agent.Executor = (*Executor)(nil)
+var _ executor.Interface = (*Executor)(nil)
 
 // New makes an Executor that calls through client, which is to be one of guard.NewClient.
 func New(client *http.Client) *Executor { return &Executor{client: client} }
 
 // Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"totalMs":n}}.
-func (e *Executor) Run(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	if task.Log == nil {
 		task.Log = func(_, _, _ string) {}
 	}

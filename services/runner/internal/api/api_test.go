@@ -21,19 +21,19 @@ import (
 	"go.uber.org/goleak"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func executor(t testing.TB, allow ...netip.Prefix) *Executor {
+func newExecutor(t testing.TB, allow ...netip.Prefix) *Executor {
 	client := guard.NewClient(guard.Config{Allow: allow})
 	t.Cleanup(client.CloseIdleConnections)
 	return New(client)
 }
 
-func local(t testing.TB) *Executor { return executor(t, netip.MustParsePrefix("127.0.0.0/8")) }
+func local(t testing.TB) *Executor { return newExecutor(t, netip.MustParsePrefix("127.0.0.0/8")) }
 
 // serve starts a server; @ in a config stands for its URL.
 func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
@@ -42,11 +42,11 @@ func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-func task(s *httptest.Server, config, input string) agent.Task {
+func task(s *httptest.Server, config, input string) executor.Task {
 	if s != nil {
 		config = strings.ReplaceAll(config, "@", s.URL)
 	}
-	return agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Attempt: 3, IdempotencyKey: "idem"}
+	return executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Attempt: 3, IdempotencyKey: "idem"}
 }
 
 func fails(t *testing.T, err error, code string, retryable bool, parts ...string) {
@@ -372,9 +372,9 @@ func TestEndsInTime(t *testing.T) {
 func TestRefusesAddresses(t *testing.T) {
 	var reached atomic.Int64
 	trap := serve(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
-	_, err := executor(t).Run(context.Background(), task(trap, `{"url":"@/x?key=hush","retry":{"count":3,"delayMs":1}}`, `{}`))
+	_, err := newExecutor(t).Run(context.Background(), task(trap, `{"url":"@/x?key=hush","retry":{"count":3,"delayMs":1}}`, `{}`))
 	fails(t, err, runner.CodeAddress, false, "127.0.0.1/32", guard.AllowVariable)
-	_, err = executor(t).Run(context.Background(), task(nil, `{"url":"http://{{host}}/"}`, `{"host":"localhost:1"}`))
+	_, err = newExecutor(t).Run(context.Background(), task(nil, `{"url":"http://{{host}}/"}`, `{"host":"localhost:1"}`))
 	fails(t, err, runner.CodeAddress, false, "localhost")
 	// By redirect from an allowed address to one that is not.
 	hop := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -417,7 +417,7 @@ func TestWarnsOfUnresolved(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
+func TestParse(t *testing.T) {
 	tests := []struct {
 		config string
 		want   []string
@@ -444,11 +444,12 @@ func TestValidate(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, d := range Validate(json.RawMessage(tt.config)) {
+		_, faults := parse(json.RawMessage(tt.config))
+		for _, d := range faults.Details() {
 			got = append(got, d.Field)
 		}
 		if strings.Join(got, "|") != strings.Join(tt.want, "|") || len(got) != len(tt.want) {
-			t.Errorf("%s\n got %q\nwant %q: %v", tt.config, got, tt.want, Validate(json.RawMessage(tt.config)))
+			t.Errorf("%s\n got %q\nwant %q: %v", tt.config, got, tt.want, faults.Details())
 		}
 	}
 	_, err := local(t).Run(context.Background(), task(nil, `{"method":"BREW"}`, `{}`))
@@ -465,7 +466,7 @@ func FuzzParse(f *testing.F) {
 		if len(faults.Details()) > 0 || c.oauth2 {
 			return
 		}
-		r, err := c.resolve(agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Log: func(_, _, _ string) {}})
+		r, err := c.resolve(executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Log: func(_, _, _ string) {}})
 		if err != nil {
 			return
 		}

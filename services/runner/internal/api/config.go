@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/form"
 )
@@ -66,12 +65,7 @@ const (
 	maxDelayMs       = 60_000
 )
 
-// Validate gives every fault of an API config; nil when it can be run.
-func Validate(config json.RawMessage) []errs.Detail {
-	_, faults := parse(config)
-	return faults.Details()
-}
-
+// parse reads a config that can be run, and every fault of one that can not.
 func parse(config json.RawMessage) (call, *form.Faults) {
 	var faults form.Faults
 	o, ok := form.Read(config, &faults)

@@ -10,13 +10,13 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/template"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 // inputs resolves templates over the input of one task.
 type inputs struct {
 	raw    json.RawMessage
-	log    agent.Logger
+	log    executor.Logger
 	warned []string // what was not there, told once each
 }
 

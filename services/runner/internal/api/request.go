@@ -13,7 +13,7 @@ import (
 
 	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/template"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 // request is a call with its values put in; it can be sent any number of times.
@@ -28,7 +28,7 @@ type request struct {
 const userAgent = "Turbocat"
 
 // resolve puts the values of the task's input into the call.
-func (c call) resolve(task agent.Task) (*request, error) {
+func (c call) resolve(task executor.Task) (*request, error) {
 	in := &inputs{raw: task.Input, log: task.Log}
 	u, err := c.url.resolve(in)
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/jail"
 	"turbocat.io/services/runner/internal/code/script"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 // Config says how sandboxes are started.
@@ -66,8 +66,8 @@ func (e *Executor) probe() error {
 	return nil
 }
 
-// Run implements agent.Executor.
-func (e *Executor) Run(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+// Run implements executor.Interface.
+func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	c, fault := parseConfig(task.Config)
 	if fault != nil {
 		return nil, fault
@@ -128,7 +128,7 @@ func (e *Executor) start(ctx context.Context, c config) (*warmSandbox, error) {
 }
 
 // run has the sandbox do the job, and leaves nothing of it.
-func (s *warmSandbox) run(ctx context.Context, timeout time.Duration, job script.Job, log agent.Logger) (json.RawMessage, error) {
+func (s *warmSandbox) run(ctx context.Context, timeout time.Duration, job script.Job, log executor.Logger) (json.RawMessage, error) {
 	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errTimeUp)
 	defer cancel()
 	defer context.AfterFunc(bounded, s.child.Kill)()

@@ -17,12 +17,12 @@ import (
 	"time"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
-var _ agent.Executor = (*Executor)(nil)
+var _ executor.Interface = (*Executor)(nil)
 
-func executor(t testing.TB) *Executor {
+func newExecutor(t testing.TB) *Executor {
 	t.Helper()
 	e, err := New(Config{})
 	if err != nil {
@@ -51,7 +51,7 @@ func (l *lines) log(level, source, message string) {
 	}
 }
 
-func task(source string, change func(config map[string]any)) agent.Task {
+func task(source string, change func(config map[string]any)) executor.Task {
 	config := map[string]any{"runtime": "javascript", "source": source}
 	if change != nil {
 		change(config)
@@ -60,7 +60,7 @@ func task(source string, change func(config map[string]any)) agent.Task {
 	if err != nil {
 		panic(err)
 	}
-	return agent.Task{
+	return executor.Task{
 		ExecutionID: "e1", StepKey: "sum", Attempt: 2, IdempotencyKey: "e1:sum",
 		Config: raw, Input: json.RawMessage(`{"n":20,"list":[1,2,3],"big":1e400}`),
 		Log: (&lines{}).log,
@@ -85,7 +85,7 @@ func fault(t *testing.T, err error) *runner.StepError {
 }
 
 func TestOutput(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	for name, tc := range map[string]struct{ source, want string }{
 		"sum":            {`function handler(input) { return input.n + 22 }`, `42`},
 		"const":          {`const handler = (input) => input.list`, `[1,2,3]`},
@@ -113,7 +113,7 @@ func TestOutput(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	for name, tc := range map[string]struct {
 		source string
 		change func(map[string]any)
@@ -281,7 +281,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestLogLinesArriveInOrderWhileTheCodeRuns(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	job := task(`async function handler(input, {logger}) {
 		console.log("one", 1, {a: [true, null]}, undefined, "two\nlines");
 		console.debug("d"); console.info("i"); console.warn("w"); console.error(new TypeError("bad"));
@@ -317,7 +317,7 @@ func TestLogLinesArriveInOrderWhileTheCodeRuns(t *testing.T) {
 }
 
 func TestCancelKillsTheCodeWithinASecond(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var cancelled time.Time
 	job := task(`function handler() { console.log("running"); for (;;); }`, nil)
@@ -365,7 +365,7 @@ func childrenOf(t *testing.T, process string) []int {
 }
 
 func TestConsoleFloodIsCut(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	job := task(`function handler() { for (let i = 0; i < 200000; i++) console.log(i); return "done" }`, nil)
 	seen := &lines{}
 	job.Log = seen.log
@@ -385,7 +385,7 @@ func TestConsoleFloodIsCut(t *testing.T) {
 }
 
 func TestEscapesFindNothing(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	for name, source := range map[string]string{
 		"constructor chain":   `function handler() { return this.constructor.constructor("return typeof process + typeof require + typeof Go")() }`,
 		"logger chain":        `function handler(_, c) { return c.logger.info.constructor("return typeof process")() }`,
@@ -415,7 +415,7 @@ func TestEscapesFindNothing(t *testing.T) {
 }
 
 func TestRunsInParallelDoNotMix(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	var group sync.WaitGroup
 	for i := range 24 {
 		group.Go(func() {
@@ -439,7 +439,7 @@ func TestRunsInParallelDoNotMix(t *testing.T) {
 }
 
 func TestLargestInput(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	job := task(`function handler(i) { return i.length }`, nil)
 	job.Input = json.RawMessage(`"` + strings.Repeat("x", runner.MaxInput-2) + `"`)
 	output, err := e.Run(t.Context(), job)
@@ -454,7 +454,7 @@ func TestLargestInput(t *testing.T) {
 }
 
 func TestSmallestMemoryIsEnoughForSmallCode(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	output, err := e.Run(t.Context(), task(`function handler(i) { return Array.from({length: 1000}, (_, k) => ({k})).length }`, memoryMb(minMemoryMb)))
 	if err != nil || string(output) != "1000" {
 		t.Fatalf("got %s, %v", output, err)
@@ -518,7 +518,7 @@ func running(pid int) bool {
 }
 
 func TestDataOfTheAllowedSizeFit(t *testing.T) {
-	e := executor(t)
+	e := newExecutor(t)
 	output, err := e.Run(t.Context(), task(`function handler() {
 		const keep = [];
 		for (let i = 0; i < 28; i++) { keep.push(new Uint8Array(1 << 20)); new Uint8Array(1 << 20) }
@@ -549,7 +549,7 @@ func TestHostWithoutJailRunsNothing(t *testing.T) {
 }
 
 func BenchmarkTrivial(b *testing.B) {
-	e := executor(b)
+	e := newExecutor(b)
 	job := task(`function handler(input) { return input.n + 1 }`, nil)
 	for b.Loop() {
 		if _, err := e.Run(b.Context(), job); err != nil {

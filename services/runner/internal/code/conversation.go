@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/script"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 const (
@@ -46,7 +46,7 @@ func awaitReady(frames *frame.Reader) error {
 
 // converse hands on the log lines of a sandbox until it ends with an output or a
 // *runner.StepError. Any other error means that the sandbox died or breaks the rules.
-func converse(frames *frame.Reader, log agent.Logger) (json.RawMessage, error) {
+func converse(frames *frame.Reader, log executor.Logger) (json.RawMessage, error) {
 	lines := 0
 	for {
 		kind, body, err := frames.Next()
@@ -72,7 +72,7 @@ func converse(frames *frame.Reader, log agent.Logger) (json.RawMessage, error) {
 	}
 }
 
-func logLine(body []byte, number int, log agent.Logger) error {
+func logLine(body []byte, number int, log executor.Logger) error {
 	if len(body) == 0 || levels[body[0]] == "" {
 		return fmt.Errorf("%w: a log line has no level", frame.ErrBroken)
 	}

@@ -33,6 +33,7 @@ type operation interface {
 const (
 	maxTimeoutMs   = 24 * 60 * 60 * 1000
 	maxPipeline    = 100
+	maxConfig      = 256 << 10
 	maxConfigDepth = 64
 )
 
@@ -49,6 +50,10 @@ func Validate(config json.RawMessage) []errs.Detail {
 func parse(config json.RawMessage) (plan, *form.Faults) {
 	var p plan
 	var faults form.Faults
+	if len(config) > maxConfig {
+		faults.Add("", errs.OutOfRange, "the config has %d bytes; at most %d are allowed", len(config), maxConfig)
+		return p, &faults
+	}
 	o, ok := form.Read(config, &faults)
 	if !ok {
 		return p, &faults

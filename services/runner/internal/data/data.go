@@ -16,7 +16,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -27,10 +27,10 @@ const maxBytes = 64 << 20
 // Executor runs DATA agents.
 type Executor struct{}
 
-var _ agent.Executor = Executor{}
+var _ executor.Interface = Executor{}
 
 // Run applies the operations of the config to input.data and gives {"data":...,"count":n}.
-func (Executor) Run(ctx context.Context, task agent.Task) (json.RawMessage, error) {
+func (Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	p, faults := parse(task.Config)
 	if err := faults.Err("DATA"); err != nil {
 		return nil, err

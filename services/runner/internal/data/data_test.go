@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 func run(t testing.TB, config, input string) (string, *runner.StepError) {
 	t.Helper()
-	out, err := Executor{}.Run(context.Background(), agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
+	out, err := Executor{}.Run(context.Background(), executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
 	if err == nil {
 		if !json.Valid(out) {
 			t.Fatalf("output is no JSON: %s", out)
@@ -254,6 +254,7 @@ func TestValidate(t *testing.T) {
 		{`{`, []string{""}},
 		{`{"operation":"pick","fields":["a"],"fields":["b"],"x":1}`, []string{"fields", "x"}},
 		{`{"operation":"reduce","reducer":"sum","initial":1e400}`, []string{"initial"}},
+		{`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", maxConfig) + `"}}}`, []string{""}},
 		{strings.Repeat(`{"a":`, 64) + "{}" + strings.Repeat("}", 64), []string{""}},
 		{
 			`{"pipeline":[{"operation":"join","prefix":"","type":"outer"},{"operation":"x"},7],"timeoutMs":0,"z":1}`,
@@ -282,7 +283,7 @@ func TestValidate(t *testing.T) {
 func TestBounds(t *testing.T) {
 	row := `{"k":1,"text":"` + strings.Repeat("x", 3000) + `"}`
 	rows := "[" + strings.Repeat(row+",", 399) + row + "]"
-	task := agent.Task{
+	task := executor.Task{
 		Config: json.RawMessage(`{"operation":"join","with":"data","leftKey":"k","rightKey":"k"}`),
 		Input:  json.RawMessage(`{"data":` + rows + `}`),
 	}
@@ -309,7 +310,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, config, input string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		out, err := Executor{}.Run(ctx, agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
+		out, err := Executor{}.Run(ctx, executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
 		if err == nil && !json.Valid(out) {
 			t.Errorf("output is no JSON: %s", out)
 		}

@@ -47,9 +47,10 @@ func parseRowsMerge(o *form.Object, faults *form.Faults) operation {
 	return m
 }
 
-// counterpart is a row of the other input, and those that are merged with it.
+// counterpart is a row of the other input, or several with the same key, which count as one.
 type counterpart struct {
 	rows    []int
+	merged  string // of several, once it is needed
 	matched bool
 }
 
@@ -64,44 +65,55 @@ func (m rowsMerge) apply(w *work, rows []string) ([]string, error) {
 	}
 	made := make([]string, 0, max(len(rows), len(others)))
 	var o object
-	var b []byte
-	merged := func(row int, first string, rest []int) error {
+	merged := func(list ...string) (string, error) {
 		o.reset()
-		if first != "" {
-			if err := m.into(w, &o, gjson.Parse(first)); err != nil {
-				return err
+		for _, row := range list {
+			if err := m.into(w, &o, gjson.Parse(row)); err != nil {
+				return "", err
 			}
 		}
-		for _, n := range rest {
-			if err := m.into(w, &o, gjson.Parse(others[n])); err != nil {
-				return inRow(row, err)
+		b := o.appendTo(nil)
+		return string(b), w.making(len(b))
+	}
+	asOne := func(c *counterpart) (string, error) {
+		if len(c.rows) == 1 {
+			return others[c.rows[0]], nil
+		}
+		if c.merged == "" {
+			list := make([]string, len(c.rows))
+			for i, n := range c.rows {
+				list[i] = others[n]
+			}
+			var err error
+			if c.merged, err = merged(list...); err != nil {
+				return "", inInput(m.with, inRow(c.rows[0], err))
 			}
 		}
-		b = o.appendTo(b[:0])
-		made = append(made, string(b))
-		return w.making(len(b))
+		return c.merged, nil
 	}
 	for i, row := range rows {
-		switch n := of[i]; {
-		case n >= 0:
-			counterparts[n].matched = true
-			err = merged(i, row, counterparts[n].rows)
-		case m.left:
-			made = append(made, row)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, c := range counterparts {
-		switch {
-		case c.matched || !m.right:
-		case len(c.rows) == 1:
-			made = append(made, others[c.rows[0]])
-		default:
-			if err := merged(c.rows[0], "", c.rows); err != nil {
-				return nil, inInput(m.with, err)
+		if of[i] >= 0 {
+			c := &counterparts[of[i]]
+			c.matched = true
+			other, err := asOne(c)
+			if err != nil {
+				return nil, err
 			}
+			if row, err = merged(row, other); err != nil {
+				return nil, inRow(i, err)
+			}
+		} else if !m.left {
+			continue
+		}
+		made = append(made, row)
+	}
+	for i := range counterparts {
+		if c := &counterparts[i]; m.right && !c.matched {
+			other, err := asOne(c)
+			if err != nil {
+				return nil, err
+			}
+			made = append(made, other)
 		}
 	}
 	return made, nil

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 // operation runs one operation over data beside other inputs, and wants its data, or an error
@@ -47,6 +47,15 @@ func TestFilterCombinations(t *testing.T) {
 	})
 }
 
+// TestMergeOfManyWithTheSameKey would not end if every row were merged with every other.
+func TestMergeOfManyWithTheSameKey(t *testing.T) {
+	rows := "[{\"k\":1}" + strings.Repeat(`,{"k":1}`, 50_000) + "]"
+	got, err := run(t, `{"pipeline":[{"operation":"merge","with":"data","key":"k"},{"operation":"unique"}]}`, `{"data":`+rows+`}`)
+	if err != nil || got != `{"data":[{"k":1}],"count":1}` {
+		t.Errorf("%v %.200s", err, got)
+	}
+}
+
 func TestReduce(t *testing.T) {
 	const people = `[{"n":10,"s":"a","t":["x"],"o":{"k":1}},{"n":null},{"n":2.5,"s":"ü","t":["y",1],"o":{"k":2,"l":3}},{"s":"","t":[],"o":{}}]`
 	reduce := func(reducer, options string) string {
@@ -62,6 +71,7 @@ func TestReduce(t *testing.T) {
 		{"product", reduce("product", `,"field":"n"`), people, `25`},
 		{"product exact", reduce("product", ``), `[9007199254740993,512]`, `4611686018427388416`},
 		{"product beyond 64 bits", reduce("product", ``), `[9007199254740993,1024,1024]`, `9.44473296573929e+21`},
+		{"product just beyond 64 bits", reduce("product", ``), `[4611686018427387904,3]`, `13835058055282164000`},
 		{"product of nothing", reduce("product", ``), `[]`, `1`},
 		{"product from", reduce("product", `,"initial":-2`), `[3]`, `-6`},
 		{"product too large", reduce("product", ``), `[1e200,1e200]`, `!row 1: makes the product larger`},
@@ -99,6 +109,8 @@ func TestReduce(t *testing.T) {
 		{"merge first", reduce("merge", `,"field":"o","onConflict":"first","initial":{"l":0}`), people, `{"l":0,"k":1}`},
 		{"merge error", reduce("merge", `,"field":"o","onConflict":"error"`), people, `!row 2 field "k": has different values`},
 		{"merge deep", reduce("merge", `,"deep":true`), `[{"a":{"b":1,"c":{"d":[1]}}},{"a":{"c":{"e":2},"b":2}},{"a":{"c":{"d":null}}}]`, `{"a":{"b":2,"c":{"d":null,"e":2}}}`},
+		{"merge deep and then not", reduce("merge", `,"deep":true`), `[{"a":{"b":1}},{"a":{"c":1}},{"a":[1]},{"a":{"d":1}}]`, `{"a":{"d":1}}`},
+		{"merge deep, objects end", reduce("merge", `,"deep":true`), `[{"a":{"b":1}},{"a":{"c":1}},{"a":"x"}]`, `{"a":"x"}`},
 		{"merge of nothing", reduce("merge", ``), `[]`, `{}`},
 		{"merge of a number", reduce("merge", ``), `[{},1]`, `!row 1: is a number, not an object`},
 		{"row that has no fields", reduce("sum", `,"field":"n"`), `[{"n":1},1]`, `!row 1 field "n": the row is a number, not an object`},
@@ -176,7 +188,9 @@ func TestMerge(t *testing.T) {
 		{"by key, the first wins", merge(`,"key":"id","deep":true,"onConflict":"first","type":"inner"`), rows, `[{"id":2,"x":"old","d":{"p":0,"r":9,"q":2},"y":1}]`},
 		{"by key, right", merge(`,"key":"id","type":"right"`), `[]`, `[{"id":2.0,"x":"b","d":{"q":2},"y":1},{"id":3,"x":"c"},{"x":"none"}]`},
 		{"by key, left", merge(`,"key":"id","type":"left"`), `[{"id":7}]`, `[{"id":7}]`},
-		{"conflict", merge(`,"key":"id","onConflict":"error"`), rows, `!merge: row 1 field "x": has different values`},
+		{"conflict", merge(`,"key":"id","onConflict":"error"`), `[{"id":3,"x":"c"},{"id":3,"x":"d"}]`, `!merge: row 1 field "x": has different values`},
+		{"conflict among the others of a row", merge(`,"key":"id","onConflict":"error"`), rows, `!merge: row 0 of input.o field "d": has different values`},
+		{"objects of the others are merged first", `{"operation":"merge","with":"o","key":"id","deep":true,"type":"inner"}`, `[{"id":2,"d":1}]`, `[{"id":2.0,"d":{"p":1,"q":2},"x":"b","y":1}]`},
 		{"conflict within", merge(`,"key":"id","onConflict":"error","deep":true`), `[{"id":2,"d":{"p":2}}]`, `!row 0 field "d.p": has different values`},
 		{"equal values are no conflict", merge(`,"key":"x","onConflict":"error"`), `[{"x":"c","id":3.0}]`, `[{"x":"c","id":3.0},{"id":2,"x":"b","d":{"p":1}},{"id":2.0,"y":1,"d":{"q":2}},{"x":"none"}]`},
 		{"conflict among the others", merge(`,"key":"id","onConflict":"error"`), `[]`, `!row 0 of input.o field "d": has different values`},
@@ -383,7 +397,7 @@ func TestWorkIsBounded(t *testing.T) {
 		"the same part in all rows": {`{"operation":"merge","with":"o","key":"k"}`, `{"data":[{"k":1}` + strings.Repeat(`,{"k":1}`, 200) + `],"o":[{"k":1,"a":"` + text + `"}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Executor{}.Run(context.Background(), agent.Task{Config: json.RawMessage(c.config), Input: json.RawMessage(c.input)})
+			_, err := Executor{}.Run(context.Background(), executor.Task{Config: json.RawMessage(c.config), Input: json.RawMessage(c.input)})
 			var fault *runner.StepError
 			if !errors.As(err, &fault) || fault.Code != runner.CodeOutputLimit || fault.Retryable {
 				t.Errorf("got %.200v", err)
@@ -401,7 +415,7 @@ func fields(n int) string {
 }
 
 func TestOperationsEndWithTheirContext(t *testing.T) {
-	rows := large(50_000)
+	rows := large(10_000)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, config := range []string{
@@ -424,7 +438,7 @@ func TestOperationsEndWithTheirContext(t *testing.T) {
 		`{"operation":"transform","fields":{"a":{"concat":[{"value":"x"}]}}}`,
 		`{"operation":"transform","fields":{"a":{"cases":[{"when":{"field":"id","operator":"exists"},"then":"id"}]}}}`,
 	} {
-		_, err := Executor{}.Run(ctx, agent.Task{Config: json.RawMessage(config), Input: json.RawMessage(`{"data":` + rows + `}`)})
+		_, err := Executor{}.Run(ctx, executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(`{"data":` + rows + `}`)})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", config, err)
 		}

@@ -75,7 +75,7 @@ func (l *lease) Extend() bool {
 	return l.nc.IsConnected() && l.nc.Publish(l.reply, ackProgress) == nil
 }
 
-// An ack that is lost means a redelivery, which the ledger knows how to take.
+// An ack that is lost means a redelivery, which work.Attempts knows how to take.
 
 func (l *lease) Ack() { _ = l.nc.Publish(l.reply, ackDone) }
 

@@ -19,8 +19,7 @@ import (
 	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
-	"turbocat.io/pkg/observe"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/work"
 )
 
@@ -56,9 +55,8 @@ type Logs struct {
 
 // logSource is the attempt that lines come from.
 type logSource struct {
-	step   *work.Step
-	fields json.RawMessage // of each line
-	seq    int64           // of its last line; guarded by the mutex of Logs
+	step *work.Step
+	seq  int64 // of its last line; guarded by the mutex of Logs
 }
 
 type logLine struct {
@@ -80,11 +78,8 @@ func NewLogs(conn *bus.Conn, log zerolog.Logger, r prometheus.Registerer) *Logs 
 
 // Of gives where the lines of one attempt go, which never blocks, and what waits until they
 // are published, for flushWait at most.
-func (l *Logs) Of(step *work.Step) (agent.Logger, func(context.Context)) {
-	source := &logSource{step: step, fields: json.RawMessage("{}")}
-	if id := observe.TraceID(step.Traceparent); id != "" {
-		source.fields = json.RawMessage(`{"traceId":"` + id + `"}`)
-	}
+func (l *Logs) Of(step *work.Step) (executor.Logger, func(context.Context)) {
+	source := &logSource{step: step}
 	log := func(level, from, message string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -131,7 +126,7 @@ func (l *Logs) add(source *logSource, level, from, message string) {
 	source.seq++
 	line := logLine{source, telemetry.LogLine{
 		ID: id.String(), ExecutionID: source.step.ExecutionID, StepKey: &source.step.StepKey, Attempt: source.step.Attempt,
-		Seq: source.seq, Level: level, Source: from, Message: shorten(message), Fields: source.fields, CreatedAt: time.Now().UTC(),
+		Seq: source.seq, Level: level, Source: from, Message: shorten(message), Fields: json.RawMessage("{}"), CreatedAt: time.Now().UTC(),
 	}}
 	l.lines = append(l.lines, line)
 	l.bytes += line.size()

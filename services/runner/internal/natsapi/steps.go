@@ -38,8 +38,9 @@ const (
 	statusExpired   = "408"
 )
 
-// Steps pulls the ready steps of one agent type. It never holds more than its places, and
-// what it holds is in the ledger at once: a client that buffers ahead would let the AckWait
+// Steps pulls the ready steps of one agent type from a consumer that the orchestrator makes and
+// sets; see its natsapi/streams.go. It never holds more than its places, and
+// what it holds is in work.Attempts at once: a client that buffers ahead would let the AckWait
 // of waiting messages run out behind slow steps.
 type Steps struct {
 	conn    *bus.Conn

@@ -8,9 +8,9 @@ func TestDoubtfulDeliveryMayBeAnswered(t *testing.T) {
 		doubtful bool
 		want     bool
 	}{"first": {1, false, false}, "second": {2, false, true}, "doubtful": {1, true, true}} {
-		l, d := silentLedger(), deliver("t", c.count, &countedLease{})
+		s, d := silentAttempts(), deliver("t", c.count, &countedLease{})
 		d.Doubtful = c.doubtful
-		if got := l.redelivered(l.admit(d)); got != c.want {
+		if got := s.redelivered(s.admit(d)); got != c.want {
 			t.Errorf("%s: may be answered %t, want %t", name, got, c.want)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/observe"
-	"turbocat.io/services/runner/internal/agent"
+	"turbocat.io/services/runner/internal/executor"
 )
 
 var (
@@ -24,10 +24,10 @@ var (
 // Config wires a Pool.
 type Config struct {
 	AgentType   string
-	Executor    agent.Executor
+	Executor    executor.Interface
 	Concurrency int           // how many attempts run at once
 	Drain       time.Duration // how long running attempts may go on once the pool stops
-	Ledger      *Ledger
+	Attempts    *Attempts
 
 	// Report has a report stored; stored, when given, is called once it is. It may block while
 	// too much is on its way, until ctx ends and the report is dropped.
@@ -39,7 +39,7 @@ type Config struct {
 	Awaited func(ctx context.Context, s *Step) (bool, error)
 	// Logger gives where the lines of an attempt go, and what waits until they are stored, for a
 	// moment at most.
-	Logger func(*Step) (log agent.Logger, flush func(context.Context))
+	Logger func(*Step) (log executor.Logger, flush func(context.Context))
 	Log    zerolog.Logger
 
 	Metrics *Metrics
@@ -67,7 +67,7 @@ func (p *Pool) Take(d *Delivery) {
 	if d.Count > 1 {
 		p.Metrics.redelivered.Inc()
 	}
-	if a := p.Ledger.admit(d); a != nil {
+	if a := p.Attempts.admit(d); a != nil {
 		p.queue <- a
 	}
 }
@@ -96,7 +96,7 @@ func (p *Pool) Run(ctx context.Context) {
 	for {
 		select {
 		case a := <-p.queue:
-			p.Ledger.giveBack(a)
+			p.Attempts.giveBack(a)
 		default:
 			return
 		}
@@ -119,18 +119,18 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 		return
 	}
 	if p.AwaitWatch(intake) != nil {
-		p.Ledger.giveBack(a)
+		p.Attempts.giveBack(a)
 		return
 	}
 	// A runner that died after its answer and before its ack leaves the step to us: what is
 	// recorded is not run again.
-	if p.Ledger.redelivered(a) {
+	if p.Attempts.redelivered(a) {
 		switch awaited, err := p.Awaited(intake, step); {
 		case err != nil:
-			p.Ledger.giveBack(a)
+			p.Attempts.giveBack(a)
 			return
 		case !awaited:
-			p.Ledger.drop(a)
+			p.Attempts.drop(a)
 			return
 		}
 	}
@@ -139,7 +139,7 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	defer span.End()
 	ctx, cancel := context.WithCancelCause(traced)
 	defer cancel(nil)
-	if !p.Ledger.begin(running, a, cancel) {
+	if !p.Attempts.begin(running, a, cancel) {
 		return
 	}
 	atWork := p.Metrics.running.WithLabelValues(p.AgentType)
@@ -150,7 +150,7 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	cause := context.Cause(bounded)
 	release()
 	took := time.Since(begin)
-	p.Ledger.end(a)
+	p.Attempts.end(a)
 	step.Body = nil // the report needs it no more
 	atWork.Dec()
 	p.Metrics.seconds.WithLabelValues(p.AgentType).Observe(took.Seconds())
@@ -160,15 +160,15 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 
 	switch outcome {
 	case outcomeCancelled:
-		p.Ledger.drop(a)
+		p.Attempts.drop(a)
 	case outcomeGivenBack:
-		p.Ledger.giveBack(a)
+		p.Attempts.giveBack(a)
 	case outcomeTimedOut:
 		p.fail(running, a, timedOut(step.Timeout), took)
 	case outcomeFailed, outcomeInternal:
 		p.fail(running, a, p.blame(ctx, err), took)
 	default:
-		p.Report(running, Report{Type: runner.TypeStepCompleted, Step: step, Body: output, Duration: took}, func() { p.Ledger.settle(a) })
+		p.Report(running, Report{Type: runner.TypeStepCompleted, Step: step, Body: output, Duration: took}, func() { p.Attempts.settle(a) })
 	}
 }
 
@@ -189,7 +189,7 @@ func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage,
 	log, flush := p.Logger(step)
 	// Who sees the result finds the lines that led to it.
 	defer flush(context.WithoutCancel(ctx))
-	output, err = p.Executor.Run(ctx, agent.Task{
+	output, err = p.Executor.Run(ctx, executor.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
 		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: log,
 	})
@@ -237,5 +237,5 @@ func (p *Pool) fail(ctx context.Context, a *attempt, fault *runner.StepError, to
 	if err != nil {
 		body = []byte(`{"code":"` + runner.CodeInternal + `","message":"the runner failed","retryable":true}`) // strings always encode
 	}
-	p.Report(ctx, Report{Type: runner.TypeStepFailed, Step: a.step, Body: body, Duration: took}, func() { p.Ledger.settle(a) })
+	p.Report(ctx, Report{Type: runner.TypeStepFailed, Step: a.step, Body: body, Duration: took}, func() { p.Attempts.settle(a) })
 }

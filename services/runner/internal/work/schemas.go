@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/form"
@@ -23,17 +25,17 @@ const (
 )
 
 // schemas checks inputs and outputs of agents. It keeps the compiled schemas that were used
-// last, in two generations: when the newer one is full, the older one goes. It is safe for
-// concurrent use.
+// last. It is safe for concurrent use.
 type schemas struct {
-	mu           sync.Mutex
-	newer, older map[string]*schema.Schema
-	text         int           // bytes of the newer
-	large        chan struct{} // held while a large value is checked
+	mu    sync.Mutex
+	known *simplelru.LRU[string, *schema.Schema] // by their text
+	text  int                                    // bytes of the known
+	large chan struct{}                          // held while a large value is checked
 }
 
 func newSchemas() *schemas {
-	return &schemas{newer: map[string]*schema.Schema{}, large: make(chan struct{}, 1)}
+	known, _ := simplelru.NewLRU[string, *schema.Schema](maxSchemaText, nil) // it refuses sizes below 1 alone
+	return &schemas{known: known, large: make(chan struct{}, 1)}
 }
 
 // check gives a StepError of the code with every fault of a value by the schema raw, or ctx's
@@ -81,8 +83,6 @@ func (c *schemas) of(text string) (*schema.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.keep(text, compiled)
 	return compiled, nil
 }
@@ -90,22 +90,19 @@ func (c *schemas) of(text string) (*schema.Schema, error) {
 func (c *schemas) find(text string) *schema.Schema {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.newer[text]; known != nil {
-		return known
-	}
-	known := c.older[text]
-	if known != nil {
-		c.keep(text, known)
-	}
+	known, _ := c.known.Get(text)
 	return known
 }
 
 func (c *schemas) keep(text string, compiled *schema.Schema) {
-	if _, twice := c.newer[text]; twice {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known.Contains(text) {
 		return
 	}
-	if c.text += len(text); c.text > maxSchemaText/2 {
-		c.older, c.newer, c.text = c.newer, map[string]*schema.Schema{}, len(text)
+	c.known.Add(text, compiled)
+	for c.text += len(text); c.text > maxSchemaText; {
+		oldest, _, _ := c.known.RemoveOldest()
+		c.text -= len(oldest)
 	}
-	c.newer[text] = compiled
 }

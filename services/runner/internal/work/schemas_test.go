@@ -62,7 +62,7 @@ func TestSchemasAreKeptWithinBounds(t *testing.T) {
 			t.Fatalf("what is used is forgotten after %d", i)
 		}
 	}
-	if n := len(c.newer) + len(c.older); n > maxSchemaText/60_000+1 {
+	if n := c.known.Len(); n > maxSchemaText/60_000+1 {
 		t.Errorf("%d schemas are kept", n)
 	}
 	again, _ := c.of(text(0))

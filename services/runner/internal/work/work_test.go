@@ -43,70 +43,70 @@ func deliver(token string, count int, l Lease) *Delivery {
 	return &Delivery{Step: &Step{Token: token}, Sequence: 1, Count: count, AckWait: 3 * time.Second, Lease: l}
 }
 
-func silentLedger() *Ledger { return NewLedger(func(context.Context, Report, func()) {}) }
+func silentAttempts() *Attempts { return NewAttempts(func(context.Context, Report, func()) {}) }
 
 func TestLeaseThatRanOutIsNotBegun(t *testing.T) {
-	l, lease := silentLedger(), &countedLease{}
+	s, lease := silentAttempts(), &countedLease{}
 	lease.away.Store(true)
-	a := l.admit(deliver("t", 1, lease))
+	a := s.admit(deliver("t", 1, lease))
 	begin := a.extended
-	l.look(context.Background(), begin.Add(2*time.Second))
+	s.look(context.Background(), begin.Add(2*time.Second))
 	if lease.extended.Load() != 1 || !a.extended.Equal(begin) {
 		t.Fatal("a lease that could not be extended counts as extended")
 	}
-	l.look(context.Background(), begin.Add(4*time.Second))
+	s.look(context.Background(), begin.Add(4*time.Second))
 	if lease.extended.Load() != 1 {
 		t.Error("a lease that ran out was extended")
 	}
 	a.extended = time.Now().Add(-4 * time.Second)
-	if l.begin(context.Background(), a, func(error) {}) {
+	if s.begin(context.Background(), a, func(error) {}) {
 		t.Fatal("it was begun")
 	}
 	if lease.acked.Load()+lease.naked.Load() != 0 {
 		t.Error("a lease that is not ours was answered")
 	}
-	if l.admit(deliver("t", 2, &countedLease{})) == nil {
+	if s.admit(deliver("t", 2, &countedLease{})) == nil {
 		t.Error("its redelivery is not run")
 	}
 }
 
 func TestRedeliveryTakesTheLeaseOver(t *testing.T) {
-	l, first, second := silentLedger(), &countedLease{}, &countedLease{}
-	a := l.admit(deliver("t", 1, first))
-	if l.admit(deliver("t", 2, second)) != nil {
+	s, first, second := silentAttempts(), &countedLease{}, &countedLease{}
+	a := s.admit(deliver("t", 1, first))
+	if s.admit(deliver("t", 2, second)) != nil {
 		t.Fatal("it would run twice")
 	}
 	if second.freed.Load() != 1 || first.freed.Load() != 0 {
 		t.Error("the wrong place was freed")
 	}
-	l.settle(a)
+	s.settle(a)
 	if first.acked.Load() != 0 || second.acked.Load() != 1 {
 		t.Error("the wrong delivery was acked")
 	}
 	third := &countedLease{}
-	if l.admit(deliver("t", 3, third)) != nil || third.acked.Load() != 1 || third.freed.Load() != 1 {
+	if s.admit(deliver("t", 3, third)) != nil || third.acked.Load() != 1 || third.freed.Load() != 1 {
 		t.Error("an answered token was not acked unrun")
 	}
 }
 
 func TestStartIsReportedOncePerDelivery(t *testing.T) {
 	reports := 0
-	l := NewLedger(func(context.Context, Report, func()) { reports++ })
-	a := l.admit(deliver("t", 1, &countedLease{}))
-	if !l.begin(context.Background(), a, func(error) {}) || reports != 0 {
+	s := NewAttempts(func(context.Context, Report, func()) { reports++ })
+	a := s.admit(deliver("t", 1, &countedLease{}))
+	if !s.begin(context.Background(), a, func(error) {}) || reports != 0 {
 		t.Fatalf("%d reports at the beginning", reports)
 	}
 	for i, c := range []struct {
 		after time.Duration
 		want  int
 	}{{100 * time.Millisecond, 0}, {200 * time.Millisecond, 1}, {time.Second, 1}} {
-		if l.look(context.Background(), a.began.Add(c.after)); reports != c.want {
+		if s.look(context.Background(), a.began.Add(c.after)); reports != c.want {
 			t.Errorf("%d: %d reports after %s", i, reports, c.after)
 		}
 	}
-	l.admit(deliver("t", 2, &countedLease{}))
-	l.look(context.Background(), a.began.Add(time.Second))
-	l.look(context.Background(), a.began.Add(time.Second))
+	s.admit(deliver("t", 2, &countedLease{}))
+	s.look(context.Background(), a.began.Add(time.Second))
+	s.look(context.Background(), a.began.Add(time.Second))
 	if reports != 2 {
 		t.Errorf("%d reports after a redelivery", reports)
 	}

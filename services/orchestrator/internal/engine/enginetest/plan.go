@@ -27,6 +27,7 @@ type Step struct {
 	TimeoutMs int64
 	Inputs    []Reference
 	Script    []Answer // of attempt 1, 2, ...
+	Salt      int      // of the run that succeeds; another run has another output
 }
 
 // Answer is how an attempt ends.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"strconv"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
@@ -71,7 +72,7 @@ func (w *World) judge(i int) Verdict {
 		again := false
 		switch s.Script[n] {
 		case Succeeds:
-			return Verdict{Status: orchestrator.StepCompleted, Attempts: n + 1, Output: AnswerTo(i, input)}
+			return Verdict{Status: orchestrator.StepCompleted, Attempts: n + 1, Output: AnswerTo(i, input, s.Salt)}
 		case FailsForNow:
 			code, again = Retryable.Code, true
 		case StaysSilent:
@@ -147,14 +148,15 @@ func (w *World) value(r Reference) (any, bool) {
 	}
 }
 
-// AnswerTo is the output of a step that completes: it depends on all of its input.
-func AnswerTo(i int, input map[string]any) map[string]any {
+// AnswerTo is the output of a step that completes: it depends on all of its input, and on the run.
+func AnswerTo(i int, input map[string]any, salt int) map[string]any {
 	raw, err := json.Marshal(input)
 	if err != nil {
 		panic(err) // it was decoded from JSON
 	}
 	h := fnv.New32a()
 	h.Write(raw)
+	h.Write(strconv.AppendInt(nil, int64(salt), 10))
 	return map[string]any{"v": float64(h.Sum32() % 1000), "of": float64(i)}
 }
 

@@ -149,7 +149,7 @@ func (r *faultyReader) run() {
 
 // pass returns once the process may be given something, false when it may not any more.
 func (r *faultyReader) pass(ctx context.Context, what, about string) bool {
-	f := r.process.fate(toJetStream, what, number(r.p)+" "+about)
+	f := request{r.process, toJetStream, what, number(r.p) + " " + about}.nth()
 	if r.process.wait(ctx, f.before/8) != nil {
 		return false
 	}

@@ -80,7 +80,7 @@ func (w *world) awaitEnds(healed time.Time) {
 				return
 			}
 		}
-		if pause(w.ending, time.Second) != nil {
+		if pause(w.ending, 5*time.Second) != nil {
 			return
 		}
 	}
@@ -265,9 +265,29 @@ func (w *world) told(x *scripted, got *engine.Execution, ends map[int][]string) 
 			script = append(script, answer)
 		}
 		s.Script = script
+		s.Salt = w.saltOf(x, got, i)
 		happens[i] = enginetest.History{Heard: len(script), Retries: max(0, got.Steps[i].Attempt-1)}
 	}
 	return plan, happens, nil
+}
+
+// saltOf gives the run whose output is recorded; -1 when no run with these inputs has made it.
+func (w *world) saltOf(x *scripted, got *engine.Execution, i int) int {
+	if got.Steps[i].Status != orchestrator.StepCompleted {
+		return 0
+	}
+	var input map[string]any
+	if raw, _, failure := got.Input(i); failure != nil || json.Unmarshal(raw, &input) != nil {
+		return -1
+	}
+	w.witness.mu.Lock()
+	defer w.witness.mu.Unlock()
+	for salt := range w.witness.effects[stepOf{x.id, x.plan.Key(i)}] {
+		if reflect.DeepEqual(decoded(got.Steps[i].Output), any(enginetest.AnswerTo(i, input, salt))) {
+			return salt
+		}
+	}
+	return -1
 }
 
 func compareSteps(got *engine.Execution, want func(i int) []enginetest.Verdict) error {

@@ -73,7 +73,7 @@ func drawProfile(r *rand.Rand) profile {
 	if r.IntN(6) == 0 {
 		p.slots = 1 + r.IntN(2)
 	}
-	if p.slow = r.IntN(5) == 0; p.slow {
+	if p.slow = r.IntN(8) == 0; p.slow {
 		p.length = time.Duration(4+r.IntN(8)) * time.Minute
 		p.executions = 1 + r.IntN(4)
 	}

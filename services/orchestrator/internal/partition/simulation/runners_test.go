@@ -195,7 +195,7 @@ func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery
 func (r *runnerProcess) run(chance *rand.Rand, d partitiontest.Delivery, cancelled <-chan struct{}, frozen bool) {
 	w := r.w
 	takes, answer := w.script(d)
-	w.witness.effect(r.name, d)
+	salt := w.witness.effect(r.name, d)
 	started := engine.Input{Kind: engine.StepStarted, Step: d.StepKey, Token: d.Token}
 	if d.Count > 1 {
 		r.announce(chance, d, started)
@@ -229,7 +229,7 @@ func (r *runnerProcess) run(chance *rand.Rand, d partitiontest.Delivery, cancell
 	if hangs {
 		return
 	}
-	r.report(chance, d, w.result(d, answer))
+	r.report(chance, d, w.result(d, answer, salt))
 }
 
 // wait returns after d, or false when the attempt is stopped or the runner is dead.
@@ -378,8 +378,8 @@ func (w *world) duration(id, key string, attempt int, timeoutMs int64, answer en
 	return takes
 }
 
-// result is what a runner says at the end of an attempt.
-func (w *world) result(d partitiontest.Delivery, answer enginetest.Answer) engine.Input {
+// result is what a runner says at the end of an attempt: no two runs say the same.
+func (w *world) result(d partitiontest.Delivery, answer enginetest.Answer, salt int) engine.Input {
 	in := engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Token: d.Token}
 	switch answer {
 	case enginetest.FailsForNow:
@@ -397,7 +397,7 @@ func (w *world) result(d partitiontest.Delivery, answer enginetest.Answer) engin
 			return in
 		}
 		i, _ := w.scripted(d.ExecutionID).def.StepIndex(d.StepKey)
-		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input))
+		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input, salt))
 		if err != nil {
 			w.witness.fail("the output of %s does not encode: %v", d.StepKey, err)
 		}

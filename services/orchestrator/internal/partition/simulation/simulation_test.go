@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // usual is how many worlds a plain run has.
-const usual = 300
+const usual = 200
 
 // TestSimulation runs a world for each seed; see docs/engine.md.
 func TestSimulation(t *testing.T) {
@@ -79,7 +79,7 @@ func simulate(ctx context.Context, seed uint64) *world {
 	healed := time.Now()
 	w.clients.Wait()
 	w.awaitEnds(healed)
-	_ = pause(w.ending, 90*time.Second) // what is late by now comes, and must change nothing
+	_ = pause(w.ending, 70*time.Second) // what is late by now comes, and must change nothing
 	w.awaitRest()
 	w.trace.note("the end")
 	w.check(ctx)

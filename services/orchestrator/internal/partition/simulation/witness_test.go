@@ -33,10 +33,12 @@ type witness struct {
 	repeated   int                          // events that it dropped
 	effects    map[stepOf][]effect
 	hits       map[stepOf]int // faults that hit an attempt of the step
+	sendFaults map[stepOf]int // those of them that hit its message on the way to STEPS
 	storeHits  []time.Time    // when messages of JetStream were lost
 	tokens     map[string]stepOf
 	unnoted    map[string]time.Time // when tokens were sent first that the ledger knows no message of
 	results    map[string][][]byte  // what runners reported as completed, by token
+	ended      map[string]time.Time // when the log took the first result of a token
 	incidents  int
 	inputs     int
 }
@@ -64,8 +66,8 @@ type account struct {
 
 func newWitness(w *world) *witness {
 	return &witness{
-		w: w, executions: map[string]*account{}, effects: map[stepOf][]effect{}, hits: map[stepOf]int{},
-		tokens: map[string]stepOf{}, unnoted: map[string]time.Time{}, results: map[string][][]byte{},
+		w: w, executions: map[string]*account{}, effects: map[stepOf][]effect{}, hits: map[stepOf]int{}, sendFaults: map[stepOf]int{},
+		tokens: map[string]stepOf{}, unnoted: map[string]time.Time{}, results: map[string][][]byte{}, ended: map[string]time.Time{},
 	}
 }
 
@@ -106,6 +108,7 @@ func (v *witness) incident(i partitiontest.Incident) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.hits[stepOf{id, key}]++
+	v.sendFaults[stepOf{id, key}]++
 }
 
 // hit notes that a fault hits an attempt, which may run once more because of it.
@@ -132,6 +135,9 @@ func (v *witness) bereaved() {
 
 // noteTime is within which a sent step is known to the ledger, however slow both are.
 const noteTime = 20 * time.Second
+
+// readTime is within which an owner has read what the log has.
+const readTime = 10 * time.Second
 
 // storeHit notes that JetStream has lost messages.
 func (v *witness) storeHit() {
@@ -268,6 +274,11 @@ func (v *witness) input(p int, m partition.Message) {
 	if m.Fault == "" && m.ExecutionID != "nobody" {
 		v.inputs++
 	}
+	if k := m.Input.Kind; k == engine.StepCompleted || k == engine.StepFailed {
+		if _, known := v.ended[m.Input.Token]; !known {
+			v.ended[m.Input.Token] = time.Now()
+		}
+	}
 	if v.inputs == mostInputs {
 		v.failed("the log has %d inputs: somebody repeats himself without end", v.inputs)
 		v.w.end()
@@ -284,7 +295,11 @@ func (v *witness) sent(m partition.StepMessage, seq uint64, duplicate bool) {
 	if _, known := v.tokens[m.Token]; !known {
 		v.unnoted[m.Token] = time.Now()
 	}
-	v.tokens[m.Token] = stepOf{m.ExecutionID, m.StepKey}
+	of := stepOf{m.ExecutionID, m.StepKey}
+	v.tokens[m.Token] = of
+	if at, over := v.ended[m.Token]; over && !duplicate && time.Since(at) > readTime && v.sendFaults[of] == 0 && len(v.storeHits) == 0 {
+		v.failed("I3: %s of %s is sent %v after its result came into the log", of.key, of.execution, time.Since(at))
+	}
 	v.w.trace.note("sent %d: %s of %s, attempt %d, token %s.%d, duplicate %t", seq, m.StepKey, short(m.ExecutionID), m.Attempt, short(m.Token), m.Dispatch, duplicate)
 }
 
@@ -312,6 +327,21 @@ func (v *witness) published(e partition.EventRow) {
 	v.w.trace.note("published: event %d of %d", e.N, e.P)
 }
 
+// stopped looks at an attempt that runners are told to stop.
+func (v *witness) stopped(token string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.w.trace.note("stop of %s", short(token))
+	of, sent := v.tokens[token]
+	if !sent {
+		return
+	}
+	i, _ := v.w.scripted(of.execution).def.StepIndex(of.key)
+	if s := v.account(of.execution).steps[i]; s.Status == "" || s.AwaitsResult() && s.Token == token {
+		v.failed("%s of %s is stopped before its end is committed", of.key, of.execution)
+	}
+}
+
 // reported notes what a runner is about to say of an attempt.
 func (v *witness) reported(d partitiontest.Delivery, in engine.Input) {
 	v.mu.Lock()
@@ -321,12 +351,13 @@ func (v *witness) reported(d partitiontest.Delivery, in engine.Input) {
 	}
 }
 
-// effect notes that a runner begins the side effect of a step.
-func (v *witness) effect(runner string, d partitiontest.Delivery) {
+// effect notes that a runner begins the side effect of a step, and counts how often it was begun before.
+func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.w.trace.note("%s: runs %s of %s, attempt %d, token %s.%d, message %d, delivery %d", runner, d.StepKey, short(d.ExecutionID), d.Attempt, short(d.Token), d.Dispatch, d.Seq, d.Count)
 	of := stepOf{d.ExecutionID, d.StepKey}
+	before = len(v.effects[of])
 	v.effects[of] = append(v.effects[of], effect{time.Now(), d})
 	i, _ := v.w.scripted(d.ExecutionID).def.StepIndex(d.StepKey)
 	if a := v.executions[d.ExecutionID]; a != nil {
@@ -334,6 +365,7 @@ func (v *witness) effect(runner string, d partitiontest.Delivery) {
 			v.failed("I3: step %s of %s begins once more %v after its end was recorded", d.StepKey, d.ExecutionID, time.Since(since))
 		}
 	}
+	return before
 }
 
 // excused tells whether a beginning after the end was recorded comes of a fault: its message

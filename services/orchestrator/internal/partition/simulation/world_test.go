@@ -60,8 +60,7 @@ func newWorld(ctx context.Context, seed uint64) *world {
 	w.ledger.Now = func() time.Time { return time.Now().Add(w.profile.ledgerClock) }
 	w.server.Now = func() time.Time { return time.Now().Add(time.Duration(w.jetstreamLags.Load())) }
 	w.ledger.Compile, w.ledger.Refuse, w.ledger.Committed = w.compile, w.refuse, w.witness.committed
-	w.server.OnInput, w.server.OnStep, w.server.OnEvent = w.witness.input, w.witness.sent, w.witness.published
-	w.server.OnStop = func(token string) { w.trace.note("stop of %s", short(token)) }
+	w.server.OnInput, w.server.OnStep, w.server.OnEvent, w.server.OnStop = w.witness.input, w.witness.sent, w.witness.published, w.witness.stopped
 	w.trace.note("seed %d: %s", seed, w.profile)
 	return w
 }

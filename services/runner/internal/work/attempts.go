@@ -16,7 +16,7 @@ const (
 	rememberAnswered  = 8192
 	rememberCancelled = 65536
 
-	// tick is how often the ledger looks after what it holds.
+	// tick is how often Attempts looks after what it holds.
 	tick = 50 * time.Millisecond
 	// announceAfter is how long a step runs before it is reported as started.
 	announceAfter = 200 * time.Millisecond
@@ -24,9 +24,9 @@ const (
 
 var errCancelled = errors.New("the attempt was cancelled")
 
-// Ledger knows every attempt that this runner holds, has answered or was told to stop,
+// Attempts knows every attempt that this runner holds, has answered or was told to stop,
 // whatever its agent type. It keeps the leases of those held. It is safe for concurrent use.
-type Ledger struct {
+type Attempts struct {
 	report func(context.Context, Report, func())
 
 	mu        sync.Mutex
@@ -35,8 +35,8 @@ type Ledger struct {
 	cancelled *simplelru.LRU[string, struct{}] // tokens
 }
 
-// attempt is what the ledger holds from its delivery until its message is done with.
-// From count on it is guarded by the ledger's mutex.
+// attempt is what Attempts holds from its delivery until its message is done with.
+// From count on it is guarded by the mutex of Attempts.
 type attempt struct {
 	step     *Step
 	sendings []string // each a token and dispatch; see Step.sending
@@ -59,15 +59,15 @@ type hold struct {
 	lease    Lease
 }
 
-// NewLedger makes an empty ledger. report must not block for step.started.
-func NewLedger(report func(context.Context, Report, func())) *Ledger {
+// NewAttempts makes Attempts that hold none. report must not block for step.started.
+func NewAttempts(report func(context.Context, Report, func())) *Attempts {
 	answered, _ := simplelru.NewLRU[string, struct{}](rememberAnswered, nil) // it refuses sizes below 1 alone
 	cancelled, _ := simplelru.NewLRU[string, struct{}](rememberCancelled, nil)
-	return &Ledger{report: report, held: map[string]*attempt{}, answered: answered, cancelled: cancelled}
+	return &Attempts{report: report, held: map[string]*attempt{}, answered: answered, cancelled: cancelled}
 }
 
 // Run keeps leases and reports starts until ctx ends.
-func (l *Ledger) Run(ctx context.Context) {
+func (s *Attempts) Run(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -75,27 +75,27 @@ func (l *Ledger) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			l.look(ctx, now)
+			s.look(ctx, now)
 		}
 	}
 }
 
 // Cancel stops the attempt with this token, now or when it is delivered; nothing is reported of it.
-func (l *Ledger) Cancel(token string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cancelled.Add(token, struct{}{})
-	if a := l.held[token]; a != nil && a.stop != nil {
+func (s *Attempts) Cancel(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancelled.Add(token, struct{}{})
+	if a := s.held[token]; a != nil && a.stop != nil {
 		a.stop(errCancelled)
 	}
 }
 
 // GiveBackAll lets other runners take everything that is still held.
-func (l *Ledger) GiveBackAll() {
-	l.mu.Lock()
-	held := l.held
-	l.held = map[string]*attempt{}
-	l.mu.Unlock()
+func (s *Attempts) GiveBackAll() {
+	s.mu.Lock()
+	held := s.held
+	s.held = map[string]*attempt{}
+	s.mu.Unlock()
 	for _, a := range held {
 		for _, h := range a.leases {
 			h.lease.Nak()
@@ -105,16 +105,16 @@ func (l *Ledger) GiveBackAll() {
 
 // admit takes a delivery in. It gives nil when there is nothing to run: the attempt was
 // answered or cancelled, or is held already.
-func (l *Ledger) admit(d *Delivery) *attempt {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *Attempts) admit(d *Delivery) *attempt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	token := d.Step.Token
-	if l.answered.Contains(d.Step.sending()) || l.cancelled.Contains(token) {
+	if s.answered.Contains(d.Step.sending()) || s.cancelled.Contains(token) {
 		d.Lease.Ack()
 		d.Lease.Free()
 		return nil
 	}
-	if a := l.held[token]; a != nil {
+	if a := s.held[token]; a != nil {
 		a.renew(d)
 		d.Lease.Free()
 		return nil
@@ -123,7 +123,7 @@ func (l *Ledger) admit(d *Delivery) *attempt {
 		step: d.Step, sendings: []string{d.Step.sending()}, overrun: d.Count >= MaxDeliveries, free: d.Lease.Free, ackWait: d.AckWait,
 		count: d.Count, doubtful: d.Doubtful, extended: time.Now(), leases: []hold{{d.Sequence, d.Lease}},
 	}
-	l.held[token] = a
+	s.held[token] = a
 	return a
 }
 
@@ -143,13 +143,13 @@ func (a *attempt) renew(d *Delivery) {
 
 // begin marks the attempt as running; stop ends it. False: it is not to be run, because it
 // was cancelled or because its lease ran out while it waited, and it is let go of.
-func (l *Ledger) begin(ctx context.Context, a *attempt, stop context.CancelCauseFunc) bool {
-	l.mu.Lock()
+func (s *Attempts) begin(ctx context.Context, a *attempt, stop context.CancelCauseFunc) bool {
+	s.mu.Lock()
 	now := time.Now()
-	cancelled := l.cancelled.Contains(a.step.Token)
+	cancelled := s.cancelled.Contains(a.step.Token)
 	if cancelled || now.Sub(a.extended) > a.ackWait {
-		delete(l.held, a.step.Token)
-		l.mu.Unlock()
+		delete(s.held, a.step.Token)
+		s.mu.Unlock()
 		if cancelled {
 			a.ack()
 		}
@@ -160,62 +160,62 @@ func (l *Ledger) begin(ctx context.Context, a *attempt, stop context.CancelCause
 	if announce {
 		a.announced = a.count
 	}
-	l.mu.Unlock()
+	s.mu.Unlock()
 	if announce {
-		l.report(ctx, Report{Type: runner.TypeStepStarted, Step: a.step}, nil)
+		s.report(ctx, Report{Type: runner.TypeStepStarted, Step: a.step}, nil)
 	}
 	return true
 }
 
 // redelivered tells whether a runner before this one may have answered the attempt.
-func (l *Ledger) redelivered(a *attempt) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *Attempts) redelivered(a *attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return a.count > 1 || a.doubtful
 }
 
 // end marks the attempt as no longer running; its leases are still kept.
-func (l *Ledger) end(a *attempt) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (s *Attempts) end(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	a.began, a.stop = time.Time{}, nil
 }
 
 // settle lets go of an attempt whose result is stored.
-func (l *Ledger) settle(a *attempt) {
-	l.mu.Lock()
+func (s *Attempts) settle(a *attempt) {
+	s.mu.Lock()
 	for _, sending := range a.sendings {
-		l.answered.Add(sending, struct{}{})
+		s.answered.Add(sending, struct{}{})
 	}
-	l.mu.Unlock()
-	l.drop(a)
+	s.mu.Unlock()
+	s.drop(a)
 }
 
 // drop acks every message of an attempt and forgets it.
-func (l *Ledger) drop(a *attempt) {
-	if l.forget(a) {
+func (s *Attempts) drop(a *attempt) {
+	if s.forget(a) {
 		a.ack()
 	}
 }
 
 // giveBack lets another runner take the attempt.
-func (l *Ledger) giveBack(a *attempt) {
-	if l.forget(a) {
+func (s *Attempts) giveBack(a *attempt) {
+	if s.forget(a) {
 		for _, h := range a.leases {
 			h.lease.Nak()
 		}
 	}
 }
 
-// forget takes the attempt out of the ledger, so that nobody else changes its leases; false
+// forget takes the attempt out, so that nobody else changes its leases; false
 // when it was out already.
-func (l *Ledger) forget(a *attempt) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held[a.step.Token] != a {
+func (s *Attempts) forget(a *attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[a.step.Token] != a {
 		return false
 	}
-	delete(l.held, a.step.Token)
+	delete(s.held, a.step.Token)
 	return true
 }
 
@@ -226,12 +226,12 @@ func (a *attempt) ack() {
 }
 
 // look extends the leases that are due and reports what has run for a while.
-func (l *Ledger) look(ctx context.Context, now time.Time) {
+func (s *Attempts) look(ctx context.Context, now time.Time) {
 	var due []*attempt
 	var leases [][]hold
 	var started []*Step
-	l.mu.Lock()
-	for _, a := range l.held {
+	s.mu.Lock()
+	for _, a := range s.held {
 		// A lease that has run out is not ours to extend; a redelivery renews it.
 		if since := now.Sub(a.extended); since >= a.ackWait/3-tick/2 && since <= a.ackWait {
 			due = append(due, a)
@@ -242,7 +242,7 @@ func (l *Ledger) look(ctx context.Context, now time.Time) {
 			started = append(started, a.step)
 		}
 	}
-	l.mu.Unlock()
+	s.mu.Unlock()
 
 	var extended []*attempt
 	for i, a := range due {
@@ -255,11 +255,11 @@ func (l *Ledger) look(ctx context.Context, now time.Time) {
 		}
 	}
 	for _, step := range started {
-		l.report(ctx, Report{Type: runner.TypeStepStarted, Step: step}, nil)
+		s.report(ctx, Report{Type: runner.TypeStepStarted, Step: step}, nil)
 	}
 
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, a := range extended {
 		if a.extended.Before(now) {
 			a.extended = now

@@ -1,5 +1,5 @@
-// Package agent declares what the runner asks of the code that runs one type of agent.
-package agent
+// Package executor declares what the runner asks of an executor, the code that runs one type of agent.
+package executor
 
 import (
 	"context"
@@ -23,10 +23,10 @@ type Task struct {
 // source is console, stdout, stderr or engine. It is safe for concurrent use.
 type Logger func(level, source, message string)
 
-// Executor runs the attempts of one agent type and is safe for concurrent use. Run gives
+// Interface runs the attempts of one agent type and is safe for concurrent use. Run gives
 // the step's output, a JSON value, or a *runner.StepError; any other error counts as the
 // runner's own. It returns within a second after ctx ends, with nothing of it still running.
 // The caller bounds the attempt by the step's timeout; config.timeoutMs is the executor's.
-type Executor interface {
+type Interface interface {
 	Run(ctx context.Context, task Task) (json.RawMessage, error)
 }
