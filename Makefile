@@ -33,7 +33,9 @@ watch: $(REFLEX) ## as run, and again whenever a source changes
 
 test: .cache/testenv ## run every test of every module beside a PostgreSQL and a Redis of their own
 	$(if $(RACE),,@echo 'make test: no C compiler, so the race detector is off; install gcc to have it')
-	@exec .cache/testenv -- go test $(RACE) -timeout 15m work
+	@.cache/testenv -- go test $(RACE) -timeout 15m work
+	@echo 'the end-to-end tests once more, each service a process of its own'
+	@TURBOCAT_E2E_SHAPE=processes exec .cache/testenv -- go test $(RACE) -timeout 15m turbocat.io/tools/e2e
 
 chaos: .cache/testenv ## run all reliability checks and print a table with their seeds
 	@TURBOCAT_CHAOS=full exec .cache/testenv -- go test $(RACE) -count=1 -v -timeout 60m turbocat.io/tools/chaos

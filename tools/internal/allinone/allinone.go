@@ -110,13 +110,14 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	keeping, stopKeeping := context.WithCancel(ctx)
-	kept := make(chan error, 1)
-	go func() { kept <- servers.keep(keeping, log) }()
+	kept, keepingEnded := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(keepingEnded)
+		kept <- servers.keep(keeping, log)
+	}()
 	defer func() {
 		stopKeeping()
-		if kept != nil {
-			_ = <-kept // why the installation ends is known already
-		}
+		<-keepingEnded
 	}()
 	sampling, stopSampling := context.WithCancel(ctx)
 	sampled := make(chan struct{})
@@ -141,7 +142,6 @@ func Run(ctx context.Context, o Options) error {
 	case err := <-units.ended:
 		return err
 	case err := <-kept:
-		kept = nil
 		return err
 	}
 }
