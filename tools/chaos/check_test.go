@@ -129,6 +129,22 @@ func (c *check) grow(l *load.Load, by int) {
 	}
 }
 
+// submit has so many executions accepted at once, beside those of the clients.
+func (c *check) submit(l *load.Load, many int) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), growWithin)
+	defer cancel()
+	accepted := make(chan error, many)
+	for range many {
+		go func() { accepted <- l.Submit(ctx) }()
+	}
+	for range many {
+		if err := <-accepted; err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
 // fault does something bad and its repair, and remembers when.
 func (c *check) fault(what string, do func()) {
 	c.t.Helper()

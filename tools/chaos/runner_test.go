@@ -83,11 +83,7 @@ func (c *check) calledTwice() int {
 func TestR10LongStep(t *testing.T) {
 	c := newCheck(t, "R10", 2, 2)
 	l := c.start(load.Calls(c.bookURL, 2, size(3*ackWait, 5*ackWait)), 0)
-	for range size(2, 10) {
-		if err := l.Submit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.submit(l, size(2, 10))
 	c.finish(l)
 }
 
@@ -99,18 +95,10 @@ func TestR13SameAgain(t *testing.T) {
 	defer conn.Close()
 	sent := overhear(c, conn.NATS())
 	quick := c.start(load.Diamond(c.bookURL), 0)
-	for range size(5, 30) {
-		if err := quick.Submit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.submit(quick, size(5, 30))
 	c.end(quick)
 	slow := c.start(load.Calls(c.bookURL, 4, 8*time.Second), 0)
-	for range size(2, 8) {
-		if err := slow.Submit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.submit(slow, size(2, 8))
 	c.eventually(growWithin, func() error {
 		if n := c.underWay(); n < 4*size(2, 8) {
 			return fmt.Errorf("%d calls are under way", n)
@@ -146,16 +134,12 @@ func TestR13SameAgain(t *testing.T) {
 func TestR13SentAgain(t *testing.T) {
 	c := newCheck(t, "R13 by orchestrators", 2, 2)
 	for _, p := range c.of(orchestrator) {
-		p.nats.Slow(1500*time.Millisecond, 0) // longer than a commit waits for the answer
+		p.nats.Slow(time.Second, 0) // there and back longer than a commit waits for the answer
 	}
-	l := c.start(load.Calls(c.bookURL, 4, 10*time.Second), 0)
-	for range size(2, 8) {
-		if err := l.Submit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	l := c.start(load.Calls(c.bookURL, 4, 15*time.Second), 0)
+	c.submit(l, size(2, 8))
 	c.eventually(growWithin, func() error {
-		if n := c.underWay(); n < 4*size(2, 8) {
+		if n := c.underWay(); n < size(4, 16) {
 			return fmt.Errorf("%d calls are under way", n)
 		}
 		return nil

@@ -328,7 +328,7 @@ func (o *outside) compareFailure(w *enginetest.World) error {
 		}
 	}
 	if n != 1 || o.x.Error == nil || o.x.Error.StepKey != o.plan.Key(o.failedStep(w)) {
-		return fmt.Errorf("%d steps failed the execution, its error is %+v", n, o.x.Error)
+		return fmt.Errorf("%d steps failed the execution, its error has %q", n, codeOf(o.x.Error))
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func (w *witness) checkSteps(_, after *engine.Execution, _ engine.Effects) error
 			return fmt.Errorf("step %d is %s and has times %d, %d", i, s.Status, s.StartedAt, s.CompletedAt)
 		}
 		if (s.Status == orchestrator.StepCompleted) != (s.Output != nil) || (s.Status == orchestrator.StepFailed && s.Error == nil) {
-			return fmt.Errorf("step %d is %s with output %s and error %v", i, s.Status, s.Output, s.Error)
+			return fmt.Errorf("step %d is %s with output %s and error %q", i, s.Status, s.Output, codeOf(s.Error))
 		}
 		if after.Status == orchestrator.ExecutionRunning && s.Status == orchestrator.StepPending && w.settledBefore(after, i) {
 			return fmt.Errorf("step %d is PENDING and nothing is left to wait for", i)

@@ -60,7 +60,6 @@ type account struct {
 	row     partition.ExecutionRow
 	steps   map[int]engine.Step
 	settled map[int]map[int]time.Time // step, attempt: when the ledger had its end
-	at      time.Time                 // of the last commit
 	ends    map[int][]string          // of each step the codes with which its attempts ended; "" for success
 }
 
@@ -361,7 +360,7 @@ func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 	v.effects[of] = append(v.effects[of], effect{time.Now(), d})
 	i, _ := v.w.scripted(d.ExecutionID).def.StepIndex(d.StepKey)
 	if a := v.executions[d.ExecutionID]; a != nil {
-		if since, known := a.settled[i][d.Attempt]; known && !v.excused(of, d, since) {
+		if since, known := a.settled[i][d.Attempt]; known && !v.excused(of, since) {
 			v.failed("I3: step %s of %s begins once more %v after its end was recorded", d.StepKey, d.ExecutionID, time.Since(since))
 		}
 	}
@@ -370,6 +369,6 @@ func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 
 // excused tells whether a beginning after the end was recorded comes of a fault: its message
 // was on its way, or messages were lost.
-func (v *witness) excused(of stepOf, d partitiontest.Delivery, since time.Time) bool {
+func (v *witness) excused(of stepOf, since time.Time) bool {
 	return time.Since(since) < 10*time.Millisecond || v.hits[of] > 0 || len(v.storeHits) > 0
 }
