@@ -186,7 +186,7 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any) (
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for again := false; ; again = true {
-		answer, err := c.send(ctx, method, path, raw, nil)
+		answer, err := c.send(ctx, method, path, raw, nil) //nolint:bodyclose // read closes it
 		if err != nil {
 			return none, rpc.Pagination{}, err
 		}

@@ -124,7 +124,7 @@ func FindPassword(path, name string) (string, error) {
 }
 
 // kept gives what stands in keys/name; what is not there is made.
-func (d *Dir) kept(name string, make func() string) (string, error) {
+func (d *Dir) kept(name string, fresh func() string) (string, error) {
 	file := d.Path(keys, name)
 	raw, err := os.ReadFile(file)
 	if err == nil {
@@ -136,7 +136,7 @@ func (d *Dir) kept(name string, make func() string) (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", unusable(d.path, err)
 	}
-	text := make()
+	text := fresh()
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return "", unusable(d.path, err)
 	}

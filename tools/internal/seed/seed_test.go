@@ -54,7 +54,7 @@ func start(t *testing.T) (*shelf, *bus.Conn) {
 	bustest.Serve(t, b, server)
 	accounts := bus.NewServer(identity.Service, zerolog.Nop())
 	passwords := map[string]string{}
-	bus.Handle(accounts, identity.SeedUser, func(_ context.Context, c rpc.Caller, r identity.SeedUserRequest) (identity.SeedUserResponse, error) {
+	bus.Handle(accounts, identity.SeedUser, func(_ context.Context, _ rpc.Caller, r identity.SeedUserRequest) (identity.SeedUserResponse, error) {
 		_, known := passwords[r.Email]
 		if !known {
 			passwords[r.Email] = r.Password

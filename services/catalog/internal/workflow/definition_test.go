@@ -17,8 +17,10 @@ func TestDefine(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.ID, w.UserID, w.Version = "w-id", "owner", 3
-	active := catalog.Agent{ID: agentA, Name: "sum", Type: "CODE", Status: "ACTIVE", Version: 4, Config: json.RawMessage(`{"timeoutMs":3e4}`),
-		InputSchema: json.RawMessage("null"), OutputSchema: json.RawMessage(`{"type":"object"}`)}
+	active := catalog.Agent{
+		ID: agentA, Name: "sum", Type: "CODE", Status: "ACTIVE", Version: 4, Config: json.RawMessage(`{"timeoutMs":3e4}`),
+		InputSchema: json.RawMessage("null"), OutputSchema: json.RawMessage(`{"type":"object"}`),
+	}
 	draft := active
 	draft.Status = "DRAFT"
 

@@ -26,6 +26,7 @@ type agentPatch struct {
 	AgentOptions
 }
 
+// AgentOptions is what an agent may be given beside name, type and config.
 type AgentOptions struct {
 	Status       string         `json:"status,omitempty" enum:"DRAFT,ACTIVE,INACTIVE,ARCHIVED"`
 	InputSchema  nullableObject `json:"inputSchema,omitempty" doc:"a JSON Schema"`

@@ -10,6 +10,7 @@ import (
 	"turbocat.io/contracts/telemetry"
 )
 
+// ExecutionFilter narrows a list of executions.
 type ExecutionFilter struct {
 	PageParams
 	SortParams

@@ -28,6 +28,7 @@ type workflowPatch struct {
 	WorkflowOptions
 }
 
+// WorkflowOptions is what a workflow may be given beside its name and steps.
 type WorkflowOptions struct {
 	Description     string         `json:"description,omitempty"`
 	Status          string         `json:"status,omitempty" enum:"DRAFT,ACTIVE,INACTIVE,ARCHIVED"`
@@ -54,6 +55,7 @@ type workflowStepPatch struct {
 	StepOptions
 }
 
+// StepOptions is what a step may be given beside its key and type.
 type StepOptions struct {
 	AgentID      *string        `json:"agentId,omitempty" format:"uuid" nullable:"true"`
 	DependsOn    []string       `json:"dependsOn,omitempty"`

@@ -127,6 +127,9 @@ func (w *world) planNATS() {
 			})
 		})
 	}
+	for n := range p.disasters {
+		w.happen("disaster", n, w.disaster)
+	}
 	for n := range p.drops {
 		w.happen("drop", n, func(r *rand.Rand) {
 			stream := []string{subject.ExecutionInputStream, subject.StepsStream, subject.EventsStream}[r.IntN(3)]
@@ -135,6 +138,25 @@ func (w *world) planNATS() {
 			w.server.Drop(stream)
 		})
 	}
+}
+
+// disaster lets owners apply and send what they can not commit, and then ends them all, with
+// NATS going back to before.
+func (w *world) disaster(r *rand.Rand) {
+	before := w.server.Snapshot()
+	w.witness.fault("the ledger is away, before everything dies")
+	w.ledger.SetAway(true)
+	w.later(r, 4*time.Second, func() {
+		for slot := range w.profile.owners {
+			w.killOwner(slot)
+			w.startLater(r, slot)
+		}
+		w.restartNATS(r, "goes back to before", func() {
+			w.witness.storeHit()
+			w.server.Restore(before)
+		})
+		w.ledger.SetAway(false)
+	})
 }
 
 // restartNATS takes the server down for a while; meanwhile its store may change.
@@ -151,7 +173,7 @@ func (w *world) restartNATS(r *rand.Rand, what string, change func()) {
 	w.server.Stop()
 	grows := r.IntN(2) == 0
 	clock := time.Duration(0)
-	if r.IntN(3) == 0 { // another server goes on, with another clock
+	if r.IntN(2) == 0 { // another server goes on, with another clock
 		clock = time.Duration(r.Int64N(int64(40*time.Second))) - 20*time.Second
 	}
 	w.later(r, 12*time.Second, func() {
@@ -184,7 +206,7 @@ func (w *world) grow(r *rand.Rand, until uint64) {
 
 func (w *world) startLater(r *rand.Rand, slot int) {
 	most := 10 * time.Second
-	if w.profile.slow && r.IntN(3) == 0 {
+	if w.profile.slow && r.IntN(2) == 0 {
 		most = 4 * time.Minute // longer than STEPS remembers what was sent
 	}
 	w.later(r, most, func() { w.startOwner(slot) })

@@ -28,6 +28,7 @@ type profile struct {
 	restarts, losses, rollbacks int // of NATS
 	drops                       int // of one of its streams
 	outages                     int // of the ledger
+	disasters                   int // everything dies at once
 	runnerKills                 int
 	junk                        int           // inputs that are none
 	poisoned                    bool          // an execution that the ledger refuses, and one that Apply panics on
@@ -87,12 +88,13 @@ func drawProfile(r *rand.Rand) profile {
 	p.runner = runnerFaults{die: some(0.1), freeze: some(0.05), twice: some(0.2), late: some(0.2), lose: some(0.2), ack: some(0.1)}
 	p.kills, p.stops, p.freezes, p.cuts = often(5), often(3), often(4), often(3)
 	p.restarts, p.losses, p.rollbacks, p.drops = often(3), often(2), often(3), often(2)
-	p.outages, p.runnerKills, p.junk = often(3), often(4), often(10)
+	p.outages, p.disasters, p.runnerKills, p.junk = often(3), often(2), often(4), often(10)
 	if p.slow { // steps outlive what STEPS remembers of them, and their owners
 		p.kills += 2 + r.IntN(4)
-		p.transport.Slow += 0.2 * r.Float64()
+		p.transport.Slow += 0.3 * r.Float64()
 		if r.IntN(2) == 0 { // and nothing else hits them
-			p.restarts, p.losses, p.rollbacks, p.drops, p.runner = 0, 0, 0, 0, runnerFaults{}
+			p.restarts, p.losses, p.rollbacks, p.drops, p.disasters, p.runner = 0, 0, 0, 0, 0, runnerFaults{}
+			p.transport.SlowBy = 4 * time.Second
 		}
 	}
 	p.poisoned = r.IntN(8) == 0

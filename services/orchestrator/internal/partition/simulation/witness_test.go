@@ -44,7 +44,7 @@ type witness struct {
 }
 
 // mostInputs is far more than any world needs.
-const mostInputs = 1000
+const mostInputs = 500
 
 type stepOf struct{ execution, key string }
 

@@ -22,7 +22,7 @@ func FuzzReader(f *testing.F) {
 				}
 				continue
 			}
-			if err != io.EOF && !errors.Is(err, ErrBroken) {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, ErrBroken) {
 				t.Fatalf("got %v, wanted io.EOF or ErrBroken", err)
 			}
 			break

@@ -187,7 +187,7 @@ func attempts(out io.Writer) error {
 	} {
 		got, _, errno := syscall.RawSyscall6(a.call, a.args[0], a.args[1], a.args[2], a.args[3], a.args[4], a.args[5])
 		if (a.name == "fork" || a.name == "new_user_namespace") && errno == 0 && got == 0 {
-			syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+			_, _, _ = syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 		}
 		fmt.Fprintln(out, a.name, unix.ErrnoName(errno))
 	}
@@ -287,11 +287,14 @@ func TestAllThreadsAreInside(t *testing.T) {
 	}
 }
 
-func spin(out io.Writer) error {
+func spin(io.Writer) error {
 	if err := Enter(Limits{Memory: 64 << 20, CPUSeconds: 1}); err != nil {
 		return err
 	}
-	for {
+	for n := 0; ; n++ {
+		if n < 0 {
+			n = 0
+		}
 	}
 }
 
@@ -317,7 +320,7 @@ func hang(out io.Writer) error {
 	}
 	fmt.Fprintln(out, "inside")
 	for {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 	}
 }
 

@@ -55,7 +55,7 @@ func leaveSyscalls() error {
 		return fmt.Errorf("seccomp: thread %d did not take the filter", thread)
 	}
 	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); !errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("seccomp: wanted a socket to be denied, got descriptor %d and error %v", fd, err)
+		return fmt.Errorf("seccomp: wanted a socket to be denied, got descriptor %d and error %w", fd, err)
 	}
 	return nil
 }
