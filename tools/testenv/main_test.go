@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // shelled runs a shell script within the environment; its temporary folders stand below the returned one.
-func shelled(t *testing.T, ctx context.Context, script string) (code int, err error, left []os.DirEntry) {
+func shelled(t *testing.T, ctx context.Context, script string) (code int, left []os.DirEntry, err error) {
 	t.Helper()
 	top, err := os.MkdirTemp("", "testenv-")
 	if err != nil {
@@ -32,12 +32,12 @@ func shelled(t *testing.T, ctx context.Context, script string) (code int, err er
 	if rerr != nil {
 		t.Fatal(rerr)
 	}
-	return code, err, left
+	return code, left, err
 }
 
 func TestCommandSeesServersAndGivesItsCode(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	code, err, left := shelled(t, t.Context(), `echo "$TURBOCAT_TEST_DATABASE_URL $TURBOCAT_TEST_REDIS_URL $REQUIRE_INTEGRATION" > `+out+`; exit 7`)
+	code, left, err := shelled(t, t.Context(), `echo "$TURBOCAT_TEST_DATABASE_URL $TURBOCAT_TEST_REDIS_URL $REQUIRE_INTEGRATION" > `+out+`; exit 7`)
 	if err != nil || code != 7 {
 		t.Fatalf("code %d, %v", code, err)
 	}
@@ -72,7 +72,7 @@ func TestSignalEndsTheCommandAndCleansUp(t *testing.T) {
 		}
 	}()
 	// Like go test, the shell passes no signal on to what it runs.
-	_, err, left := shelled(t, ctx, `touch `+up+`; sleep 600; exit 0`)
+	_, left, err := shelled(t, ctx, `touch `+up+`; sleep 600; exit 0`)
 	if err == nil {
 		t.Error("no error")
 	}

@@ -167,7 +167,7 @@ func TestFollowGivesUp(t *testing.T) {
 		"GET /executions/down/events": func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, errs.DependencyUnavailable, "down") },
 		"GET /executions/mute/events": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	})
-	c.patience = patience{silence: 20 * time.Millisecond, away: 100 * time.Millisecond, pause: time.Millisecond}
+	c.patience = patience{silence: 500 * time.Millisecond, away: time.Second, pause: time.Millisecond}
 	for id, want := range map[string]string{"gone": "no such execution", "down": "down", "mute": "nothing answers at " + c.URL()} {
 		if err := c.Follow(t.Context(), id, func(Event) {}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", id, err)
