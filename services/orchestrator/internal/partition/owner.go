@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -429,20 +430,18 @@ func (o *Owner) purge(ctx context.Context) {
 	if err != nil || len(positions) != len(all) {
 		return
 	}
-	// The message at the smallest offset stays, for it tells whether the log is the same.
-	keep := slices.MinFunc(positions, func(a, b Position) int {
-		switch {
-		case a.InputSeq < b.InputSeq:
-			return -1
-		case a.InputSeq > b.InputSeq:
-			return 1
-		}
-		return 0
-	}).InputSeq
-	if keep <= 1 {
+	lowest := slices.MinFunc(positions, func(a, b Position) int { return cmp.Compare(a.InputSeq, b.InputSeq) })
+	if lowest.InputSeq <= 1 || lowest.InputTime == 0 {
 		return
 	}
-	if err := o.transport.Purge(ctx, keep); err != nil {
+	// The offsets may be those of another log, and nobody has noticed yet. By them inputs would go
+	// that nobody has applied.
+	ns, found, err := o.transport.TimeAt(ctx, lowest.InputSeq)
+	if err != nil || !found || ns != lowest.InputTime {
+		return
+	}
+	// The message at the smallest offset stays, for it tells whether the log is the same.
+	if err := o.transport.Purge(ctx, lowest.InputSeq); err != nil {
 		o.log.Warn().Err(err).Msg("the input log is not purged; trying again")
 	}
 }

@@ -136,7 +136,7 @@ func (r *faultyReader) run() {
 				return
 			}
 		case <-r.Reader.Resets():
-			if !r.pass(ctx, "reset", "") {
+			if !r.pass(ctx, "reset", "") || r.process.wait(ctx, r.noticed()) != nil {
 				return
 			}
 			select {
@@ -159,6 +159,15 @@ func (r *faultyReader) pass(ctx context.Context, what, about string) bool {
 		}
 	}
 	return true
+}
+
+// noticed is how long it takes until the reader knows that it has nobody to read from.
+func (r *faultyReader) noticed() time.Duration {
+	chance := r.process.chance.Draw(r.process.name, "noticed", number(r.p))
+	if chance.IntN(2) == 0 {
+		return lag(chance)
+	}
+	return time.Duration(chance.Int64N(int64(8 * time.Second)))
 }
 
 func (r *faultyReader) Idle(ctx context.Context) (upTo uint64, at int64, delivered uint64, ok bool, err error) {

@@ -193,10 +193,13 @@ func (w *world) restartNATS(r *rand.Rand, what string, change func()) {
 	})
 }
 
-// grow fills the log with what is of nobody, until it is as long as it was.
+// grow fills the log with what is of nobody, until it is about as long as it was: what comes
+// next has sequences that were others' before.
 func (w *world) grow(r *rand.Rand, until uint64) {
 	p := r.IntN(w.profile.partitions)
-	for n := 0; w.server.LastSeq() < until+3 && n < 3000; n++ {
+	until += 3
+	until -= min(until, r.Uint64N(9))
+	for n := 0; w.server.LastSeq() < until && n < 3000; n++ {
 		m := partition.Message{ExecutionID: "nobody", Subject: "junk", Input: engine.Input{Kind: engine.StepCompleted, Step: "s0", Token: "x", Output: []byte(`1`)}}
 		if w.server.Put(p, m) != nil {
 			return // the log itself is gone

@@ -89,6 +89,9 @@ func drawProfile(r *rand.Rand) profile {
 	p.kills, p.stops, p.freezes, p.cuts = often(5), often(3), often(4), often(3)
 	p.restarts, p.losses, p.rollbacks, p.drops = often(3), often(2), often(3), often(2)
 	p.outages, p.disasters, p.runnerKills, p.junk = often(3), often(2), often(4), often(10)
+	if p.disasters > 0 {
+		p.runner.late += 0.3 * r.Float64()
+	}
 	if p.slow { // steps outlive what STEPS remembers of them, and their owners
 		p.kills += 2 + r.IntN(4)
 		p.transport.Slow += 0.3 * r.Float64()

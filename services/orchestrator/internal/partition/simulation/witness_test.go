@@ -38,7 +38,7 @@ type witness struct {
 	tokens     map[string]stepOf
 	unnoted    map[string]time.Time // when tokens were sent first that the ledger knows no message of
 	results    map[string][][]byte  // what runners reported as completed, by token
-	ended      map[string]time.Time // when the log took the first result of a token
+	ended      map[string]time.Time // when the log, as it is, took the first result of a token
 	incidents  int
 	inputs     int
 }
@@ -143,6 +143,7 @@ func (v *witness) storeHit() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.storeHits = append(v.storeHits, time.Now())
+	clear(v.ended)
 }
 
 func (v *witness) account(id string) *account {
@@ -274,7 +275,7 @@ func (v *witness) input(p int, m partition.Message) {
 		v.inputs++
 	}
 	if k := m.Input.Kind; k == engine.StepCompleted || k == engine.StepFailed {
-		if _, known := v.ended[m.Input.Token]; !known {
+		if _, known := v.ended[m.Input.Token]; !known && v.counts(m.Input.Token) {
 			v.ended[m.Input.Token] = time.Now()
 		}
 	}
@@ -287,6 +288,18 @@ func (v *witness) input(p int, m partition.Message) {
 		short(m.Input.Token), m.Input.Dispatch, m.Input.Output, m.Fault)
 }
 
+// counts tells whether a result with this token, put into the log now, surely ends its attempt.
+// When messages were lost, the cause of the attempt may be among them: then it is yet to begin.
+func (v *witness) counts(token string) bool {
+	of, sent := v.tokens[token]
+	if !sent || len(v.storeHits) == 0 {
+		return sent
+	}
+	i, _ := v.w.scripted(of.execution).def.StepIndex(of.key)
+	s := v.account(of.execution).steps[i]
+	return s.AwaitsResult() && s.Token == token
+}
+
 // sent notes what STEPS takes.
 func (v *witness) sent(m partition.StepMessage, seq uint64, duplicate bool) {
 	v.mu.Lock()
@@ -296,7 +309,7 @@ func (v *witness) sent(m partition.StepMessage, seq uint64, duplicate bool) {
 	}
 	of := stepOf{m.ExecutionID, m.StepKey}
 	v.tokens[m.Token] = of
-	if at, over := v.ended[m.Token]; over && !duplicate && time.Since(at) > readTime && v.sendFaults[of] == 0 && len(v.storeHits) == 0 {
+	if at, over := v.ended[m.Token]; over && !duplicate && time.Since(at) > readTime && v.sendFaults[of] == 0 {
 		v.failed("I3: %s of %s is sent %v after its result came into the log", of.key, of.execution, time.Since(at))
 	}
 	v.w.trace.note("sent %d: %s of %s, attempt %d, token %s.%d, duplicate %t", seq, m.StepKey, short(m.ExecutionID), m.Attempt, short(m.Token), m.Dispatch, duplicate)
