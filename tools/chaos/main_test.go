@@ -12,13 +12,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"turbocat.io/tools/internal/built"
 )
 
 // full tells whether all is done, in full size.
@@ -44,7 +44,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	lab.dir = dir
-	lab.program = sync.OnceValues(build)
+	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir) })
 	lab.client = &http.Client{Timeout: 5 * time.Second}
 
 	code := m.Run()
@@ -63,14 +63,4 @@ func run(m *testing.M) int {
 		code = max(code, 1)
 	}
 	return code
-}
-
-// build makes the program as `make build` does.
-func build() (string, error) {
-	program := filepath.Join(lab.dir, "turbocat")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "turbocat.io/tools/turbocat").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build turbocat: %w\n%s", err, out)
-	}
-	return program, nil
 }

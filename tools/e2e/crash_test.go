@@ -22,6 +22,7 @@ const (
 	crashEvery    = 6 * time.Second // on average
 	crashLeast    = 4
 	crashDrain    = 90 * time.Second
+	clock         = "15:04:05.000"
 )
 
 // TestKilledUnderLoad kills the whole process again and again under load. All that is promised of the executions
@@ -60,6 +61,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 		f.To = time.Now()
 		faults = append(faults, f)
+		t.Logf("killed at %s, ready at %s", f.From.UTC().Format(clock), f.To.UTC().Format(clock))
 	}
 	drain, cancel := context.WithTimeout(t.Context(), crashDrain)
 	defer cancel()

@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"turbocat.io/pkg/service"
+	"turbocat.io/tools/internal/built"
 	"turbocat.io/tools/internal/pginstall"
 	"turbocat.io/tools/internal/postgresd"
 )
@@ -46,7 +45,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	lab.dir = dir
-	lab.program = sync.OnceValues(build)
+	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir) })
 	lab.home = sync.OnceValues(startHome)
 
 	code := m.Run()
@@ -67,16 +66,6 @@ func run(m *testing.M) int {
 		code = max(code, 1)
 	}
 	return code
-}
-
-// build makes the program as `make build` does.
-func build() (string, error) {
-	program := filepath.Join(lab.dir, "turbocat")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "turbocat.io/tools/turbocat").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build turbocat: %w\n%s", err, out)
-	}
-	return program, nil
 }
 
 func startHome() (*installation, error) {

@@ -75,7 +75,7 @@ func (c *checker) checkCallsOf(x *Execution, s Step, calls []callbook.Call) {
 		}
 		most := 1 + c.hits(span.from, span.to)
 		if len(made) > most {
-			c.say("I3", "the attempt %d of the step %s of %s made %d calls, at most %d are possible: %s", number, s.Key, x.ID, len(made), most, times(made))
+			c.say("I3", "the attempt %d of the step %s of %s made %d calls, at most %d are possible from %s to %s: %s", number, s.Key, x.ID, len(made), most, clock(span.from), clock(span.to), times(made))
 		}
 		if most == 1 && overlap(made) {
 			c.say("I3", "the attempt %d of the step %s of %s ran twice at the same time: %s", number, s.Key, x.ID, times(made))

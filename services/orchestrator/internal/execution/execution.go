@@ -79,6 +79,8 @@ type Store interface {
 	// Step reads a step of an execution as it is recorded; false when it is still PENDING there.
 	// NOT_FOUND when the execution or the step is not there.
 	Step(ctx context.Context, id, key string) (step engine.Step, recorded bool, err error)
+	// Positions tells how far partitions are applied.
+	Positions(ctx context.Context, ps []int) ([]partition.Position, error)
 	// AddCommand commits a command for an execution; it tells whether it is the first of its kind.
 	AddCommand(ctx context.Context, c Command) error
 }
@@ -95,9 +97,10 @@ type Command struct {
 // CommandCancel asks for the end of an execution.
 const CommandCancel = "CANCEL"
 
-// InputLog takes inputs for the engine; see partition.Transport.
+// InputLog has the inputs of the engine; see partition.Transport.
 type InputLog interface {
 	Append(c partition.Control, done func(err error))
+	LastInput(ctx context.Context, p int) (seq uint64, err error)
 }
 
 // Catalog gives definitions.

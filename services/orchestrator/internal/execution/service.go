@@ -11,6 +11,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -122,10 +123,17 @@ func (s *Service) Cancel(ctx context.Context, caller rpc.Caller, req orchestrato
 	return orchestrator.CommandResponse{CommandID: c.ID}, nil
 }
 
-// AttemptAwaited tells a runner whether an attempt that it was given once more still counts.
+// How long it is waited between two looks whether a partition is applied far enough: first, and at most.
+const lookAgainFirst, lookAgainMost = 20 * time.Millisecond, 500 * time.Millisecond
+
+// AttemptAwaited tells a runner whether an attempt that it was given once more still counts. It answers once the ledger has
+// all that was in the partition's log when it was asked: the result may stand there since before the runner died that sent it.
 func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orchestrator.AttemptRequest) (orchestrator.AttemptResponse, error) {
 	if caller.UserID != "" || !caller.IsAdmin() {
 		return orchestrator.AttemptResponse{}, errs.New(errs.Forbidden, "only services may ask this")
+	}
+	if err := s.applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
+		return orchestrator.AttemptResponse{}, err
 	}
 	step, recorded, err := s.store.Step(ctx, req.ExecutionID, req.StepKey)
 	switch {
@@ -137,6 +145,29 @@ func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orc
 		return orchestrator.AttemptResponse{Awaited: true}, nil
 	}
 	return orchestrator.AttemptResponse{Awaited: step.AwaitsResult() && step.Token == req.Token}, nil
+}
+
+// applied waits until the ledger has what the log of a partition has now. It fails with DEPENDENCY_UNAVAILABLE when the
+// time is up before.
+func (s *Service) applied(ctx context.Context, p int) error {
+	last, err := s.inputLog.LastInput(ctx, p)
+	if err != nil {
+		return errs.Wrap(err, errs.DependencyUnavailable, "the input log does not answer; ask again")
+	}
+	for pause := lookAgainFirst; ; pause = min(2*pause, lookAgainMost) {
+		positions, err := s.store.Positions(ctx, []int{p})
+		if err != nil {
+			return err
+		}
+		if len(positions) == 1 && positions[0].InputSeq >= last {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errs.Wrap(ctx.Err(), errs.DependencyUnavailable, "partition %d is not applied up to input %d yet; ask again", p, last)
+		case <-time.After(pause):
+		}
+	}
 }
 
 const maxEvents = 1000

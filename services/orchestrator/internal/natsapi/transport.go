@@ -140,6 +140,22 @@ func (t *Transport) TimeAt(ctx context.Context, seq uint64) (int64, bool, error)
 	return m.Time.UnixNano(), true, nil
 }
 
+// LastInput implements partition.Transport.
+func (t *Transport) LastInput(ctx context.Context, p int) (uint64, error) {
+	stream, err := t.js.Stream(ctx, subject.ExecutionInputStream)
+	if err != nil {
+		return 0, err
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, subject.ExecutionInputPartition(p))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return m.Sequence, nil
+}
+
 // StepAt implements partition.Transport.
 func (t *Transport) StepAt(ctx context.Context, seq uint64) (token string, found bool, err error) {
 	m, err := t.messageAt(ctx, subject.StepsStream, seq)

@@ -22,6 +22,8 @@ type Transport interface {
 	Ensure(ctx context.Context) (Streams, error)
 	// TimeAt gives the time, in ns, of the log's message at seq; false when it is not there.
 	TimeAt(ctx context.Context, seq uint64) (int64, bool, error)
+	// LastInput gives the sequence of a partition's last input; 0 when the log has none.
+	LastInput(ctx context.Context, p int) (seq uint64, err error)
 	// Read follows a partition's inputs from a sequence on.
 	Read(ctx context.Context, p int, from uint64) (Reader, error)
 	// Purge drops the log's messages before seq.

@@ -65,6 +65,22 @@ func (j *JetStream) lock(ctx context.Context) error {
 	return nil
 }
 
+// LastInput implements partition.Transport.
+func (c *Connection) LastInput(ctx context.Context, p int) (uint64, error) {
+	if err := c.server.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer c.server.mu.Unlock()
+	if s := c.server.disk.input; s != nil {
+		for _, m := range slices.Backward(s.messages) {
+			if m.p == p {
+				return m.Seq, nil
+			}
+		}
+	}
+	return 0, nil
+}
+
 // TimeAt implements partition.Transport.
 func (c *Connection) TimeAt(ctx context.Context, seq uint64) (int64, bool, error) {
 	if err := c.server.lock(ctx); err != nil {

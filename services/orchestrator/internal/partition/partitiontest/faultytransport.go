@@ -33,6 +33,10 @@ func (t faultyTransport) TimeAt(ctx context.Context, seq uint64) (int64, bool, e
 	return a.ns, a.found, err
 }
 
+func (t faultyTransport) LastInput(ctx context.Context, p int) (uint64, error) {
+	return ask(ctx, t.process, toJetStream, "LastInput", number(p), func(ctx context.Context) (uint64, error) { return t.to.LastInput(ctx, p) })
+}
+
 func (t faultyTransport) Purge(ctx context.Context, seq uint64) error {
 	_, err := order(ctx, t.process, toJetStream, "Purge", "", func(ctx context.Context) (nothing, error) { return nothing{}, t.to.Purge(ctx, seq) })
 	return err

@@ -88,6 +88,18 @@ func (w *world) plan() {
 			w.later(r, 10*time.Second, func() { w.startRunner(s) })
 		})
 	}
+	for n := range p.crashes { // as when all services are one process
+		w.happen("crash", n, func(r *rand.Rand) {
+			for s := range p.owners {
+				w.killOwner(s)
+				w.startLater(r, s)
+			}
+			for s := range p.runners {
+				w.killRunner(s)
+				w.later(r, time.Second, func() { w.startRunner(s) })
+			}
+		})
+	}
 	for n := range p.junk {
 		w.happen("junk", n, func(*rand.Rand) { w.disturb(n) })
 	}

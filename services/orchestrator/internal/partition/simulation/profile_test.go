@@ -29,7 +29,7 @@ type profile struct {
 	drops                       int // of one of its streams
 	outages                     int // of the ledger
 	disasters                   int // everything dies at once
-	runnerKills                 int
+	runnerKills, crashes        int
 	junk                        int           // inputs that are none
 	poisoned                    bool          // an execution that the ledger refuses, and one that Apply panics on
 	ledgerClock, jetstreamClock time.Duration // how far they are off
@@ -106,6 +106,7 @@ func drawProfile(r *rand.Rand) profile {
 		p.jetstreamClock = time.Duration(r.Int64N(int64(20*time.Minute))) - 10*time.Minute
 	}
 	p.cancels, p.unsaid, p.impatient = some(0.5), some(0.3), some(0.5)
+	p.crashes = often(4)
 	return p
 }
 

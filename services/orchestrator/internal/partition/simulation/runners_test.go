@@ -50,10 +50,11 @@ func (w *world) startRunner(slot int) {
 	}
 	name := fmt.Sprintf("r%d.%d", slot, w.chance.Draw("start runner", fmt.Sprint(slot)).Uint32N(1<<30))
 	ctx, cancel := context.WithCancel(w.ending)
-	ledger := w.process(name).Ledger(w.ledger)
+	process := w.process(name)
+	ledger := process.Ledger(w.ledger)
 	r := &runnerProcess{
 		w: w, name: name, ctx: ctx, die: cancel, answered: map[string]bool{}, held: map[string][]uint64{},
-		awaited: execution.NewService(nil, steps{Store: nil, ledger: ledger}, nil),
+		awaited: execution.NewService(nil, steps{Store: nil, ledger: ledger}, process.Transport(w.server.Connect())),
 	}
 	w.runners[slot] = r
 	w.trace.note("%s starts", name)
@@ -79,6 +80,10 @@ type steps struct {
 
 func (s steps) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
 	return s.ledger.Step(ctx, id, key)
+}
+
+func (s steps) Positions(ctx context.Context, ps []int) ([]partition.Position, error) {
+	return s.ledger.Positions(ctx, ps)
 }
 
 // killRunner ends a runner with everything that it runs.
@@ -172,11 +177,15 @@ func (r *runnerProcess) handle(d partitiontest.Delivery) {
 // stillAwaited asks whether a step that is delivered once more has a result, and acks it if so.
 func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery) bool {
 	for {
-		answer, err := r.awaited.AttemptAwaited(r.ctx, rpc.System("runner"), orchestrator.AttemptRequest{
+		ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
+		asked := time.Now()
+		answer, err := r.awaited.AttemptAwaited(ctx, rpc.System("runner"), orchestrator.AttemptRequest{
 			ExecutionID: d.ExecutionID, StepKey: d.StepKey, Attempt: d.Attempt, Token: d.Token,
 		})
+		cancel()
 		switch {
 		case err == nil && answer.Awaited:
+			r.w.witness.awaited(d, asked)
 			return true
 		case err == nil:
 			r.w.trace.note("%s: %s of %s is recorded and not run again", r.name, d.StepKey, short(d.ExecutionID))

@@ -380,6 +380,15 @@ func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 	return before
 }
 
+// awaited notes that a runner that asked at a time is to run an attempt that it was given once more.
+func (v *witness) awaited(d partitiontest.Delivery, asked time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if at, over := v.ended[d.Token]; over && at.Before(asked) && len(v.storeHits) == 0 {
+		v.failed("I3: %s of %s is to be run again %v after its result came into the log", d.StepKey, d.ExecutionID, asked.Sub(at))
+	}
+}
+
 // excused tells whether a beginning after the end was recorded comes of a fault: its message
 // was on its way, or messages were lost.
 func (v *witness) excused(of stepOf, since time.Time) bool {
