@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -272,171 +270,6 @@ func (r *run) follow(ctx context.Context) error {
 	}
 }
 
-// handle applies a message and those that wait behind it.
-func (r *run) handle(ctx context.Context, reader Reader, first Message) error {
-	batch := []Message{first}
-drain:
-	for len(batch) < maxInputs {
-		select {
-		case m := <-reader.Messages():
-			batch = append(batch, m)
-		default:
-			break drain
-		}
-	}
-	if err := r.leased(ctx); err != nil {
-		return err
-	}
-	if err := r.writer.admit(ctx); err != nil {
-		return err
-	}
-	r.forgetEnded()
-	if err := r.loadUnknown(ctx, batch); err != nil {
-		return err
-	}
-	r.inMemory.Store(int64(len(r.live)))
-	for _, m := range batch {
-		if m.Seq <= r.seq {
-			continue
-		}
-		if err := r.apply(m); err != nil {
-			return err
-		}
-	}
-	if r.catchingUp && batch[len(batch)-1].Pending == 0 {
-		r.caughtUpNow(ctx)
-	}
-	return nil
-}
-
-// loadUnknown reads the executions of a batch that are not in memory, however long the
-// database is away.
-func (r *run) loadUnknown(ctx context.Context, batch []Message) error {
-	var unknown []string
-	asked := map[string]bool{}
-	for _, m := range batch {
-		if m.Fault == "" && r.live[m.ExecutionID] == nil && !asked[m.ExecutionID] {
-			asked[m.ExecutionID] = true
-			unknown = append(unknown, m.ExecutionID)
-		}
-	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	for pause := 20 * time.Millisecond; ; pause = min(pause*2, time.Second) {
-		loaded, err := r.ledger.Load(ctx, unknown)
-		if err == nil {
-			for _, l := range loaded {
-				if l.Execution.Partition == r.position.P { // another's input is a dead letter here
-					r.admit(l)
-				}
-			}
-			return nil
-		}
-		if errs.CodeOf(err) != errs.DependencyUnavailable {
-			return fmt.Errorf("load executions: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
-}
-
-// apply applies one input and queues what it did for the writer.
-func (r *run) apply(m Message) error {
-	c := &change{run: r, from: r.seq, seq: m.Seq, time: m.Time, command: m.CommandID, size: m.Size + 512, made: time.Now()}
-	l := r.live[m.ExecutionID]
-	switch {
-	case m.Fault != "":
-		c.dead = &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Reason: m.Fault}
-	case l == nil:
-		c.dead = &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Reason: "no execution has the id " + m.ExecutionID}
-	default:
-		effects, err := r.decide(l.x, m.Input)
-		if err != nil {
-			r.log.Error().EmbedObject(about(l.x)).Err(err).Uint64("seq", m.Seq).Msg("the engine can not apply an input; the execution will be failed")
-			r.reset(l.x.ID, "the engine could not apply an input; this is a fault of ours")
-			return errReset
-		}
-		if err := r.carryOut(l, effects, c); err != nil {
-			return err
-		}
-		if l.x.Terminal() {
-			r.ended = append(r.ended, ended{l.x.ID, m.Seq})
-			if !effects.None() {
-				c.ended = l.x.Status
-			}
-		} else if m.Input.Kind == engine.TimerDue && effects.None() {
-			r.cameEarly(l, m.Input.Time)
-		}
-	}
-	r.seq, r.seqTime = m.Seq, m.Time
-	r.clock.set(engine.Time(m.Time / 1000))
-	if l != nil {
-		r.schedule(l)
-	}
-	c.eventN = r.eventN
-	r.metrics.applied.Inc()
-	r.uncommitted.Add(1)
-	r.writer.add(c)
-	return nil
-}
-
-// decide asks the engine. A panic in it becomes an error; the state is then not to be used.
-func (r *run) decide(x *engine.Execution, in engine.Input) (effects engine.Effects, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	if reason, ok := r.faulty[x.ID]; ok {
-		return engine.Fault(x, in.Time, reason), nil
-	}
-	return engine.Apply(x, in, r.keys), nil
-}
-
-// carryOut sends what became ready and puts the new state into the change.
-func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
-	if effects.None() {
-		return nil
-	}
-	for _, s := range effects.Stop {
-		attempt := StoppedAttempt{ExecutionID: l.x.ID, Index: s.Step, Token: s.Token}
-		c.stops = append(c.stops, stopChange{attempt, l.sends[s.Step]})
-	}
-	for _, i := range effects.Ready {
-		l.sends[i] = nil
-		if !r.catchingUp {
-			r.send(l, i)
-		}
-	}
-	for _, w := range effects.Warnings {
-		r.transport.Warn(l.x, w)
-	}
-	row := executionRow(l.x)
-	c.exec = &row
-	for _, i := range effects.Steps {
-		if l.x.Steps[i].Token == "" {
-			l.sends[i] = nil // the attempt has ended; the ledger would remember its message as one to drop
-		}
-		c.steps = append(c.steps, r.stepChange(l, i))
-	}
-	for _, e := range effects.Events {
-		r.eventN++
-		body, err := l.x.Encode(e, r.secret, r.eventN)
-		if err != nil {
-			return fmt.Errorf("encode an event: %w", err)
-		}
-		c.events = append(c.events, EventRow{
-			ExecutionID: l.x.ID, P: r.position.P, Seq: e.Data.Seq, N: r.eventN, Type: e.Type.String(), Body: body,
-		})
-		c.size += len(body)
-	}
-	return nil
-}
-
 // forgetEnded drops ended executions whose end is committed; until then they tell late inputs apart.
 func (r *run) forgetEnded() {
 	committed := r.committedSeq.Load()
@@ -454,14 +287,5 @@ func (r *run) forgetEnded() {
 				r.timers.add(l.due, id)
 			}
 		}
-	}
-}
-
-func executionRow(x *engine.Execution) ExecutionRow {
-	p := x.Progress()
-	return ExecutionRow{
-		ID: x.ID, Status: x.Status, Outputs: x.Outputs, Error: x.Error, EventSeq: x.EventSeq,
-		LastInput: x.LastInput, NextDue: x.NextDue(), StartedAt: x.StartedAt, CompletedAt: x.CompletedAt,
-		Completed: p.Completed, Failed: p.Failed, Skipped: p.Skipped, Percent: p.Percent,
 	}
 }
