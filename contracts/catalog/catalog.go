@@ -27,6 +27,13 @@ func AgentTypes() []string { return append(RunnerAgentTypes(), AgentWorkflow) }
 // RunnerAgentTypes gives those that runners run; a WORKFLOW agent is a child execution.
 func RunnerAgentTypes() []string { return []string{AgentCode, AgentAPI, AgentLLM, AgentData} }
 
+// Bounds of configs that no JSON Schema can tell. The catalog saves no config beyond them, and runners run none.
+const (
+	MaxCodeSource = 1 << 20   // bytes of UTF-8 that the source, or one of the files, of a CODE config has
+	MaxDataConfig = 256 << 10 // bytes of the JSON of a DATA config
+	MaxDataDepth  = 64        // levels that a DATA config nests
+)
+
 // Statuses of agents and workflows.
 const (
 	StatusDraft    = "DRAFT"

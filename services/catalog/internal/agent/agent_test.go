@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/services/catalog/internal/agent"
 )
@@ -94,6 +95,12 @@ func TestNew(t *testing.T) {
 		},
 		{"CODE without source", with(`{"runtime":"javascript"}`), "config required"},
 		{"CODE source and files", with(`{"runtime":"javascript","source":"x","files":{"a.js":"y"}}`), "config.files out_of_range"},
+		{"CODE largest source", with(`{"runtime":"javascript","source":"` + strings.Repeat("é", catalog.MaxCodeSource/2) + `"}`), ""},
+		{"CODE source too large", with(`{"runtime":"javascript","source":"` + strings.Repeat("é", catalog.MaxCodeSource/2) + `x"}`), "config.source out_of_range"},
+		{
+			"CODE files too large", with(`{"runtime":"python","files":{"b.py":"` + strings.Repeat("x", catalog.MaxCodeSource+1) + `","a.py":"` + strings.Repeat("x", catalog.MaxCodeSource+1) + `","c.py":""}}`),
+			"config.files[\"a.py\"] out_of_range\nconfig.files[\"b.py\"] out_of_range",
+		},
 		{"CODE empty files", with(`{"runtime":"javascript","files":{}}`), "config required"},
 		{"huge number", with(`{"runtime":"javascript","source":"x","timeoutMs":1e999999999}`), "config out_of_range"},
 		{"tiny number", with(`{"runtime":"javascript","source":"x","timeoutMs":1e-999999999}`), "config out_of_range"},
@@ -123,7 +130,7 @@ func TestNew(t *testing.T) {
 				"config.pipeline[3].field bad_value\nconfig.pipeline[3].operator bad_enum",
 		},
 		{"DATA too deep", data(`{"operation":"map","fields":{"a":{"value":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}}`), "config bad_value"},
-		{"DATA too large", data(`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", 256<<10) + `"}}}`), "config out_of_range"},
+		{"DATA too large", data(`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", catalog.MaxDataConfig) + `"}}}`), "config out_of_range"},
 		{"a name twice", data(`{"operation":"pick","fields":["a"],"fields":["b"]}`), "config.fields bad_value"},
 		{"a name twice within", with(`{"runtime":"javascript","files":{"a.js":"x","\u0061.js":"y"}}`), "config.files[\"a.js\"] bad_value"},
 

@@ -6,6 +6,8 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
@@ -45,21 +47,35 @@ func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *f
 	switch agentType {
 	case catalog.AgentAPI:
 		checkTemplates(config, faults)
+	case catalog.AgentCode:
+		checkSources(config, faults)
 	case catalog.AgentData:
-		if depth := rawjson.Depth(config); depth > maxDataDepth {
-			faults.Add("config", errs.BadValue, "nests %d levels deep; at most %d are allowed", depth, maxDataDepth)
+		if depth := rawjson.Depth(config); depth > catalog.MaxDataDepth {
+			faults.Add("config", errs.BadValue, "nests %d levels deep; at most %d are allowed", depth, catalog.MaxDataDepth)
 		}
-		if len(config) > maxData {
-			faults.Add("config", errs.OutOfRange, "has %d bytes; give at most %d", len(config), maxData)
+		if len(config) > catalog.MaxDataConfig {
+			faults.Add("config", errs.OutOfRange, "has %d bytes; give at most %d", len(config), catalog.MaxDataConfig)
 		}
 	}
 }
 
-// Bounds of a DATA config that its schema can not tell.
-const (
-	maxData      = 256 << 10
-	maxDataDepth = 64
-)
+// checkSources notes code that is too long.
+func checkSources(config json.RawMessage, faults *form.Faults) {
+	var c struct {
+		Source string
+		Files  map[string]string
+	}
+	_ = json.Unmarshal(config, &c) // what has another type is at fault, which is told
+	check := func(field, text string) {
+		if len(text) > catalog.MaxCodeSource {
+			faults.Add(field, errs.OutOfRange, "has %d bytes; give at most %d", len(text), catalog.MaxCodeSource)
+		}
+	}
+	check("config.source", c.Source)
+	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
+		check(form.Join("config.files", name), c.Files[name])
+	}
+}
 
 // checkNames notes every name that stands twice in an object of the next value of dec, for
 // which of the two counts is for each reader to choose.

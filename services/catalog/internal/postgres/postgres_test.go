@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +72,16 @@ func wantCode(t *testing.T, err error, code errs.Code) {
 	}
 }
 
+// wantFilled wants a value in every field, for one without is not seen to come back.
+func wantFilled(t *testing.T, v any) {
+	t.Helper()
+	for f, value := range reflect.ValueOf(v).Fields() {
+		if value.IsZero() {
+			t.Errorf("the %s that is saved here has no %s; give it a value", reflect.TypeOf(v).Name(), f.Name)
+		}
+	}
+}
+
 func count(t *testing.T, db *sqlx.DB, table string) (n int) {
 	t.Helper()
 	if err := db.Get(&n, "SELECT count(*) FROM "+table); err != nil {
@@ -83,6 +94,7 @@ func TestAgentComesBackAsItWas(t *testing.T) {
 	db := open(t)
 	store, ctx := postgres.NewAgents(db), context.Background()
 	a := newAgent(uuid.NewString(), func(a *catalog.Agent) { a.Tags, a.IsPublic, a.Description = []string{"x,{\"", "ü"}, true, "d" })
+	wantFilled(t, a)
 	if err := store.Insert(ctx, a); err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +110,15 @@ func TestAgentComesBackAsItWas(t *testing.T) {
 		_, err := store.Find(ctx, id)
 		wantCode(t, err, errs.NotFound)
 		wantCode(t, store.Delete(ctx, id, "", start), errs.NotFound)
+	}
+}
+
+func TestAgentsOfEveryTypeAreKept(t *testing.T) {
+	store := postgres.NewAgents(open(t))
+	for _, agentType := range catalog.AgentTypes() {
+		if err := store.Insert(t.Context(), newAgent(uuid.NewString(), func(a *catalog.Agent) { a.Type = agentType })); err != nil {
+			t.Errorf("%s: %v; let a new migration allow it", agentType, err)
+		}
 	}
 }
 
@@ -194,6 +215,8 @@ func TestWorkflowComesBackAsItWas(t *testing.T) {
 	db := open(t)
 	store, ctx := postgres.NewWorkflows(db), context.Background()
 	w := newWorkflow(uuid.NewString(), uuid.NewString())
+	w.Description, w.IsPublic = "d", true
+	wantFilled(t, w)
 	if err := store.Insert(ctx, w); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +368,15 @@ func TestCursorMeetsEachRowOnce(t *testing.T) {
 func TestMigrationsHaveAWayBack(t *testing.T) {
 	db := open(t)
 	files := migrations.Of(catalog.Service)
-	for _, name := range []string{"000001_agents_and_workflows.down.sql", "000001_agents_and_workflows.up.sql"} {
+	up, err := fs.Glob(files, "*.up.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for _, name := range slices.Backward(up) {
+		steps = append(steps, strings.TrimSuffix(name, ".up.sql")+".down.sql")
+	}
+	for _, name := range slices.Concat(steps, up) {
 		sql, err := fs.ReadFile(files, name)
 		if err != nil {
 			t.Fatal(err)

@@ -29,7 +29,7 @@ func parseAddress(text string, faults *form.Faults) address {
 	}
 	if a.base != nil && len(a.base.Paths()) == 0 {
 		if _, problem := parseURL(base); problem != "" {
-			faults.Add("url", "url", "%s", problem)
+			faults.Add("url", "%s", problem)
 		}
 	}
 	return a

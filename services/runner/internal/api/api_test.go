@@ -445,11 +445,11 @@ func TestParse(t *testing.T) {
 	for _, tt := range tests {
 		var got []string
 		_, faults := parse(json.RawMessage(tt.config))
-		for _, d := range faults.Details() {
-			got = append(got, d.Field)
+		for _, fault := range faults.All() {
+			got = append(got, fault.Path)
 		}
 		if strings.Join(got, "|") != strings.Join(tt.want, "|") || len(got) != len(tt.want) {
-			t.Errorf("%s\n got %q\nwant %q: %v", tt.config, got, tt.want, faults.Details())
+			t.Errorf("%s\n got %q\nwant %q: %v", tt.config, got, tt.want, faults.All())
 		}
 	}
 	_, err := local(t).Run(context.Background(), task(nil, `{"method":"BREW"}`, `{}`))
@@ -463,7 +463,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(`{"url":"{{a}}"}`, `{"a":"http://x/../?#"}`)
 	f.Fuzz(func(t *testing.T, config, input string) {
 		c, faults := parse(json.RawMessage(config))
-		if len(faults.Details()) > 0 || c.oauth2 {
+		if len(faults.All()) > 0 || c.oauth2 {
 			return
 		}
 		r, err := c.resolve(executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Log: func(_, _, _ string) {}})

@@ -78,7 +78,7 @@ func parse(config json.RawMessage) (call, *form.Faults) {
 		timeout:      time.Duration(o.Int("timeoutMs", 1, maxTimeoutMs, defaultTimeoutMs)) * time.Millisecond,
 	}
 	if !slices.Contains(methods, c.method) {
-		faults.Add("method", "enum", "is %q; it must be one of %s", c.method, strings.Join(methods, ", "))
+		faults.Add("method", "is %q; it must be one of %s", c.method, strings.Join(methods, ", "))
 	}
 	if text := o.Required("url", `write it like "https://example.com/items/{{id}}"`); text != "" {
 		c.url = parseAddress(text, &faults)
@@ -117,7 +117,7 @@ func compileRaw(raw json.RawMessage, field string, faults *form.Faults) *templat
 		if p.Field != "" && p.Field[0] != '[' {
 			at += "."
 		}
-		faults.Add(at+p.Field, "template", "%s", p.Message)
+		faults.Add(at+p.Field, "%s", p.Message)
 	}
 	return t
 }
@@ -125,13 +125,13 @@ func compileRaw(raw json.RawMessage, field string, faults *form.Faults) *templat
 func checkHeader(name string, v form.Value, faults *form.Faults) {
 	switch {
 	case !token(name):
-		faults.Add(v.Path, "header", "is no name of a header; use letters, digits and -")
+		faults.Add(v.Path, "is no name of a header; use letters, digits and -")
 	case slices.Contains(reserved, http.CanonicalHeaderKey(name)):
-		faults.Add(v.Path, "header", "is set by the connection; remove it")
+		faults.Add(v.Path, "is set by the connection; remove it")
 	case v.Type == gjson.String && strings.ContainsAny(v.Str, "\r\n\x00"):
-		faults.Add(v.Path, "header", "has a line break; remove it")
+		faults.Add(v.Path, "has a line break; remove it")
 	case v.Type == gjson.JSON:
-		faults.Add(v.Path, "type", "must be a string, not %s", form.Kind(v.Result))
+		faults.Add(v.Path, "must be a string, not %s", form.Kind(v.Result))
 	}
 }
 
@@ -155,15 +155,15 @@ func checkAuth(o *form.Object, faults *form.Faults) {
 		in := o.OneOf("in", "header", "header", "query")
 		name := o.String("name", "")
 		if name == "" && in == "query" {
-			faults.Add(o.At("name"), "required", "is missing; name the query parameter")
+			faults.Add(o.At("name"), "is missing; name the query parameter")
 		}
 		if in == "header" && name != "" && (!token(name) || slices.Contains(reserved, http.CanonicalHeaderKey(name))) {
-			faults.Add(o.At("name"), "header", "is %q, which is no header that can be set", name)
+			faults.Add(o.At("name"), "is %q, which is no header that can be set", name)
 		}
 	case "oauth2", "":
 		return
 	default:
-		faults.Add(o.At("type"), "enum", "is %q; it must be one of bearer, basic, apiKey", kind)
+		faults.Add(o.At("type"), "is %q; it must be one of bearer, basic, apiKey", kind)
 		return
 	}
 	o.Done()
@@ -181,7 +181,7 @@ func parseRetry(o *form.Object, faults *form.Faults) retry {
 	list, _ := r.List("statusCodes")
 	for _, v := range list {
 		if v.Type != gjson.Number || v.Num < 100 || v.Num > 599 || v.Num != float64(int(v.Num)) {
-			faults.Add(v.Path, "range", "must be a status from 100 to 599")
+			faults.Add(v.Path, "must be a status from 100 to 599")
 			continue
 		}
 		parsed.on = append(parsed.on, int(v.Num))
@@ -196,7 +196,7 @@ func parseSuccess(o *form.Object, faults *form.Faults) []status {
 		return []status{{code: 2, class: true}}
 	}
 	if len(list) == 0 {
-		faults.Add(o.At("successStatus"), "required", `must name at least one status, like "2xx" or "404"`)
+		faults.Add(o.At("successStatus"), `must name at least one status, like "2xx" or "404"`)
 	}
 	var statuses []status
 	for _, v := range list {
@@ -204,7 +204,7 @@ func parseSuccess(o *form.Object, faults *form.Faults) []status {
 		digits, class := strings.CutSuffix(strings.ToLower(text), "xx")
 		n, err := strconv.Atoi(digits)
 		if err != nil || class && (n < 1 || n > 5) || !class && (n < 100 || n > 599) || v.Type == gjson.JSON {
-			faults.Add(v.Path, "status", `is %.20q; it must be a status like "404" or a class like "2xx"`, text)
+			faults.Add(v.Path, `is %.20q; it must be a status like "404" or a class like "2xx"`, text)
 			continue
 		}
 		statuses = append(statuses, status{code: n, class: class})

@@ -68,9 +68,12 @@ func (e *Executor) probe() error {
 
 // Run implements executor.Interface.
 func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
-	c, fault := parseConfig(task.Config)
-	if fault != nil {
-		return nil, fault
+	c, faults := parse(task.Config)
+	if err := faults.Err("CODE"); err != nil {
+		return nil, err
+	}
+	if c.unsupported != "" {
+		return nil, &runner.StepError{Code: runner.CodeUnsupported, Message: c.unsupported}
 	}
 	if e.missing != nil {
 		return nil, &runner.StepError{

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/catalog"
+	"turbocat.io/services/runner/internal/form"
 )
 
 // Bounds of a config.
@@ -14,87 +15,94 @@ const (
 	minMemoryMb  = 16
 	maxMemoryMb  = 1024
 	maxTimeoutMs = 3_600_000
-	maxSource    = 1 << 20
 )
 
 // config is the config of a CODE agent, checked and with its defaults filled in.
 type config struct {
-	source   string
-	file     string // the name that stack traces give the source
-	entry    string
-	timeout  time.Duration
-	memoryMb uint64
+	source      string
+	file        string // the name that stack traces give the source
+	entry       string
+	timeout     time.Duration
+	memoryMb    uint64
+	unsupported string // what it asks for that this version can not do; "" when there is nothing
 }
 
-type wireConfig struct {
-	Runtime    string            `json:"runtime"`
-	Source     string            `json:"source"`
-	Files      map[string]string `json:"files"`
-	Entry      string            `json:"entry"`
-	TimeoutMs  int64             `json:"timeoutMs"`
-	MemoryMb   int64             `json:"memoryMb"`
-	AllowHosts []string          `json:"allowHosts"`
-}
-
-// parseConfig reads a saved config. Its error tells all problems at once.
-func parseConfig(raw json.RawMessage) (config, *runner.StepError) {
-	wire := wireConfig{Entry: "handler", TimeoutMs: 30_000, MemoryMb: 128}
-	if err := json.Unmarshal(raw, &wire); err != nil {
-		return config{}, invalid("config: " + err.Error())
+// parse reads a config that can be run, and every fault of one that can not.
+func parse(raw json.RawMessage) (config, *form.Faults) {
+	var faults form.Faults
+	o, ok := form.Read(raw, &faults)
+	if !ok {
+		return config{}, &faults
 	}
-	switch wire.Runtime {
-	case "javascript":
+	c := config{file: "handler.js", entry: o.String("entry", "handler")}
+	c.readRuntime(o, &faults)
+	c.readSource(o, &faults)
+	if c.entry == "" {
+		faults.Add("entry", "is empty; name the function to call, or leave it out for handler")
+	}
+	c.timeout = time.Duration(o.Int("timeoutMs", 1, maxTimeoutMs, 30_000)) * time.Millisecond
+	c.memoryMb = uint64(o.Int("memoryMb", minMemoryMb, maxMemoryMb, 128))
+	c.readHosts(o, &faults)
+	o.Done()
+	return c, &faults
+}
+
+func (c *config) readRuntime(o *form.Object, faults *form.Faults) {
+	switch runtime := o.Required("runtime", "use javascript"); runtime {
+	case "javascript", "":
 	case "typescript", "python":
-		return config{}, unsupported(fmt.Sprintf("config.runtime: %s can not be run by this version; use javascript", wire.Runtime))
+		c.refuse("config.runtime: %s can not be run by this version; use javascript", runtime)
 	default:
-		return config{}, invalid(fmt.Sprintf("config.runtime: %q is not known; use javascript", wire.Runtime))
+		faults.Add("runtime", "is %q, which is not known; use javascript", runtime)
 	}
-	if len(wire.AllowHosts) > 0 {
-		return config{}, unsupported("config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step")
-	}
-	var problems []string
-	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+}
 
-	c := config{
-		source: wire.Source, file: "handler.js", entry: wire.Entry,
-		timeout:  time.Duration(wire.TimeoutMs) * time.Millisecond,
-		memoryMb: uint64(wire.MemoryMb),
-	}
-	switch {
-	case wire.Source != "" && len(wire.Files) > 0:
-		problem("config.files: stands beside config.source; give one of them")
-	case len(wire.Files) > 1:
-		problem("config.files: has %d files, and this version runs one; put the code in one file", len(wire.Files))
-	case len(wire.Files) == 1:
-		for name, text := range wire.Files {
-			c.file, c.source = name, text
+// readSource reads the code, which stands in source or in the only one of files.
+func (c *config) readSource(o *form.Object, faults *form.Faults) {
+	before := len(faults.All())
+	at := "source"
+	c.source = o.String(at, "")
+	checkSize(at, c.source, faults)
+	if files, ok := o.Sub("files"); ok {
+		count := len(files.Names())
+		if count > 0 && o.Has("source") {
+			faults.Add("files", "stands beside source; give one of them")
+		}
+		files.Each(func(name string, v form.Value) {
+			text, _ := v.Text(faults)
+			checkSize(v.Path, text, faults)
+			at, c.file, c.source = v.Path, name, text
+		})
+		if count > 1 {
+			c.refuse("config.files: has %d files, and this version runs one; put the code in one file", count)
+			return
 		}
 	}
-	switch {
-	case strings.TrimSpace(c.source) == "" && len(problems) == 0:
-		problem("config.source: is empty; write function %s(input, context)", c.entry)
-	case len(c.source) > maxSource:
-		problem("config.source: has %d bytes, more than %d; shorten it", len(c.source), maxSource)
+	if strings.TrimSpace(c.source) == "" && len(faults.All()) == before {
+		faults.Add(at, "is empty; write function %s(input, context)", c.entry)
 	}
-	if wire.Entry == "" {
-		problem("config.entry: is empty; name the function to call, or leave it out for handler")
-	}
-	if wire.TimeoutMs < 1 || wire.TimeoutMs > maxTimeoutMs {
-		problem("config.timeoutMs: %d is out of bounds; use 1 to %d", wire.TimeoutMs, maxTimeoutMs)
-	}
-	if wire.MemoryMb < minMemoryMb || wire.MemoryMb > maxMemoryMb {
-		problem("config.memoryMb: %d is out of bounds; use %d to %d", wire.MemoryMb, minMemoryMb, maxMemoryMb)
-	}
-	if len(problems) > 0 {
-		return config{}, invalid(strings.Join(problems, "; "))
-	}
-	return c, nil
 }
 
-func invalid(message string) *runner.StepError {
-	return &runner.StepError{Code: runner.CodeInvalidConfig, Message: message}
+func checkSize(at, source string, faults *form.Faults) {
+	if len(source) > catalog.MaxCodeSource {
+		faults.Add(at, "has %d bytes, more than %d; shorten it", len(source), catalog.MaxCodeSource)
+	}
 }
 
-func unsupported(message string) *runner.StepError {
-	return &runner.StepError{Code: runner.CodeUnsupported, Message: message}
+func (c *config) readHosts(o *form.Object, faults *form.Faults) {
+	hosts, _ := o.List("allowHosts")
+	for _, host := range hosts {
+		host.Text(faults)
+	}
+	if len(hosts) > 0 {
+		c.refuse("config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step")
+	}
+}
+
+// refuse notes what this version can not do.
+func (c *config) refuse(format string, args ...any) {
+	if c.unsupported != "" {
+		c.unsupported += "; "
+	}
+	c.unsupported += fmt.Sprintf(format, args...)
 }

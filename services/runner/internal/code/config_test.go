@@ -2,53 +2,166 @@ package code
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
+	bodies "turbocat.io/pkg/form"
+	"turbocat.io/pkg/schema"
 )
 
-func TestParseConfig(t *testing.T) {
-	for name, tc := range map[string]struct{ config, code, message string }{
-		"defaults":       {`{"runtime":"javascript","source":"x"}`, "", ""},
-		"all":            {`{"runtime":"javascript","source":"x","files":{},"entry":"run","timeoutMs":3600000,"memoryMb":1024,"allowHosts":[]}`, "", ""},
-		"one file":       {`{"runtime":"javascript","files":{"main.js":"x"}}`, "", ""},
-		"two files":      {`{"runtime":"javascript","files":{"a.js":"x","b.js":"y"}}`, runner.CodeInvalidConfig, "has 2 files"},
-		"both":           {`{"runtime":"javascript","source":"x","files":{"a.js":"x"}}`, runner.CodeInvalidConfig, "give one of them"},
-		"nothing":        {`{"runtime":"javascript"}`, runner.CodeInvalidConfig, "config.source: is empty"},
-		"no entry":       {`{"runtime":"javascript","source":"x","entry":""}`, runner.CodeInvalidConfig, "config.entry: is empty"},
-		"no runtime":     {`{"source":"x"}`, runner.CodeInvalidConfig, "config.runtime"},
-		"other runtime":  {`{"runtime":"ruby","source":"x"}`, runner.CodeInvalidConfig, `"ruby" is not known`},
-		"typescript":     {`{"runtime":"typescript","source":"x"}`, runner.CodeUnsupported, "typescript can not be run"},
-		"python":         {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "python can not be run"},
-		"hosts":          {`{"runtime":"javascript","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.allowHosts"},
-		"no JSON":        {`{`, runner.CodeInvalidConfig, "config: "},
-		"wrong type":     {`{"runtime":"javascript","source":7}`, runner.CodeInvalidConfig, "source"},
-		"little memory":  {`{"runtime":"javascript","source":"x","memoryMb":15}`, runner.CodeInvalidConfig, "use 16 to 1024"},
-		"all problems":   {`{"runtime":"javascript","source":" ","timeoutMs":0,"memoryMb":1025}`, runner.CodeInvalidConfig, "config.source: is empty; write function handler(input, context); config.timeoutMs: 0 is out of bounds; use 1 to 3600000; config.memoryMb: 1025"},
-		"large source":   {`{"runtime":"javascript","source":"` + strings.Repeat("x", maxSource+1) + `"}`, runner.CodeInvalidConfig, "shorten it"},
-		"negative times": {`{"runtime":"javascript","source":"x","timeoutMs":-1}`, runner.CodeInvalidConfig, "config.timeoutMs: -1"},
+func TestParse(t *testing.T) {
+	const largest = catalog.MaxCodeSource
+	for name, tc := range map[string]struct{ config, want string }{ // want: the faults, one a line
+		"defaults":       {`{"runtime":"javascript","source":"x"}`, ""},
+		"all":            {`{"runtime":"javascript","source":"x","files":{},"entry":"run","timeoutMs":3600000,"memoryMb":1024,"allowHosts":[]}`, ""},
+		"nulls":          {`{"runtime":"javascript","source":"x","files":null,"entry":null,"timeoutMs":null,"memoryMb":null,"allowHosts":null}`, ""},
+		"number forms":   {`{"runtime":"javascript","source":"x","timeoutMs":3e4,"memoryMb":128.0}`, ""},
+		"one file":       {`{"runtime":"javascript","files":{"main.js":"x"}}`, ""},
+		"both":           {`{"runtime":"javascript","source":"x","files":{"a.js":"x"}}`, "files: stands beside source; give one of them"},
+		"nothing":        {`{"runtime":"javascript"}`, "source: is empty; write function handler(input, context)"},
+		"empty file":     {`{"runtime":"javascript","files":{"a.js":""}}`, "files.a.js: is empty; write function handler(input, context)"},
+		"no entry":       {`{"runtime":"javascript","source":"x","entry":""}`, "entry: is empty; name the function to call, or leave it out for handler"},
+		"no runtime":     {`{"source":"x"}`, "runtime: is missing; use javascript"},
+		"other runtime":  {`{"runtime":"ruby","source":"x"}`, `runtime: is "ruby", which is not known; use javascript`},
+		"no JSON":        {`{`, ": the config is not valid JSON; correct its syntax"},
+		"no object":      {`[]`, ": the config must be an object, not an array"},
+		"unknown field":  {`{"runtime":"javascript","source":"x","Entry":"f"}`, "Entry: is not a field of this config; remove it or correct its name"},
+		"field twice":    {`{"runtime":"javascript","source":"x","source":"y"}`, "source: stands twice; remove one"},
+		"little memory":  {`{"runtime":"javascript","source":"x","memoryMb":15}`, "memoryMb: must be a whole number from 16 to 1024"},
+		"negative times": {`{"runtime":"javascript","source":"x","timeoutMs":-1}`, "timeoutMs: must be a whole number from 1 to 3600000"},
+		"wrong types": {
+			`{"runtime":1,"source":7,"files":[],"entry":{},"timeoutMs":"1","memoryMb":1.5,"allowHosts":"a"}`,
+			"entry: must be a string, not an object\nruntime: must be a string, not a number\nsource: must be a string, not a number\nfiles: must be an object, not an array\n" +
+				"timeoutMs: must be a whole number from 1 to 3600000\nmemoryMb: must be a whole number from 16 to 1024\nallowHosts: must be an array, not a string",
+		},
+		"wrong types within": {
+			`{"runtime":"javascript","files":{"a.js":null},"allowHosts":[1]}`,
+			"files.a.js: must be a string, not null\nallowHosts[0]: must be a string, not a number",
+		},
+		"largest source":    {`{"runtime":"javascript","source":"` + strings.Repeat("x", largest) + `"}`, ""},
+		"source too large":  {`{"runtime":"javascript","source":"` + strings.Repeat("é", largest/2) + `x"}`, "source: has 1048577 bytes, more than 1048576; shorten it"},
+		"file too large":    {`{"runtime":"javascript","files":{"a.js":"` + strings.Repeat("x", largest+1) + `"}}`, "files.a.js: has 1048577 bytes, more than 1048576; shorten it"},
+		"file of two large": {`{"runtime":"javascript","files":{"a.js":"` + strings.Repeat("x", largest+1) + `","b.js":""}}`, "files.a.js: has 1048577 bytes, more than 1048576; shorten it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, fault := parseConfig(json.RawMessage(tc.config))
-			if tc.code == "" {
-				if fault != nil || c.source != "x" {
-					t.Fatalf("got %+v, %v", c, fault)
-				}
-				return
+			_, faults := parse(json.RawMessage(tc.config))
+			var got []string
+			for _, fault := range faults.All() {
+				got = append(got, fault.Path+": "+fault.Message)
 			}
-			if fault == nil || fault.Code != tc.code || fault.Retryable || !strings.Contains(fault.Message, tc.message) {
-				t.Fatalf("got %v, wanted %s %s", fault, tc.code, tc.message)
+			if strings.Join(got, "\n") != tc.want {
+				t.Fatalf("got  %q\nwant %q", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestParseConfigFillsIn(t *testing.T) {
-	got, fault := parseConfig(json.RawMessage(`{"runtime":"javascript","files":{"main.js":"x"}}`))
+// TestRefused runs configs that can not be run; no sandbox is needed for that.
+func TestRefused(t *testing.T) {
+	for name, tc := range map[string]struct{ config, code, message string }{
+		"one problem":    {`{"runtime":"javascript"}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: source: is empty; write function handler(input, context)"},
+		"two problems":   {`{"runtime":"javascript","source":" ","timeoutMs":0}`, runner.CodeInvalidConfig, "2 problems in the config of the CODE agent: source: is empty; write function handler(input, context); timeoutMs: must be a whole number from 1 to 3600000"},
+		"typescript":     {`{"runtime":"typescript","source":"x"}`, runner.CodeUnsupported, "config.runtime: typescript can not be run by this version; use javascript"},
+		"python":         {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript"},
+		"two files":      {`{"runtime":"javascript","files":{"a.js":"x","b.js":""}}`, runner.CodeUnsupported, "config.files: has 2 files, and this version runs one; put the code in one file"},
+		"hosts":          {`{"runtime":"javascript","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
+		"all that is so": {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript; config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
+		"and a problem":  {`{"runtime":"python","source":"x","memoryMb":1}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: memoryMb: must be a whole number from 16 to 1024"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			job := task("", nil)
+			job.Config = json.RawMessage(tc.config)
+			_, err := (&Executor{missing: errors.New("nothing is run here")}).Run(t.Context(), job)
+			if got := fault(t, err); got.Code != tc.code || got.Message != tc.message || got.Retryable {
+				t.Fatalf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestParseFillsIn(t *testing.T) {
+	got, faults := parse(json.RawMessage(`{"runtime":"javascript","files":{"main.js":"x"}}`))
 	want := config{source: "x", file: "main.js", entry: "handler", timeout: 30 * time.Second, memoryMb: 128}
-	if fault != nil || got != want {
-		t.Fatalf("got %+v, %v, wanted %+v", got, fault, want)
+	if len(faults.All()) > 0 || got != want {
+		t.Fatalf("got %+v, %v, wanted %+v", got, faults.All(), want)
+	}
+}
+
+// TestSavedConfigsAreRead asks both who saves configs and who runs them: what is saved has no
+// fault here but that its code is blank, and what runs can be saved unless its entry is no name.
+// The catalog checks sizes, and names that stand twice, beside the schema.
+func TestSavedConfigsAreRead(t *testing.T) {
+	raw, err := os.ReadFile("../../../catalog/internal/agent/schemas/CODE.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := schema.Compile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const absent = ""
+	values := []struct {
+		field  string
+		values []string
+	}{
+		{"runtime", []string{absent, `null`, `1`, `""`, `"javascript"`, `"typescript"`, `"python"`, `"ruby"`}},
+		{"source", []string{absent, `null`, `1`, `""`, `" "`, `"x"`, `"\u0000\ud83d\ude00"`}},
+		{"files", []string{absent, `null`, `[]`, `{}`, `{"":"x"}`, `{"a.js":1}`, `{"a.js":""}`, `{"a.js":"x"}`, `{"a.js":"x","b.js":""}`}},
+		{"entry", []string{absent, `null`, `1`, `""`, `"run"`, `"$_1"`, `"run,run"`}},
+		{"timeoutMs", []string{absent, `null`, `"1"`, `0`, `1`, `1.0`, `1.5`, `3e4`, `3600000`, `3600001`, `-1`, `1e300`}},
+		{"memoryMb", []string{absent, `null`, `true`, `15`, `16`, `16.5`, `1024`, `1025`}},
+		{"allowHosts", []string{absent, `null`, `{}`, `[]`, `[1]`, `["a.example"]`}},
+		{"extra", []string{absent, `null`, `1`}},
+	}
+	saves := 0
+	check := func(fields map[string]string) {
+		set := map[string]json.RawMessage{}
+		for name, value := range fields {
+			if value != absent {
+				set[name] = json.RawMessage(value)
+			}
+		}
+		config, err := json.Marshal(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused bodies.Faults
+		if err := s.Validate(t.Context(), "", config, &refused); err != nil {
+			t.Fatal(err)
+		}
+		saved := refused.Err("config")
+		if saved == nil {
+			saves++
+		}
+		c, faults := parse(config)
+		blank := len(faults.All()) == 1 && strings.HasPrefix(faults.All()[0].Message, "is empty; write function")
+		switch read := len(faults.All()) == 0; {
+		case saved == nil && !read && !blank:
+			t.Errorf("%s is saved, and can not be read: %v", config, faults.All())
+		case saved != nil && read && c.unsupported == "" && fields["entry"] != `"run,run"` && !strings.Contains(string(config), "null"):
+			t.Errorf("%s could be run, and is not saved: %v", config, saved)
+		}
+	}
+	for _, code := range []map[string]string{{"source": `"x"`}, {"files": `{"main.js":"x"}`}, {}} {
+		for i, one := range values {
+			for _, v := range one.values {
+				for _, other := range values[:i+1] {
+					for _, w := range other.values {
+						fields := map[string]string{"runtime": `"javascript"`, "source": code["source"], "files": code["files"]}
+						fields[one.field] = v
+						fields[other.field] = w
+						check(fields)
+					}
+				}
+			}
+		}
+	}
+	if saves < 100 {
+		t.Errorf("only %d of the configs are saved", saves)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/jail"
@@ -107,7 +108,7 @@ func writeJob(out io.Writer, job script.Job) error {
 // readJob reads the three frames of a job; Input is the last.
 func readJob(in io.Reader) (script.Job, error) {
 	var job script.Job
-	frames := frame.NewReader(in, frame.Limits{frame.Context: 1 << 20, frame.Source: maxSource, frame.Input: runner.MaxInput})
+	frames := frame.NewReader(in, frame.Limits{frame.Context: 1 << 20, frame.Source: catalog.MaxCodeSource, frame.Input: runner.MaxInput})
 	for {
 		kind, body, err := frames.Next()
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -38,7 +37,7 @@ func parseAggregations(o *form.Object, faults *form.Faults) []aggregation {
 	list, ok := o.Sub("aggregations")
 	if !ok {
 		if !o.Has("aggregations") {
-			faults.Add(o.At("aggregations"), errs.Required, "is missing; name the values to make, %s", example)
+			faults.Add(o.At("aggregations"), "is missing; name the values to make, %s", example)
 		}
 		return nil
 	}
@@ -63,7 +62,7 @@ func parseAggregations(o *form.Object, faults *form.Faults) []aggregation {
 		values = append(values, a)
 	})
 	if len(list.Names()) == 0 {
-		faults.Add(o.At("aggregations"), errs.Required, "must name at least one value, %s", example)
+		faults.Add(o.At("aggregations"), "must name at least one value, %s", example)
 	}
 	return values
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/pkg/rawjson"
 	"turbocat.io/services/runner/internal/form"
 )
@@ -31,35 +31,28 @@ type operation interface {
 }
 
 const (
-	maxTimeoutMs   = 24 * 60 * 60 * 1000
-	maxPipeline    = 100
-	maxConfig      = 256 << 10
-	maxConfigDepth = 64
+	maxTimeoutMs = 24 * 60 * 60 * 1000
+	maxPipeline  = 100
 )
 
 var operations = []string{
 	"filter", "map", "reduce", "sort", "group", "flatten", "unique", "pick", "omit", "merge", "join", "aggregate", "transform",
 }
 
-// Validate gives every fault of a DATA config; nil when it can be run.
-func Validate(config json.RawMessage) []errs.Detail {
-	_, faults := parse(config)
-	return faults.Details()
-}
-
+// parse reads a config that can be run, and every fault of one that can not.
 func parse(config json.RawMessage) (plan, *form.Faults) {
 	var p plan
 	var faults form.Faults
-	if len(config) > maxConfig {
-		faults.Add("", errs.OutOfRange, "the config has %d bytes; at most %d are allowed", len(config), maxConfig)
+	if len(config) > catalog.MaxDataConfig {
+		faults.Add("", "the config has %d bytes; at most %d are allowed", len(config), catalog.MaxDataConfig)
 		return p, &faults
 	}
 	o, ok := form.Read(config, &faults)
 	if !ok {
 		return p, &faults
 	}
-	if depth := rawjson.Depth(config); depth > maxConfigDepth {
-		faults.Add("", errs.BadValue, "the config nests %d levels deep; at most %d are allowed", depth, maxConfigDepth)
+	if depth := rawjson.Depth(config); depth > catalog.MaxDataDepth {
+		faults.Add("", "the config nests %d levels deep; at most %d are allowed", depth, catalog.MaxDataDepth)
 		return p, &faults
 	}
 	p.timeoutMs = o.Int("timeoutMs", 1, maxTimeoutMs, 0)
@@ -67,11 +60,11 @@ func parse(config json.RawMessage) (plan, *form.Faults) {
 	switch {
 	case many:
 		if single {
-			faults.Add("operation", errs.BadValue, "stands beside pipeline; give one of them")
+			faults.Add("operation", "stands beside pipeline; give one of them")
 		}
 		list, _ := o.List("pipeline")
 		if len(list) > maxPipeline {
-			faults.Add("pipeline", errs.OutOfRange, "has %d operations; at most %d are allowed", len(list), maxPipeline)
+			faults.Add("pipeline", "has %d operations; at most %d are allowed", len(list), maxPipeline)
 			break
 		}
 		for i, v := range list {
@@ -83,7 +76,7 @@ func parse(config json.RawMessage) (plan, *form.Faults) {
 	case single:
 		p.add("", o, &faults)
 	default:
-		faults.Add("operation", errs.Required, "is missing; give operation (%s) or a pipeline of them", strings.Join(operations, ", "))
+		faults.Add("operation", "is missing; give operation (%s) or a pipeline of them", strings.Join(operations, ", "))
 	}
 	return p, &faults
 }
@@ -96,7 +89,7 @@ func (p *plan) add(where string, o *form.Object, faults *form.Faults) {
 	}
 	op := parseOperation(name, o, faults)
 	if op == nil {
-		faults.Add(o.At("operation"), errs.BadEnum, "is %q; %s", name, oneOf(operations))
+		faults.Add(o.At("operation"), "is %q; %s", name, oneOf(operations))
 		return
 	}
 	o.Done()
@@ -151,7 +144,7 @@ func parseField(o *form.Object, name string, faults *form.Faults) path {
 // parseFields reads an array of different fields of the rows.
 func parseFields(list []form.Value, at string, parse func(text, at string, faults *form.Faults) path, faults *form.Faults) []path {
 	if len(list) == 0 || len(list) > maxFields {
-		faults.Add(at, errs.OutOfRange, "names %d fields; give 1 to %d", len(list), maxFields)
+		faults.Add(at, "names %d fields; give 1 to %d", len(list), maxFields)
 		return nil
 	}
 	seen := map[string]bool{}
@@ -161,7 +154,7 @@ func parseFields(list []form.Value, at string, parse func(text, at string, fault
 		switch {
 		case !ok:
 		case seen[text]:
-			faults.Add(v.Path, errs.BadValue, "names %q again; remove it", text)
+			faults.Add(v.Path, "names %q again; remove it", text)
 		default:
 			seen[text] = true
 			paths = append(paths, parse(text, v.Path, faults))
@@ -182,7 +175,7 @@ func parseFieldOrFields(o *form.Object, name string, faults *form.Faults) []path
 		list, _ := v.List(faults)
 		return parseFields(list, v.Path, parsePath, faults)
 	default:
-		faults.Add(v.Path, errs.Required, "must be the name of a field or an array of them")
+		faults.Add(v.Path, "must be the name of a field or an array of them")
 		return nil
 	}
 }

@@ -16,8 +16,9 @@ import (
 	"pgregory.net/rapid"
 
 	"turbocat.io/contracts/errs"
-	"turbocat.io/pkg/form"
+	bodies "turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
+	"turbocat.io/services/runner/internal/form"
 )
 
 // savedCase is a config and the fields at fault in it. The catalog's test reads the same file.
@@ -42,12 +43,13 @@ func savedCases(t testing.TB) []savedCase {
 func TestConfigs(t *testing.T) {
 	for _, c := range savedCases(t) {
 		var got []string
-		for _, d := range Validate(c.Config) {
-			got = append(got, d.Field)
+		_, faults := parse(c.Config)
+		for _, fault := range faults.All() {
+			got = append(got, fault.Path)
 		}
 		slices.Sort(got)
 		if got = slices.Compact(got); !slices.Equal(got, c.Faults) {
-			t.Errorf("%.300s\n got %q\nwant %q: %v", c.Config, got, c.Faults, Validate(c.Config))
+			t.Errorf("%.300s\n got %q\nwant %q: %v", c.Config, got, c.Faults, faults.All())
 		}
 	}
 }
@@ -66,7 +68,7 @@ func savedSchema(t testing.TB) *schema.Schema {
 	return s
 }
 
-// disagreement tells how a schema and Validate differ about a config; "" when they agree, or
+// disagreement tells how a schema and parse differ about a config; "" when they agree, or
 // when it is one of those that are refused, or meant to be, by something else:
 // what is no object in UTF-8, names that stand twice, and what is too large or nests too deep
 // (the catalog checks these beside the schema), and numbers beyond 64 bits (which runners could take).
@@ -75,19 +77,20 @@ func disagreement(s *schema.Schema, config json.RawMessage) string {
 	if !utf8.Valid(config) || !json.Valid(config) || config[0] != '{' {
 		return ""
 	}
-	var refused form.Faults
+	var refused bodies.Faults
 	_ = s.Validate(context.Background(), "", config, &refused)
 	var saved *errs.Error
 	if errors.As(refused.Err("config"), &saved) && strings.Contains(saved.Details[0].Message, "contains the number") {
 		return ""
 	}
-	run := slices.DeleteFunc(Validate(config), func(d errs.Detail) bool {
-		return strings.Contains(d.Message, "stands twice; remove one") || strings.Contains(d.Message, "levels deep") || strings.Contains(d.Message, "the config has")
+	_, faults := parse(config)
+	run := slices.DeleteFunc(slices.Clone(faults.All()), func(f form.Fault) bool {
+		return strings.Contains(f.Message, "stands twice; remove one") || strings.Contains(f.Message, "levels deep") || strings.Contains(f.Message, "the config has")
 	})
 	switch {
 	case saved == nil && len(run) > 0:
 		return fmt.Sprintf("it is saved, and can not be run: %v", run)
-	case saved != nil && len(Validate(config)) == 0:
+	case saved != nil && len(faults.All()) == 0:
 		return fmt.Sprintf("it could be run, and is not saved: %v", saved.Details)
 	default:
 		return ""

@@ -9,7 +9,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/dates"
 	"turbocat.io/services/runner/internal/form"
 )
@@ -36,7 +35,7 @@ var (
 
 func parseConversions(list []form.Value, at string, faults *form.Faults) []conversion {
 	if len(list) > maxShapes {
-		faults.Add(at, errs.OutOfRange, "has %d entries; give at most %d", len(list), maxShapes)
+		faults.Add(at, "has %d entries; give at most %d", len(list), maxShapes)
 		return nil
 	}
 	conversions := make([]conversion, 0, len(list))
@@ -45,7 +44,7 @@ func parseConversions(list []form.Value, at string, faults *form.Faults) []conve
 		case v.Type == gjson.String:
 			of, ok := plainConversion(v.Str)
 			if !ok {
-				faults.Add(v.Path, errs.BadEnum, "is %q; it must be one of %s, or an object of one of %s",
+				faults.Add(v.Path, "is %q; it must be one of %s, or an object of one of %s",
 					v.Str, strings.Join(plainConversions, ", "), strings.Join(optionConversions, ", "))
 			}
 			conversions = append(conversions, conversion{name: v.Str, of: of})
@@ -54,7 +53,7 @@ func parseConversions(list []form.Value, at string, faults *form.Faults) []conve
 			conversions = append(conversions, parseConversion(o, v.Path, faults))
 			o.Done()
 		default:
-			faults.Add(v.Path, errs.BadType, `must be the name of a conversion or an object like {"round":2}, not %s`, form.Kind(v.Result))
+			faults.Add(v.Path, `must be the name of a conversion or an object like {"round":2}, not %s`, form.Kind(v.Result))
 		}
 	}
 	return conversions
@@ -65,13 +64,13 @@ func parseConversion(o *form.Object, at string, faults *form.Faults) conversion 
 	var c conversion
 	if names := o.Names(); len(names) != 1 {
 		o.HasAny(names...) // whatever they are
-		faults.Add(at, errs.OutOfRange, "has %d fields; give one of %s", len(names), strings.Join(optionConversions, ", "))
+		faults.Add(at, "has %d fields; give one of %s", len(names), strings.Join(optionConversions, ", "))
 		return c
 	}
 	c.name = o.Names()[0]
 	v, _ := o.Raw(c.name)
 	if v.Type == gjson.Null && c.name != "default" {
-		faults.Add(v.Path, errs.BadType, "must not be null; give the option of %s", c.name)
+		faults.Add(v.Path, "must not be null; give the option of %s", c.name)
 		return c
 	}
 	switch c.name {
@@ -97,7 +96,7 @@ func parseConversion(o *form.Object, at string, faults *form.Faults) conversion 
 			return was, ""
 		}
 	default:
-		faults.Add(v.Path, errs.UnknownField, "is no conversion with an option; give one of %s", strings.Join(optionConversions, ", "))
+		faults.Add(v.Path, "is no conversion with an option; give one of %s", strings.Join(optionConversions, ", "))
 	}
 	return c
 }
@@ -305,14 +304,14 @@ func parseDate(v form.Value, faults *form.Faults) func(gjson.Result) (gjson.Resu
 	layout := func(name string) dates.Layout {
 		l, err := dates.ParseLayout(o.String(name, "iso"))
 		if err != nil {
-			faults.Add(o.At(name), errs.BadValue, "%s", err)
+			faults.Add(o.At(name), "%s", err)
 		}
 		return l
 	}
 	from, to := layout("from"), layout("to")
 	zone, err := dates.ParseZone(o.String("zone", "UTC"))
 	if err != nil {
-		faults.Add(o.At("zone"), errs.BadValue, "%s", err)
+		faults.Add(o.At("zone"), "%s", err)
 	}
 	o.Done()
 	return func(v gjson.Result) (gjson.Result, string) { return date(v, from, to, zone) }
@@ -352,7 +351,7 @@ func parseLookup(v form.Value, faults *form.Faults) func(gjson.Result) (gjson.Re
 	case ok:
 		entries.Each(func(name string, v form.Value) { table[name] = v.Result })
 	case !o.Has("table"):
-		faults.Add(o.At("table"), errs.Required, `is missing; give what stands for which value, like {"de":"Germany"}`)
+		faults.Add(o.At("table"), `is missing; give what stands for which value, like {"de":"Germany"}`)
 	}
 	otherwise, _ := o.Raw("otherwise")
 	o.Done()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/executor"
 )
@@ -245,7 +246,7 @@ func TestDataErrors(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
+func TestParse(t *testing.T) {
 	tests := []struct {
 		config string
 		want   []string // fields at fault, in order
@@ -254,7 +255,7 @@ func TestValidate(t *testing.T) {
 		{`{`, []string{""}},
 		{`{"operation":"pick","fields":["a"],"fields":["b"],"x":1}`, []string{"fields", "x"}},
 		{`{"operation":"reduce","reducer":"sum","initial":1e400}`, []string{"initial"}},
-		{`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", maxConfig) + `"}}}`, []string{""}},
+		{`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", catalog.MaxDataConfig) + `"}}}`, []string{""}},
 		{strings.Repeat(`{"a":`, 64) + "{}" + strings.Repeat("}", 64), []string{""}},
 		{
 			`{"pipeline":[{"operation":"join","prefix":"","type":"outer"},{"operation":"x"},7],"timeoutMs":0,"z":1}`,
@@ -266,11 +267,12 @@ func TestValidate(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, d := range Validate(json.RawMessage(tt.config)) {
-			got = append(got, d.Field)
+		_, faults := parse(json.RawMessage(tt.config))
+		for _, fault := range faults.All() {
+			got = append(got, fault.Path)
 		}
 		if strings.Join(got, "|") != strings.Join(tt.want, "|") || len(got) != len(tt.want) {
-			t.Errorf("%s\n got %q\nwant %q: %v", tt.config, got, tt.want, Validate(json.RawMessage(tt.config)))
+			t.Errorf("%s\n got %q\nwant %q: %v", tt.config, got, tt.want, faults.All())
 		}
 	}
 	_, err := run(t, `{"operation":"join","type":"outer","with":"o"}`, `{}`)
@@ -318,8 +320,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil && !errors.As(err, &stepError) {
 			t.Errorf("%v", err)
 		}
-		if faults := Validate(json.RawMessage(config)); len(faults) > 0 && err == nil {
-			t.Errorf("ran although it has %v", faults)
+		if _, faults := parse(json.RawMessage(config)); len(faults.All()) > 0 && err == nil {
+			t.Errorf("ran although it has %v", faults.All())
 		}
 		if d := disagreement(saved, json.RawMessage(config)); d != "" {
 			t.Error(d)

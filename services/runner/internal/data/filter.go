@@ -5,7 +5,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/pattern"
 	"turbocat.io/services/runner/internal/form"
 )
@@ -48,7 +47,7 @@ func parseFilter(o *form.Object, faults *form.Faults) operation {
 		c.any = matchAny
 		return filter{c}
 	case !o.HasAny(conditionForms...):
-		faults.Add(o.At("conditions"), errs.Required, "is missing; give conditions, or field, operator and value")
+		faults.Add(o.At("conditions"), "is missing; give conditions, or field, operator and value")
 		return filter{}
 	default:
 		return filter{parseCondition(o, faults)}
@@ -59,7 +58,7 @@ func parseFilter(o *form.Object, faults *form.Faults) operation {
 func alone(o *form.Object, name string, forms []string, faults *form.Faults) {
 	for _, other := range forms {
 		if other != name && o.Has(other) {
-			faults.Add(o.At(other), errs.BadValue, "stands beside %s; give one of them", name)
+			faults.Add(o.At(other), "stands beside %s; give one of them", name)
 		}
 	}
 }
@@ -90,7 +89,7 @@ func parseAll(o *form.Object, name string, faults *form.Faults) condition {
 	var c condition
 	list, ok := o.List(name)
 	if ok && (len(list) == 0 || len(list) > maxConditions) {
-		faults.Add(o.At(name), errs.OutOfRange, "has %d conditions; give 1 to %d", len(list), maxConditions)
+		faults.Add(o.At(name), "has %d conditions; give 1 to %d", len(list), maxConditions)
 		return c
 	}
 	for _, v := range list {
@@ -114,11 +113,11 @@ func parseTest(o *form.Object, faults *form.Faults) condition {
 	value, given := o.Raw("value")
 	operator := o.Required("operator", "it must be one of "+strings.Join(operators, ", "))
 	if !given && operator != "exists" && operator != "" {
-		faults.Add(value.Path, errs.Required, "is missing; give what to compare with")
+		faults.Add(value.Path, "is missing; give what to compare with")
 	}
 	wrong := func(want string) {
 		if given {
-			faults.Add(value.Path, errs.BadType, "of the operator %s must be %s, not %s", operator, want, form.Kind(value.Result))
+			faults.Add(value.Path, "of the operator %s must be %s, not %s", operator, want, form.Kind(value.Result))
 		}
 	}
 	switch operator {
@@ -159,13 +158,13 @@ func parseTest(o *form.Object, faults *form.Faults) condition {
 		}
 		re, err := pattern.Compile(value.Str)
 		if err != nil {
-			faults.Add(value.Path, errs.BadValue, "%s", err)
+			faults.Add(value.Path, "%s", err)
 			break
 		}
 		c.test = texts(re.MatchString)
 	case "":
 	default:
-		faults.Add(o.At("operator"), errs.BadEnum, "is %q; it must be one of %s", operator, strings.Join(operators, ", "))
+		faults.Add(o.At("operator"), "is %q; it must be one of %s", operator, strings.Join(operators, ", "))
 	}
 	return c
 }

@@ -3,7 +3,6 @@ package data
 import (
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -38,7 +37,7 @@ func parseFlatten(o *form.Object, faults *form.Faults) operation {
 	if o.OneOf("mode", "arrays", "arrays", "objects") == "objects" {
 		for _, name := range []string{"into", "empty"} {
 			if o.Has(name) {
-				faults.Add(o.At(name), errs.BadValue, "is about arrays; remove it, or set mode to arrays")
+				faults.Add(o.At(name), "is about arrays; remove it, or set mode to arrays")
 			}
 		}
 		return objects{
@@ -47,7 +46,7 @@ func parseFlatten(o *form.Object, faults *form.Faults) operation {
 		}
 	}
 	if o.Has("separator") {
-		faults.Add(o.At("separator"), errs.BadValue, "is about objects; remove it, or set mode to objects")
+		faults.Add(o.At("separator"), "is about objects; remove it, or set mode to objects")
 	}
 	a := arrays{
 		depth: int(o.Int("depth", 1, maxDepth, 1)), field: field,
@@ -55,12 +54,12 @@ func parseFlatten(o *form.Object, faults *form.Faults) operation {
 		keep: o.OneOf("empty", "drop", "drop", "keep") == "keep",
 	}
 	if a.into == intoArray && o.Has("empty") {
-		faults.Add(o.At("empty"), errs.BadValue, "is about rows that are made of elements; remove it, or set into to rows or elements")
+		faults.Add(o.At("empty"), "is about rows that are made of elements; remove it, or set into to rows or elements")
 	}
 	if field == nil {
 		for _, name := range []string{"into", "empty"} {
 			if o.Has(name) {
-				faults.Add(o.At(name), errs.BadValue, "is about the array in a field; give field too")
+				faults.Add(o.At(name), "is about the array in a field; give field too")
 			}
 		}
 	}

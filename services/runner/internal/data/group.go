@@ -6,7 +6,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -27,7 +26,7 @@ func parseGrouping(o *form.Object, faults *form.Faults) operation {
 	}
 	for _, a := range g.values {
 		if a.name == "key" || a.name == "items" {
-			faults.Add(o.At("aggregations")+"."+a.name, errs.BadValue, "is a field of every group; choose another name")
+			faults.Add(o.At("aggregations")+"."+a.name, "is a field of every group; choose another name")
 		}
 	}
 	return g

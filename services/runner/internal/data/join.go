@@ -5,7 +5,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -33,7 +32,7 @@ func parseJoining(o *form.Object, faults *form.Faults) operation {
 		prefix:   o.String("prefix", "right_"),
 	}
 	if j.prefix == "" {
-		faults.Add(o.At("prefix"), errs.Required, "must not be empty; it tells apart fields that both rows have")
+		faults.Add(o.At("prefix"), "must not be empty; it tells apart fields that both rows have")
 	}
 	return j
 }

@@ -3,7 +3,6 @@ package data
 import (
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -11,13 +10,13 @@ func parseMerge(o *form.Object, faults *form.Faults) operation {
 	if o.Has("fields") {
 		for _, name := range []string{"with", "key", "type"} {
 			if o.Has(name) {
-				faults.Add(o.At(name), errs.BadValue, "stands beside fields, which merges within each row; give one of them")
+				faults.Add(o.At(name), "stands beside fields, which merges within each row; give one of them")
 			}
 		}
 		return parseFieldsMerge(o, faults)
 	}
 	if o.Has("into") {
-		faults.Add(o.At("into"), errs.BadValue, "says where the merged fields go; give fields too")
+		faults.Add(o.At("into"), "says where the merged fields go; give fields too")
 	}
 	return parseRowsMerge(o, faults)
 }

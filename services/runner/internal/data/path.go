@@ -5,7 +5,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/fieldpath"
 	"turbocat.io/services/runner/internal/form"
 )
@@ -18,7 +17,7 @@ type path struct{ fieldpath.Path }
 func parsePath(text, at string, faults *form.Faults) path {
 	p, err := fieldpath.Parse(text)
 	if err != nil {
-		faults.Add(at, errs.BadValue, "%s", err)
+		faults.Add(at, "%s", err)
 	}
 	return path{p}
 }
@@ -27,7 +26,7 @@ func parsePath(text, at string, faults *form.Faults) path {
 func parseKeys(text, at string, faults *form.Faults) path {
 	p, err := fieldpath.ParseKeys(text)
 	if err != nil {
-		faults.Add(at, errs.BadValue, "%s", err)
+		faults.Add(at, "%s", err)
 	}
 	return path{p}
 }

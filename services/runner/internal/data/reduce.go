@@ -6,7 +6,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -33,7 +32,7 @@ func parseReduce(o *form.Object, faults *form.Faults) operation {
 	}
 	for _, option := range []struct{ name, of string }{{"separator", "join"}, {"deep", "merge"}, {"onConflict", "merge"}} {
 		if o.Has(option.name) && r.reducer != option.of {
-			faults.Add(o.At(option.name), errs.BadValue, "is an option of the reducer %s; remove it", option.of)
+			faults.Add(o.At(option.name), "is an option of the reducer %s; remove it", option.of)
 		}
 	}
 	if r.reducer == "join" {
@@ -45,7 +44,7 @@ func parseReduce(o *form.Object, faults *form.Faults) operation {
 	if initial, _ := o.Raw("initial"); o.Has("initial") {
 		r.initial = initial.Result
 		if want := initialOf(r.reducer, r.initial); want != "" {
-			faults.Add(initial.Path, errs.BadType, "of the reducer %s must be %s, not %s", r.reducer, want, form.Kind(r.initial))
+			faults.Add(initial.Path, "of the reducer %s must be %s, not %s", r.reducer, want, form.Kind(r.initial))
 		}
 	}
 	return r

@@ -5,7 +5,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -38,12 +37,12 @@ func parseMapping(o *form.Object, faults *form.Faults) operation {
 			e, _ := v.Object(faults)
 			value, given := e.Raw("value")
 			if !given {
-				faults.Add(value.Path, errs.Required, `is missing; give {"value":...} or the path of a field`)
+				faults.Add(value.Path, `is missing; give {"value":...} or the path of a field`)
 			}
 			e.Done()
 			return constant{value.Result}
 		default:
-			faults.Add(v.Path, errs.BadType, `must be the path of a field or {"value":...}, not %s`, form.Kind(v.Result))
+			faults.Add(v.Path, `must be the path of a field or {"value":...}, not %s`, form.Kind(v.Result))
 			return constant{}
 		}
 	})
@@ -54,7 +53,7 @@ func parseShaping(o *form.Object, example string, faults *form.Faults, parse fun
 	fields, ok := o.Sub("fields")
 	if !ok {
 		if !o.Has("fields") {
-			faults.Add(o.At("fields"), errs.Required, "is missing; name the fields of the new rows, %s", example)
+			faults.Add(o.At("fields"), "is missing; name the fields of the new rows, %s", example)
 		}
 		return s
 	}

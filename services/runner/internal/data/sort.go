@@ -7,7 +7,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -23,10 +22,10 @@ func parseSorting(o *form.Object, faults *form.Faults) operation {
 	var s sorting
 	list, ok := o.List("sort")
 	if len(list) == 0 && (ok || !o.Has("sort")) {
-		faults.Add(o.At("sort"), errs.Required, `must name at least one field, like [{"field":"name","direction":"asc"}]`)
+		faults.Add(o.At("sort"), `must name at least one field, like [{"field":"name","direction":"asc"}]`)
 	}
 	if len(list) > maxSortFields {
-		faults.Add(o.At("sort"), errs.OutOfRange, "names %d fields; at most %d are allowed", len(list), maxSortFields)
+		faults.Add(o.At("sort"), "names %d fields; at most %d are allowed", len(list), maxSortFields)
 		return s
 	}
 	for _, v := range list {

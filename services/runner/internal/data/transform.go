@@ -6,7 +6,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -26,7 +25,7 @@ func parseShape(v form.Value, faults *form.Faults) shape {
 		return source{parsePath(v.Str, v.Path, faults)}
 	}
 	if !v.IsObject() {
-		faults.Add(v.Path, errs.BadType, `must be the path of a field or an object like {"field":...}, not %s`, form.Kind(v.Result))
+		faults.Add(v.Path, `must be the path of a field or an object like {"field":...}, not %s`, form.Kind(v.Result))
 		return constant{}
 	}
 	o, _ := v.Object(faults)
@@ -46,14 +45,14 @@ func parseSource(o *form.Object, faults *form.Faults) (_ shape, name string) {
 		given = given && (s == "value" || o.Has(s)) // a constant may be null
 		switch {
 		case given && chosen != "":
-			faults.Add(o.At(s), errs.BadValue, "stands beside %s; give one of them", chosen)
+			faults.Add(o.At(s), "stands beside %s; give one of them", chosen)
 		case given:
 			chosen = s
 		}
 	}
 	for _, option := range []struct{ name, of string }{{"separator", "concat"}, {"else", "cases"}} {
 		if o.Has(option.name) && chosen != option.of {
-			faults.Add(o.At(option.name), errs.BadValue, "is an option of %s; remove it", option.of)
+			faults.Add(o.At(option.name), "is an option of %s; remove it", option.of)
 		}
 	}
 	switch chosen {
@@ -78,7 +77,7 @@ func parseSource(o *form.Object, faults *form.Faults) (_ shape, name string) {
 	case "cases":
 		return parseCases(o, faults), ""
 	default:
-		faults.Add(o.At("field"), errs.Required, "is missing; give one of %s", strings.Join(sources, ", "))
+		faults.Add(o.At("field"), "is missing; give one of %s", strings.Join(sources, ", "))
 		return constant{}, ""
 	}
 }
@@ -87,7 +86,7 @@ func parseSource(o *form.Object, faults *form.Faults) (_ shape, name string) {
 func parseShapes(o *form.Object, name string, faults *form.Faults) []shape {
 	list, ok := o.List(name)
 	if ok && (len(list) == 0 || len(list) > maxShapes) {
-		faults.Add(o.At(name), errs.OutOfRange, "has %d entries; give 1 to %d", len(list), maxShapes)
+		faults.Add(o.At(name), "has %d entries; give 1 to %d", len(list), maxShapes)
 		return nil
 	}
 	shapes := make([]shape, len(list))
@@ -184,7 +183,7 @@ func parseCases(o *form.Object, faults *form.Faults) shape {
 	c := cased{otherwise: constant{}}
 	list, ok := o.List("cases")
 	if ok && (len(list) == 0 || len(list) > maxShapes) {
-		faults.Add(o.At("cases"), errs.OutOfRange, "has %d entries; give 1 to %d", len(list), maxShapes)
+		faults.Add(o.At("cases"), "has %d entries; give 1 to %d", len(list), maxShapes)
 		return c
 	}
 	for _, v := range list {
@@ -197,13 +196,13 @@ func parseCases(o *form.Object, faults *form.Faults) shape {
 		if e.Has("when") {
 			one.when = parsePart(when, faults)
 		} else {
-			faults.Add(when.Path, errs.Required, `is missing; give a condition, like {"field":"n","operator":"gt","value":1}`)
+			faults.Add(when.Path, `is missing; give a condition, like {"field":"n","operator":"gt","value":1}`)
 		}
 		then, given := e.Raw("then")
 		if given {
 			one.then = parseShape(then, faults)
 		} else {
-			faults.Add(then.Path, errs.Required, `is missing; give the path of a field or {"value":...}`)
+			faults.Add(then.Path, `is missing; give the path of a field or {"value":...}`)
 		}
 		e.Done()
 		c.cases = append(c.cases, one)

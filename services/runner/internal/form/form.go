@@ -6,7 +6,8 @@
 // has nothing behind it, so readers return values and null counts as absent. The order of a
 // config's fields may matter, a field given twice is a fault, and parts of it are data that
 // must stay as they are written, so values are gjson's and nothing is decoded. And the faults
-// of a body become the answer to a client, those of a config one error of a step.
+// of a body become the answer to a client, each with a code; those of a config become the
+// message of one error of a step.
 package form
 
 import (
@@ -19,31 +20,36 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/runner"
 )
 
-// Faults collects what is wrong with one config. It is not safe for concurrent use.
-type Faults struct{ details []errs.Detail }
-
-// Add notes a fault of the field at path; the message says what would be right.
-func (f *Faults) Add(path string, code errs.DetailCode, format string, args ...any) {
-	f.details = append(f.details, errs.Detail{Field: path, Message: fmt.Sprintf(format, args...), Code: code})
+// Fault is what is wrong with the field at Path, and what would be right.
+type Fault struct {
+	Path    string // "" for the whole config
+	Message string
 }
 
-// Details gives the faults in the order they were found; nil when there are none.
-func (f *Faults) Details() []errs.Detail { return f.details }
+// Faults collects what is wrong with one config. It is not safe for concurrent use.
+type Faults struct{ all []Fault }
+
+// Add notes a fault of the field at path; the message says what would be right.
+func (f *Faults) Add(path, format string, args ...any) {
+	f.all = append(f.all, Fault{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// All gives the faults in the order they were found; nil when there are none.
+func (f *Faults) All() []Fault { return f.all }
 
 // Err gives nil, or an INVALID_CONFIG that is not retried and names every fault of the config of what.
 func (f *Faults) Err(what string) error {
-	if len(f.details) == 0 {
+	if len(f.all) == 0 {
 		return nil
 	}
-	lines := make([]string, len(f.details))
-	for i, d := range f.details {
-		lines[i] = d.Message
-		if d.Field != "" {
-			lines[i] = d.Field + ": " + d.Message
+	lines := make([]string, len(f.all))
+	for i, fault := range f.all {
+		lines[i] = fault.Message
+		if fault.Path != "" {
+			lines[i] = fault.Path + ": " + fault.Message
 		}
 	}
 	noun := "problems"
@@ -74,12 +80,12 @@ type Value struct {
 // Read takes a whole config; false, with a fault noted, when it is no JSON object.
 func Read(raw json.RawMessage, faults *Faults) (*Object, bool) {
 	if !json.Valid(raw) {
-		faults.Add("", errs.BadType, "the config is not valid JSON; correct its syntax")
+		faults.Add("", "the config is not valid JSON; correct its syntax")
 		return nil, false
 	}
 	r := gjson.Parse(string(raw))
 	if !r.IsObject() {
-		faults.Add("", errs.BadType, "the config must be an object, not %s", Kind(r))
+		faults.Add("", "the config must be an object, not %s", Kind(r))
 		return nil, false
 	}
 	return open(Value{Result: r}, faults), true
@@ -88,7 +94,7 @@ func Read(raw json.RawMessage, faults *Faults) (*Object, bool) {
 // Object takes a value that must be an object; false, with a fault noted, when it is none.
 func (v Value) Object(faults *Faults) (*Object, bool) {
 	if !v.IsObject() {
-		faults.Add(v.Path, errs.BadType, "must be an object, not %s", Kind(v.Result))
+		faults.Add(v.Path, "must be an object, not %s", Kind(v.Result))
 		return nil, false
 	}
 	return open(v, faults), true
@@ -98,7 +104,7 @@ func open(v Value, faults *Faults) *Object {
 	o := &Object{path: v.Path, faults: faults, values: map[string]gjson.Result{}, read: map[string]bool{}}
 	v.ForEach(func(key, value gjson.Result) bool {
 		if _, twice := o.values[key.Str]; twice {
-			faults.Add(o.At(key.Str), errs.BadValue, "stands twice; remove one")
+			faults.Add(o.At(key.Str), "stands twice; remove one")
 			return true
 		}
 		o.names = append(o.names, key.Str)
@@ -136,7 +142,7 @@ func (o *Object) String(name, otherwise string) string {
 	}
 	v, _ := o.Raw(name)
 	if v.Type != gjson.String {
-		o.faults.Add(v.Path, errs.BadType, "must be a string, not %s", Kind(v.Result))
+		o.faults.Add(v.Path, "must be a string, not %s", Kind(v.Result))
 		return otherwise
 	}
 	return v.Str
@@ -145,12 +151,12 @@ func (o *Object) String(name, otherwise string) string {
 // Required gives a text field that must be there and not be empty; "" with a fault noted.
 func (o *Object) Required(name, remedy string) string {
 	if !o.Has(name) {
-		o.faults.Add(o.At(name), errs.Required, "is missing; %s", remedy)
+		o.faults.Add(o.At(name), "is missing; %s", remedy)
 		return ""
 	}
 	v, _ := o.Raw(name)
 	if v.Type == gjson.String && v.Str == "" {
-		o.faults.Add(v.Path, errs.Required, "must not be empty; %s", remedy)
+		o.faults.Add(v.Path, "must not be empty; %s", remedy)
 	}
 	return o.String(name, "")
 }
@@ -159,7 +165,7 @@ func (o *Object) Required(name, remedy string) string {
 func (o *Object) OneOf(name, otherwise string, allowed ...string) string {
 	s := o.String(name, otherwise)
 	if s != otherwise && !slices.Contains(allowed, s) {
-		o.faults.Add(o.At(name), errs.BadEnum, "is %q; it must be one of %s", s, strings.Join(allowed, ", "))
+		o.faults.Add(o.At(name), "is %q; it must be one of %s", s, strings.Join(allowed, ", "))
 		return otherwise
 	}
 	return s
@@ -172,7 +178,7 @@ func (o *Object) Bool(name string, otherwise bool) bool {
 	}
 	v, _ := o.Raw(name)
 	if !v.IsBool() {
-		o.faults.Add(v.Path, errs.BadType, "must be true or false, not %s", Kind(v.Result))
+		o.faults.Add(v.Path, "must be true or false, not %s", Kind(v.Result))
 		return otherwise
 	}
 	return v.Type == gjson.True
@@ -185,7 +191,7 @@ func (o *Object) Int(name string, low, high, otherwise int64) int64 {
 	}
 	v, _ := o.Raw(name)
 	if v.Type != gjson.Number || v.Num != math.Trunc(v.Num) || v.Num < float64(low) || v.Num > float64(high) {
-		o.faults.Add(v.Path, errs.OutOfRange, "must be a whole number from %d to %d", low, high)
+		o.faults.Add(v.Path, "must be a whole number from %d to %d", low, high)
 		return otherwise
 	}
 	return int64(v.Num)
@@ -203,7 +209,7 @@ func (o *Object) List(name string) ([]Value, bool) {
 // List gives the elements of a value that must be an array.
 func (v Value) List(faults *Faults) ([]Value, bool) {
 	if !v.IsArray() {
-		faults.Add(v.Path, errs.BadType, "must be an array, not %s", Kind(v.Result))
+		faults.Add(v.Path, "must be an array, not %s", Kind(v.Result))
 		return nil, false
 	}
 	var list []Value
@@ -235,7 +241,7 @@ func (o *Object) Each(visit func(name string, v Value)) {
 func (o *Object) Done() {
 	for _, name := range o.names {
 		if !o.read[name] {
-			o.faults.Add(o.At(name), errs.UnknownField, "is not a field of this config; remove it or correct its name")
+			o.faults.Add(o.At(name), "is not a field of this config; remove it or correct its name")
 		}
 	}
 }
@@ -261,7 +267,7 @@ func Kind(r gjson.Result) string {
 // Text gives a value that must be a string; false, with a fault noted, when it is none.
 func (v Value) Text(faults *Faults) (string, bool) {
 	if v.Type != gjson.String {
-		faults.Add(v.Path, errs.BadType, "must be a string, not %s", Kind(v.Result))
+		faults.Add(v.Path, "must be a string, not %s", Kind(v.Result))
 		return "", false
 	}
 	return v.Str, true
