@@ -23,7 +23,11 @@ func TestSubjects(t *testing.T) {
 	}
 	fill := strings.NewReplacer("{p}", "7", "{pool}", "default", "{agentType}", "CODE", "{priority}", "5", "{service}", "runner")
 	for _, m := range slices.Concat(contracts.Events(), contracts.Messages()) {
-		if got := fill.Replace(m.Subject); got != used[m.Subject] {
+		got := fill.Replace(m.Subject)
+		switch {
+		case used[m.Subject] == "":
+			t.Errorf("%s is listed on %s, which is unknown here; add what contracts/subject gives for it to used, and new parameters to fill", m.Name, m.Subject)
+		case got != used[m.Subject]:
 			t.Errorf("%s is listed on %s, which is %q; services use %q", m.Name, m.Subject, got, used[m.Subject])
 		}
 	}

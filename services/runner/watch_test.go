@@ -107,7 +107,13 @@ func TestTheRunnerCanBeWatched(t *testing.T) {
 	if finished["API completed"] != 2 || finished["DATA internal"] != 1 || finished["CODE completed"] != 1 || len(finished) != 3 {
 		t.Errorf("finished are %v", finished)
 	}
-	if status, body := p.Get(t, "/health/ready"); status != http.StatusOK {
+	status, body := p.Get(t, "/health/ready")
+	if status != http.StatusOK {
 		t.Errorf("%d %s", status, body)
+	}
+	for _, agentType := range catalog.RunnerAgentTypes() {
+		if taken := strings.Contains(body, `"steps `+agentType+`"`); taken != (agentType != catalog.AgentLLM) { // the catalog refuses it
+			t.Errorf("steps of %s agents are taken: %v; add its kind in runner.go, or let the catalog's notYet refuse it", agentType, taken)
+		}
 	}
 }

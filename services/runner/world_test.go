@@ -98,7 +98,7 @@ func (w *world) stream(name, subjects string, retention jetstream.RetentionPolic
 func (w *world) makeSteps() {
 	w.t.Helper()
 	w.stream(subject.StepsStream, subject.StepsAll, jetstream.WorkQueuePolicy)
-	for _, agentType := range []string{catalog.AgentAPI, catalog.AgentCode, catalog.AgentData} {
+	for _, agentType := range catalog.RunnerAgentTypes() {
 		_, err := w.js.CreateConsumer(w.ctx(), subject.StepsStream, jetstream.ConsumerConfig{
 			Durable: subject.StepConsumer(subject.DefaultPool, agentType), FilterSubject: subject.StepsOf(subject.DefaultPool, agentType),
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: w.ackWait, MaxDeliver: -1, MaxAckPending: 8192,

@@ -22,23 +22,23 @@ type source struct {
 // dir is the folder of the package that the file belongs to.
 func (s source) dir() string { return path.Dir(s.path) }
 
-// workspace gives the folder of go.work.
+// workspace gives the folder of go.work, as ../.. of the folder of these tests: of what a test
+// opens, go test looks only at names below the module to see whether its last result still holds.
+// So names below it are added with a slash, as filepath.Join would take the dots out.
 func workspace(t *testing.T) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+	for range strings.Count(filepath.ToSlash(dir), "/") {
+		if _, err := os.Stat(dir + "/go.work"); err == nil {
 			return dir
 		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			t.Fatal("no go.work above this test")
-		}
-		dir = parent
+		dir += "/.."
 	}
+	t.Fatal("no go.work above this test")
+	return ""
 }
 
 // sources parses every Go file of the workspace.
@@ -46,26 +46,21 @@ func sources(t *testing.T) []source {
 	t.Helper()
 	root := workspace(t)
 	var found []source
-	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(os.DirFS(root), ".", func(file string, entry fs.DirEntry, err error) error {
 		name := entry.Name()
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && file != root && (strings.HasPrefix(name, ".") || name == "testdata"):
-			return filepath.SkipDir
+		case entry.IsDir() && file != "." && (strings.HasPrefix(name, ".") || name == "testdata"):
+			return fs.SkipDir
 		case entry.IsDir() || !strings.HasSuffix(name, ".go"):
 			return nil
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		parsed, err := parser.ParseFile(token.NewFileSet(), root+"/"+file, nil, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
-		below, err := filepath.Rel(root, file)
-		if err != nil {
-			return err
-		}
-		below = filepath.ToSlash(below)
-		found = append(found, source{path: below, test: isTest(below), File: parsed})
+		found = append(found, source{path: file, test: isTest(file), File: parsed})
 		return nil
 	})
 	if err != nil {
