@@ -51,10 +51,12 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	defer cancel()
 	start := time.Now()
 	for left := c.retry.count; ; left-- {
-		out, failure := e.once(limited, c, r, start)
+		out, failure := e.once(limited, c, r, start, task.Ours)
 		switch {
 		case failure == nil:
 			return out, nil
+		case !task.Ours():
+			return nil, executor.ErrNotOurs
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case limited.Err() != nil:
@@ -86,8 +88,8 @@ type failure struct {
 }
 
 // once makes one call.
-func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time) (json.RawMessage, *failure) {
-	resp, err := r.send(ctx, e.client)
+func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time, ours func() bool) (json.RawMessage, *failure) {
+	resp, err := r.send(ctx, e.client, ours)
 	if err != nil {
 		return nil, &failure{err: r.noAnswer(err)}
 	}

@@ -46,7 +46,7 @@ func task(s *httptest.Server, config, input string) executor.Task {
 	if s != nil {
 		config = strings.ReplaceAll(config, "@", s.URL)
 	}
-	return executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Attempt: 3, IdempotencyKey: "idem"}
+	return executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Attempt: 3, IdempotencyKey: "idem", Ours: func() bool { return true }}
 }
 
 func fails(t *testing.T, err error, code string, retryable bool, parts ...string) {

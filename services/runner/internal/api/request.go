@@ -14,6 +14,7 @@ import (
 	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/executor"
+	"turbocat.io/services/runner/internal/guard"
 )
 
 // request is a call with its values put in; it can be sent any number of times.
@@ -159,8 +160,8 @@ func (r *request) addQuery(name, value string) {
 	r.url.RawQuery += url.QueryEscape(name) + "=" + url.QueryEscape(value)
 }
 
-func (r *request) send(ctx context.Context, client *http.Client) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, r.url.String(), bytes.NewReader(r.body))
+func (r *request) send(ctx context.Context, client *http.Client, ours func() bool) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(guard.While(ctx, ours), r.method, r.url.String(), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package executor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 )
 
 // Task is one attempt of a step.
@@ -17,7 +18,14 @@ type Task struct {
 	Config         json.RawMessage // the agent's config, as saved
 	Input          json.RawMessage // the step's inputs, resolved
 	Log            Logger
+
+	// Ours tells whether the attempt is still this runner's. It is not once the process stood still for longer than its
+	// lease; an effect on others that begins then would be the second one. An executor asks right before it begins one.
+	Ours func() bool
 }
+
+// ErrNotOurs is what Run gives when Ours said no.
+var ErrNotOurs = errors.New("the attempt is no longer this runner's")
 
 // Logger takes the log lines of a task, in order. level is one of telemetry.Levels,
 // source is console, stdout, stderr or engine. It is safe for concurrent use.

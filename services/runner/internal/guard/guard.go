@@ -121,7 +121,11 @@ func dialer(cfg Config, safe *ssrf.Guardian) func(ctx context.Context, network, 
 				return nil
 			},
 		}
-		return d.DialContext(ctx, network, address)
+		conn, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &fenced{Conn: conn}, nil
 	}
 }
 

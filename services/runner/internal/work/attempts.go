@@ -167,6 +167,13 @@ func (s *Attempts) begin(ctx context.Context, a *attempt, stop context.CancelCau
 	return true
 }
 
+// ours tells whether the lease on the attempt has surely not run out.
+func (s *Attempts) ours(a *attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(a.extended) <= a.ackWait
+}
+
 // redelivered tells whether a runner before this one may have answered the attempt.
 func (s *Attempts) redelivered(a *attempt) bool {
 	s.mu.Lock()

@@ -13,6 +13,7 @@ const (
 	outcomeTimedOut  = "timed_out" // by the step's timeout
 	outcomeCancelled = "cancelled"
 	outcomeGivenBack = "given_back" // another runner has it
+	outcomeTakenOver = "taken_over" // another runner took it while this one stood still
 	outcomeLost      = "lost"       // four runners took it and none answered: it is not run
 )
 
@@ -32,7 +33,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "attempts_running", Help: "Attempts that are running, by agent type.",
 		}, []string{"agent_type"}),
 		finished: with.NewCounterVec(prometheus.CounterOpts{
-			Name: "attempts_finished_total", Help: "Attempts that are no longer here, by agent type and outcome: completed, failed, internal, timed_out, cancelled, given_back or lost.",
+			Name: "attempts_finished_total", Help: "Attempts that are no longer here, by agent type and outcome: completed, failed, internal, timed_out, cancelled, given_back, taken_over or lost.",
 		}, []string{"agent_type", "outcome"}),
 		seconds: with.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "attempt_duration_seconds", Help: "How long attempts ran, by agent type.", Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 1800},

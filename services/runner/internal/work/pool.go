@@ -146,7 +146,7 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	atWork.Inc()
 	begin := time.Now()
 	bounded, release := context.WithTimeoutCause(ctx, step.Timeout, errTimeUp)
-	output, err := p.execute(bounded, step)
+	output, err := p.execute(bounded, a)
 	cause := context.Cause(bounded)
 	release()
 	took := time.Since(begin)
@@ -163,6 +163,8 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 		p.Attempts.drop(a)
 	case outcomeGivenBack:
 		p.Attempts.giveBack(a)
+	case outcomeTakenOver:
+		p.Attempts.forget(a) // its message is another's by now, or soon
 	case outcomeTimedOut:
 		p.fail(running, a, timedOut(step.Timeout), took)
 	case outcomeFailed, outcomeInternal:
@@ -173,7 +175,8 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 }
 
 // execute runs an attempt and gives its output, checked.
-func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage, err error) {
+func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage, err error) {
+	step := a.step
 	defer func() {
 		if r := recover(); r != nil {
 			output, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
@@ -192,6 +195,7 @@ func (p *Pool) execute(ctx context.Context, step *Step) (output json.RawMessage,
 	output, err = p.Executor.Run(ctx, executor.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
 		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: log,
+		Ours: func() bool { return p.Attempts.ours(a) },
 	})
 	if err == nil {
 		err = checkOutput(output)
@@ -209,6 +213,8 @@ func outcomeOf(cause, err error) string {
 		return outcomeCancelled
 	case err == nil:
 		return outcomeCompleted
+	case errors.Is(err, executor.ErrNotOurs):
+		return outcomeTakenOver
 	case errors.Is(cause, errStopping):
 		return outcomeGivenBack
 	case errors.Is(cause, errTimeUp):
