@@ -110,3 +110,16 @@ func TestBadArguments(t *testing.T) {
 		}
 	}
 }
+
+// Go's own end of the time is no finding; everything else is.
+func TestTheEndOfTheTimeIsNoFailure(t *testing.T) {
+	for said, ends := range map[string]bool{
+		"fuzz: elapsed: 10s, execs: 1 (0/sec)\n--- FAIL: FuzzA (10.08s)\n    context deadline exceeded\nFAIL\nexit status 1\n":                              true,
+		"--- FAIL: FuzzA (0.08s)\n    --- FAIL: FuzzA (0.00s)\n        a_test.go:7: context deadline exceeded\n    Failing input written to x\nFAIL\n":      false,
+		"--- FAIL: FuzzA (10.08s)\n    fuzzing process hung or terminated unexpectedly: exit status 2\n    Failing input written to x\nFAIL\nexit status 1": false,
+	} {
+		if timeUp.MatchString(said) != ends {
+			t.Errorf("taken for the end of the time: %t\n%s", !ends, said)
+		}
+	}
+}

@@ -81,6 +81,9 @@ var (
 	// A short run may end within its baseline, which is the corpus.
 	executed = regexp.MustCompile(`(?m)^fuzz: elapsed: .*(?:, execs: |gathering baseline coverage: )(\d+)`)
 	failed   = regexp.MustCompile(`(?m)(?:go test -run=|testing seed corpus entry: )(\S+)`)
+	// timeUp is what go test says, with no other complaint, when its own end of -fuzztime comes in its way: a race of Go
+	// before 1.27, go.dev/issue/75804. What is found comes with an input instead.
+	timeUp = regexp.MustCompile(`(?m)^--- FAIL: \S+ \([0-9.]+s\)\n +context deadline exceeded\nFAIL$`)
 )
 
 // fuzz runs the target for a while. The error of one that fails says what it said and how to repeat it.
@@ -93,10 +96,10 @@ func (t target) fuzz(ctx context.Context, root string, each time.Duration) (exec
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err = cmd.Run()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if errors.As(err, &exit) && !timeUp.Match(said.Bytes()) {
 		return 0, fmt.Errorf("%s fails\n\n%s\n%s", t, bytes.TrimSpace(said.Bytes()), t.remedy(said.Bytes()))
 	}
-	if err != nil {
+	if err != nil && exit == nil {
 		return 0, fmt.Errorf("%s: %w", t, err)
 	}
 	lines := executed.FindAllSubmatch(said.Bytes(), -1)

@@ -122,7 +122,9 @@ func inProcesses(t *testing.T, behaviour string, out io.Writer, names ...string)
 		t.Fatal(err)
 	}
 	diary = filepath.Join(t.TempDir(), "diary")
-	o = Options{Door: "door", Out: out, Environ: map[string]string{behaviourVariable: behaviour, diaryVariable: diary}}
+	o = Options{Door: "door", Out: out, Environ: map[string]string{
+		behaviourVariable: behaviour, diaryVariable: diary, "GOCOVERDIR": os.Getenv("GOCOVERDIR"),
+	}}
 	for _, name := range names {
 		o.Units = append(o.Units, service.Unit{Name: name})
 	}

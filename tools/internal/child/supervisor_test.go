@@ -23,6 +23,12 @@ const roleVariable = "CHILD_TEST_ROLE"
 
 const patience = 30 * time.Second
 
+// playing is the environment of the test's own program in a role. It says where to write what it covered, or it would
+// complain of that on stderr.
+func playing(role string) []string {
+	return []string{roleVariable + "=" + role, "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}
+}
+
 // play is what a child does; it never returns.
 func play(role string) {
 	terminated := make(chan os.Signal, 1)
@@ -45,13 +51,13 @@ func play(role string) {
 	case "talking":
 		talk()
 	case "leaving an heir":
-		heir, err := Start(Command{Path: "/proc/self/exe", Env: []string{roleVariable + "=deaf"}, Output: os.Stdout, Orphan: syscall.SIGCONT})
+		heir, err := Start(Command{Path: "/proc/self/exe", Env: playing("deaf"), Output: os.Stdout, Orphan: syscall.SIGCONT})
 		fmt.Println("ready", os.Getpid())
 		fmt.Println("heir", heir.PID(), err)
 		os.Exit(1)
 	case "supervising":
 		s := Supervisor{
-			Command: func() Command { return Command{Path: "/proc/self/exe", Env: []string{roleVariable + "=good"}} },
+			Command: func() Command { return Command{Path: "/proc/self/exe", Env: playing("good")} },
 			Ready:   func(line string) bool { return strings.HasPrefix(line, "ready") },
 			Line:    func(int, string) {}, Down: func(Down) {},
 			Up:       func(up Up) { fmt.Println("supervises", up.PID) },
@@ -103,7 +109,7 @@ func supervise(t *testing.T, role string, change func(*Supervisor)) *watch {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watch{t: t, cancel: cancel, result: make(chan error, 1), ups: make(chan Up, 100), downs: make(chan Down, 100)}
 	s := Supervisor{
-		Command: func() Command { return Command{Path: program, Name: "child", Env: []string{roleVariable + "=" + role}} },
+		Command: func() Command { return Command{Path: program, Name: "child", Env: playing(role)} },
 		Ready:   func(line string) bool { return strings.HasPrefix(line, "ready ") },
 		Line: func(_ int, line string) {
 			w.mu.Lock()
@@ -240,7 +246,7 @@ func TestSupervisorGoesOnAfterTheFirstStart(t *testing.T) {
 			if role == "" {
 				return Command{Path: "/nowhere/program"}
 			}
-			return Command{Path: program, Env: []string{roleVariable + "=" + role}}
+			return Command{Path: program, Env: playing(role)}
 		}
 	})
 	next(t, w.ups)
