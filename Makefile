@@ -45,7 +45,7 @@ fuzz: ## run every fuzz target for 10 s each
 
 cover: .cache/testenv ## say how much of each module the tests run; too little is an error
 	@rm -rf .cache/cover && mkdir -p .cache/cover/programs
-	@GOCOVERDIR=$(CURDIR)/.cache/cover/programs .cache/testenv -- go test -timeout 15m -coverpkg=turbocat.io/... -coverprofile=.cache/cover/tests.out work >.cache/cover/log || { cat .cache/cover/log; exit 1; }
+	@TURBOCAT_COVER_DIR=$(CURDIR)/.cache/cover/programs .cache/testenv -- go test -timeout 15m -coverpkg=turbocat.io/... -coverprofile=.cache/cover/tests.out work >.cache/cover/log || { cat .cache/cover/log; exit 1; }
 	@go tool covdata textfmt -i=.cache/cover/programs -o .cache/cover/programs.out
 	@go run ./tools/coverage -least 80 -package turbocat.io/services/orchestrator/internal/engine=95 .cache/cover/tests.out .cache/cover/programs.out
 
