@@ -23,9 +23,9 @@ func Messages() []Message {
 			Senders: []string{orchestrator.Service}, Receivers: []string{runner.Service},
 			Subject: "step.{pool}.{agentType}.{priority}", Stream: subject.StepsStream, Mode: Binary,
 			Headers: cloudEvent(runner.TypeStepReady, orchestrator.Service, "token of the attempt",
-				jsonBody, stepKey, dispatch, attempt,
+				jsonBody, stepKey, iteration, dispatch, attempt,
 				Field{Name: runner.HeaderTimeoutMs, Doc: "how long the attempt may take", Pattern: decimal},
-				Field{Name: runner.HeaderIdempotencyKey, Doc: "the same over all attempts of the step"},
+				Field{Name: runner.HeaderIdempotencyKey, Doc: "the same over all attempts of the step, or of the item"},
 				Field{Name: runner.HeaderUserID, Doc: "who started the execution", Format: "uuid"},
 				Field{Name: runner.HeaderWorkflowID, Doc: "the workflow", Format: "uuid"},
 				Field{Name: runner.HeaderAgentID, Doc: "the agent", Format: "uuid"},
@@ -40,7 +40,12 @@ func Messages() []Message {
 		control(orchestrator.TypeSubmitted, "an execution is committed and may begin", "the execution"),
 		control(orchestrator.TypeCancel, "an execution is to be cancelled", "the command"),
 		control(orchestrator.TypeTimerDue, "the next timer of an execution has run out", "the execution"),
-		control(orchestrator.TypeStepLost, "a sent step has neither a message in STEPS nor a result", "token of the attempt", stepKey, dispatch),
+		control(orchestrator.TypeStepLost, "a sent step has neither a message in STEPS nor a result", "token of the attempt", stepKey, iteration, dispatch),
+		control(orchestrator.TypePause, "no more steps of an execution are to start", "the command"),
+		control(orchestrator.TypeResume, "a paused execution is to go on", "the command"),
+		carrying(control(orchestrator.TypeSignal, "somebody tells an execution what it waits for, or is going to", "the command", jsonBody), reflect.TypeFor[orchestrator.Signal]()),
+		carrying(control(orchestrator.TypeStepGathered, "the results of a step's items are put together; the body is its output", "the execution", stepKey, jsonBody), reflect.TypeFor[json.RawMessage]()),
+		carrying(control(orchestrator.TypeStepGatherFailed, "the results of a step's items can not be put together; the body says why", "the execution", stepKey, jsonBody), reflect.TypeFor[runner.StepError]()),
 
 		{
 			Name: "log.batch.v1", Doc: "log lines of executions of one partition, in order",
@@ -58,6 +63,7 @@ func Messages() []Message {
 var (
 	jsonBody    = Field{Name: event.HeaderContentType, Doc: "of the body", Value: "application/json"}
 	stepKey     = Field{Name: runner.HeaderStepKey, Doc: "the step"}
+	iteration   = Field{Name: runner.HeaderIteration, Doc: "the item of a LOOP, or branch of a PARALLEL, from 1; absent for the step itself", Pattern: decimal, Optional: true}
 	dispatch    = Field{Name: runner.HeaderDispatch, Doc: "how often the token was sent to runners, from 1", Pattern: decimal}
 	attempt     = Field{Name: runner.HeaderAttempt, Doc: "number of the attempt, from 1", Pattern: decimal}
 	durationMs  = Field{Name: runner.HeaderDurationMs, Doc: "how long the attempt took", Pattern: decimal}
@@ -67,7 +73,7 @@ var (
 
 // report is what a runner says about an attempt.
 func report(name, doc string, data reflect.Type, more ...Field) Message {
-	more = append([]Field{stepKey, dispatch}, append(more, requestID, traceparent)...)
+	more = append([]Field{stepKey, iteration, dispatch}, append(more, requestID, traceparent)...)
 	return Message{
 		Name: name, Doc: doc, Senders: []string{runner.Service}, Receivers: []string{orchestrator.Service},
 		Subject: "exec.in.{p}.run", Stream: subject.ExecutionInputStream, Mode: Binary,
@@ -82,6 +88,12 @@ func control(name, doc, id string, more ...Field) Message {
 		Subject: "exec.in.{p}.ctl", Stream: subject.ExecutionInputStream, Mode: Binary,
 		Headers: cloudEvent(name, orchestrator.Service, id, more...),
 	}
+}
+
+// carrying gives a message with a body.
+func carrying(m Message, data reflect.Type) Message {
+	m.Data = data
+	return m
 }
 
 // cloudEvent gives the headers of a CloudEvent in binary mode. id says what ce-id names.

@@ -37,6 +37,13 @@ func Methods() []Method {
 		method(orchestrator.GetExecution, "gives an execution that the caller may see, with its steps", gateway),
 		method(orchestrator.ListExecution, "gives a page of the executions that the caller may see, without steps", gateway),
 		method(orchestrator.Cancel, "commits the command to cancel an execution", gateway),
+		method(orchestrator.Pause, "commits the command to start no more steps of an execution", gateway),
+		method(orchestrator.Resume, "commits the command to go on with a paused execution", gateway),
+		method(orchestrator.SendSignal, "commits a signal for an execution that waits for it, or is going to", gateway),
+		method(orchestrator.Retry, "accepts an execution that runs what has not completed in an ended one", gateway),
+		method(orchestrator.Rerun, "accepts an execution that runs an ended one again from a step on", gateway),
+		method(orchestrator.Bulk, "cancels or retries the executions that a filter names", gateway),
+		method(orchestrator.Explain, "tells why an execution, and each of its steps, is where it is", gateway),
 		method(orchestrator.AttemptAwaited, "tells whether an attempt's result would still count; system callers only", runner.Service),
 		method(orchestrator.ListEvents, "gives the public events of an execution after a seq", gateway),
 

@@ -86,9 +86,19 @@ type StepState struct {
 	Output      json.RawMessage   `json:"output"` // null until COMPLETED
 	Error       *runner.StepError `json:"error"`
 	WaitingFor  *WaitingFor       `json:"waitingFor"`
+	Items       *ItemCounts       `json:"items,omitempty"`      // of a LOOP or PARALLEL that has begun; absent for others
+	ReusedFrom  *string           `json:"reusedFrom,omitempty"` // the execution that the result is of, when the step was not run again
 	StartedAt   *time.Time        `json:"startedAt"`
 	CompletedAt *time.Time        `json:"completedAt"`
 	DurationMs  *int64            `json:"durationMs"`
+}
+
+// ItemCounts counts the items of a LOOP, or the branches of a PARALLEL. Those that are neither completed nor failed run
+// or were cancelled.
+type ItemCounts struct {
+	Begun     int `json:"begun"`
+	Completed int `json:"completed"`
+	Failed    int `json:"failed"`
 }
 
 // WaitingFor says what a RUNNING step waits for.
@@ -132,6 +142,82 @@ type CommandResponse struct {
 	CommandID string `json:"commandId"`
 }
 
+// SignalRequest sends a signal to an execution. NOT_FOUND when its definition has no WAIT for one of that name, CONFLICT
+// when it has ended or the approval is decided, RATE_LIMITED beyond MaxSignals kept ones.
+type SignalRequest struct {
+	ID             string          `json:"id"`
+	Name           string          `json:"name"`
+	Payload        json.RawMessage `json:"payload"`
+	Approve        *bool           `json:"approve"` // required for an approval
+	Comment        string          `json:"comment"`
+	IdempotencyKey string          `json:"idempotencyKey"` // "" for none; per caller and execution, 24 h
+}
+
+// RetryRequest runs again what has not completed in an execution that FAILED, was CANCELLED or ran into TIMEOUT; CONFLICT
+// for any other. It is a new execution with the same definition and inputs, in which the COMPLETED steps keep their results.
+type RetryRequest struct {
+	ID             string `json:"id"`
+	IdempotencyKey string `json:"idempotencyKey"` // "" for none; per caller, 24 h
+}
+
+// RerunRequest runs an execution that has ended again from a step on, as a new one with the same definition: that step
+// and all that depend on it run, the other COMPLETED ones keep their results.
+type RerunRequest struct {
+	ID             string                     `json:"id"`
+	From           string                     `json:"from"`    // a step key
+	Inputs         json.RawMessage            `json:"inputs"`  // instead of the execution's; absent for the same
+	Outputs        map[string]json.RawMessage `json:"outputs"` // of steps that are not run, instead of theirs, by key
+	IdempotencyKey string                     `json:"idempotencyKey"`
+}
+
+// What a BulkRequest can ask for.
+const (
+	BulkCancel = "CANCEL"
+	BulkRetry  = "RETRY"
+)
+
+// MaxBulk is how many executions one BulkRequest reaches; of more, the oldest.
+const MaxBulk = 1000
+
+// BulkRequest cancels or retries the executions that a filter names and the caller can see. Those that are not in a state
+// for it are left out.
+type BulkRequest struct {
+	Action string      `json:"action" enum:"CANCEL,RETRY"`
+	Filter ListRequest `json:"filter"` // its page counts for nothing
+}
+
+// BulkResponse tells what became of them.
+type BulkResponse struct {
+	Matched int           `json:"matched"` // executions that the filter names; more than MaxBulk are left for another request
+	Done    int           `json:"done"`    // accepted cancels, or new executions
+	Failed  []BulkFailure `json:"failed"`  // what was refused or did not work, at most 100 of them
+}
+
+// BulkFailure is why nothing was done with one execution.
+type BulkFailure struct {
+	ID      string `json:"id"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Explanation tells why an execution is where it is.
+type Explanation struct {
+	ExecutionID string            `json:"executionId" format:"uuid"`
+	Status      string            `json:"status"`
+	Summary     string            `json:"summary"` // one sentence
+	Steps       []StepExplanation `json:"steps"`   // those that have not ended, failed or were skipped; in the definition's order
+}
+
+// StepExplanation tells why a step is where it is, and what a person can do.
+type StepExplanation struct {
+	StepKey string     `json:"stepKey"`
+	Status  string     `json:"status"`
+	Reason  string     `json:"reason" enum:"DEPENDENCIES,QUEUED,RUNNING,RETRY,TIMER,SIGNAL,ITEMS,PAUSED,FAILED,SKIPPED"`
+	Message string     `json:"message"` // a sentence
+	Until   *time.Time `json:"until"`   // when that is over at the latest; null when nobody knows
+	Remedy  string     `json:"remedy"`  // what to do; "" when nothing is to be done
+}
+
 // EventsRequest asks for the history of an execution.
 type EventsRequest struct {
 	ID    string `json:"id"`
@@ -152,10 +238,11 @@ type StoredEvent struct {
 	Body json.RawMessage `json:"body"`
 }
 
-// AttemptRequest names an attempt of a step.
+// AttemptRequest names an attempt of a step, or of one of its items.
 type AttemptRequest struct {
 	ExecutionID string `json:"executionId"`
 	StepKey     string `json:"stepKey"`
+	Iteration   int    `json:"iteration,omitempty"`
 	Token       string `json:"token"`
 	Attempt     int    `json:"attempt"`
 }
@@ -172,19 +259,45 @@ var (
 	GetExecution  = rpc.Method[IDRequest, Execution]{Service: Service, Name: "get_execution", Version: 1}
 	ListExecution = rpc.Method[ListRequest, rpc.List[Execution]]{Service: Service, Name: "list_executions", Version: 1}
 	Cancel        = rpc.Method[IDRequest, CommandResponse]{Service: Service, Name: "cancel", Version: 1}
+	Pause         = rpc.Method[IDRequest, CommandResponse]{Service: Service, Name: "pause", Version: 1}
+	Resume        = rpc.Method[IDRequest, CommandResponse]{Service: Service, Name: "resume", Version: 1}
+	SendSignal    = rpc.Method[SignalRequest, CommandResponse]{Service: Service, Name: "signal", Version: 1}
+	Retry         = rpc.Method[RetryRequest, SubmitResponse]{Service: Service, Name: "retry", Version: 1}
+	Rerun         = rpc.Method[RerunRequest, SubmitResponse]{Service: Service, Name: "rerun", Version: 1}
+	Bulk          = rpc.Method[BulkRequest, BulkResponse]{Service: Service, Name: "bulk", Version: 1}
+	Explain       = rpc.Method[IDRequest, Explanation]{Service: Service, Name: "explain", Version: 1}
 	// AttemptAwaited is asked by runners that a step is delivered to once more. System callers only.
 	AttemptAwaited = rpc.Method[AttemptRequest, AttemptResponse]{Service: Service, Name: "attempt_awaited", Version: 1}
 	ListEvents     = rpc.Method[EventsRequest, EventsResponse]{Service: Service, Name: "list_events", Version: 1}
 )
 
 // CloudEvents types of the inputs the orchestrator puts into the log itself. ce-subject
-// is the execution; none has a body.
+// is the execution; those that have a body say so.
 const (
 	TypeSubmitted = "io.turbocat.execution.submitted.v1"
 	TypeCancel    = "io.turbocat.execution.cancel.v1" // ce-id: the command
 	TypeTimerDue  = "io.turbocat.timer.due.v1"
-	TypeStepLost  = "io.turbocat.step.lost.v1" // ce-id: the token; ce-stepkey, ce-dispatch
+	TypePause     = "io.turbocat.execution.pause.v1"  // ce-id: the command
+	TypeResume    = "io.turbocat.execution.resume.v1" // ce-id: the command
+	TypeSignal    = "io.turbocat.execution.signal.v1" // ce-id: the command; body Signal
+	TypeStepLost  = "io.turbocat.step.lost.v1"        // ce-id: the token; ce-stepkey, ce-iteration, ce-dispatch
+	// The results of a LOOP's items, or of a PARALLEL's branches, put together: ce-stepkey; body the step's output, or a
+	// runner.StepError when they are too large for one.
+	TypeStepGathered     = "io.turbocat.step.gathered.v1"
+	TypeStepGatherFailed = "io.turbocat.step.gather_failed.v1"
 )
+
+// Signal is what somebody tells an execution that waits for it, or is going to.
+type Signal struct {
+	Name    string          `json:"name"`
+	Payload json.RawMessage `json:"payload"` // null for none
+	Approve *bool           `json:"approve"` // of an approval; null for none
+	Comment string          `json:"comment"`
+	By      string          `json:"by" format:"uuid"` // the user
+}
+
+// MaxSignals is how many signals an execution keeps that no step has waited for yet.
+const MaxSignals = 100
 
 // ExecutionEvent is the data of every public event of an execution.
 type ExecutionEvent struct {
@@ -198,7 +311,9 @@ type ExecutionEvent struct {
 	Attempt    int         `json:"attempt,omitempty"`    // of the step, from 1; absent when it never began
 	DurationMs *int64      `json:"durationMs,omitempty"` // from the begin of the step, or of the execution, to its end
 	Error      *EventError `json:"error,omitempty"`      // why it failed, or why it is tried again
-	Until      *time.Time  `json:"until,omitempty"`      // when the next attempt begins; of step_retry_scheduled
+	Until      *time.Time  `json:"until,omitempty"`      // when the next attempt begins, or the wait is over
+	Signal     string      `json:"signal,omitempty"`     // that the step waits for
+	Iteration  int         `json:"iteration,omitempty"`  // from 1: the item of the LOOP or branch of the PARALLEL that is tried again
 }
 
 // EventError says in an event why something failed, without payloads.
@@ -220,6 +335,9 @@ var (
 	EventCancelled          = executionEvent("cancelled")
 	EventTimedOut           = executionEvent("timed_out")
 	EventStepStarted        = executionEvent("step_started")
+	EventPaused             = executionEvent("paused")
+	EventResumed            = executionEvent("resumed")
+	EventStepWaitStarted    = executionEvent("step_wait_started")
 	EventStepRetryScheduled = executionEvent("step_retry_scheduled")
 	EventStepCompleted      = executionEvent("step_completed")
 	EventStepFailed         = executionEvent("step_failed")

@@ -20,7 +20,8 @@ const (
 	TypeStepFailed    = "io.turbocat.step.failed.v1"    // body: a StepError
 )
 
-// Headers beside the CloudEvents attributes. A ready step has all but Duration.
+// Headers beside the CloudEvents attributes. A ready step has all but Duration; what a runner says of it repeats
+// the step's key and iteration.
 const (
 	HeaderStepKey        = "ce-stepkey"
 	HeaderDispatch       = "ce-dispatch" // decimal, from 1: how often this token was sent
@@ -30,6 +31,7 @@ const (
 	HeaderUserID         = "ce-userid"
 	HeaderWorkflowID     = "ce-workflowid"
 	HeaderAgentID        = "ce-agentid"
+	HeaderIteration      = "ce-iteration"  // decimal, from 1: the item of a LOOP, the branch of a PARALLEL; absent for the step itself
 	HeaderDurationMs     = "ce-durationms" // of a result
 )
 
@@ -71,6 +73,9 @@ const (
 	CodeNoSandbox     = "SANDBOX_MISSING"  // this host can not jail CODE
 	CodeRunnerLost    = "RUNNER_LOST"      // four runners took the attempt and none answered
 	CodeTemplate      = "TEMPLATE_ERROR"   // strictTemplates and a template that does not resolve
+	CodeExpression    = "EXPRESSION_ERROR" // an expression has no value, or one of the wrong kind
+	CodeLoopLimit     = "LOOP_LIMIT"       // a LOOP would go on beyond its maxIterations
+	CodeRejected      = "REJECTED"         // somebody refused the approval that a WAIT waited for
 	CodeCancelled     = "CANCELLED"        // stopped on request; never reported by a runner
 	CodeWorkflowTime  = "WORKFLOW_TIMEOUT" // the execution ran out of its timeoutMs
 	CodeEngineFault   = "ENGINE_FAULT"     // a bug of ours; the execution can not go on

@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -132,7 +133,16 @@ func (in *installation) define(def catalog.Definition, steps ...catalog.Step) st
 	agent := catalog.DefinitionAgent{ID: uuid.NewString(), Type: catalog.AgentData, Version: 1, Config: json.RawMessage(`{}`)}
 	def.Agents = []catalog.DefinitionAgent{agent}
 	for i, s := range steps {
-		s.StepType, s.AgentID, s.Position = catalog.StepAgent, &agent.ID, i
+		s.Position = i
+		if s.StepType == "" {
+			s.StepType = catalog.StepAgent
+		}
+		switch s.StepType {
+		case catalog.StepAgent, catalog.StepLoop:
+			s.AgentID = &agent.ID
+		case catalog.StepParallel:
+			s.Config = bytes.ReplaceAll(s.Config, []byte("AGENT"), []byte(agent.ID))
+		}
 		if s.OnError == "" {
 			s.OnError = catalog.OnErrorFail
 		}
@@ -210,6 +220,7 @@ type attempt struct {
 	msg       jetstream.Msg
 	execution string
 	step      string
+	iteration string // "" for the step itself
 	number    string
 	token     string
 	input     json.RawMessage
@@ -268,7 +279,7 @@ func (in *installation) run(js jetstream.JetStream, m jetstream.Msg, fn func(a a
 		in.t.Errorf("body of a ready step: %v", err)
 		return
 	}
-	a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), body.Input}
+	a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderIteration), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), body.Input}
 	done := make(chan struct{})
 	var holding sync.WaitGroup
 	holding.Go(func() {
@@ -306,6 +317,9 @@ func report(js jetstream.JetStream, a attempt, output string, failure *runner.St
 	h := nats.Header{
 		event.HeaderSpecVersion: {event.SpecVersion}, event.HeaderType: {runner.TypeStepCompleted}, event.HeaderSource: {runner.Service},
 		event.HeaderID: {a.token}, event.HeaderSubject: {a.execution}, runner.HeaderStepKey: {a.step},
+	}
+	if a.iteration != "" {
+		h.Set(runner.HeaderIteration, a.iteration)
 	}
 	body := []byte(output)
 	if failure != nil {

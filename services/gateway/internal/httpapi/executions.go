@@ -76,13 +76,6 @@ func (a *API) routeExecutions() {
 			})
 			return listedWith(ctx, list, err)
 		})
-	register(a, route{
-		method: http.MethodPost, path: "/executions/{id}/cancel", id: "cancelExecution", tag: tag, summary: "Cancel an execution",
-		status: http.StatusAccepted, errors: []errs.Code{errs.NotFound, errs.Conflict},
-	},
-		func(ctx context.Context, in *IDParam) (*answer[orchestrator.CommandResponse], error) {
-			command, err := ask(ctx, a, orchestrator.Cancel, orchestrator.IDRequest{ID: in.ID})
-			return answerWith(ctx, command, err)
-		})
+	a.routeControl()
 	a.routeEvents()
 }

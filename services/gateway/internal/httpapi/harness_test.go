@@ -237,6 +237,33 @@ func (w *world) serve() {
 	answer(w, orch, orchestrator.Cancel, func(rpc.Caller, orchestrator.IDRequest) (orchestrator.CommandResponse, error) {
 		return orchestrator.CommandResponse{CommandID: "c1"}, nil
 	})
+	for _, m := range []rpc.Method[orchestrator.IDRequest, orchestrator.CommandResponse]{orchestrator.Pause, orchestrator.Resume} {
+		answer(w, orch, m, func(rpc.Caller, orchestrator.IDRequest) (orchestrator.CommandResponse, error) {
+			return orchestrator.CommandResponse{CommandID: m.Name}, nil
+		})
+	}
+	answer(w, orch, orchestrator.SendSignal, func(_ rpc.Caller, r orchestrator.SignalRequest) (orchestrator.CommandResponse, error) {
+		id, err := asked(r)
+		return orchestrator.CommandResponse{CommandID: id}, err
+	})
+	answer(w, orch, orchestrator.Retry, func(c rpc.Caller, r orchestrator.RetryRequest) (orchestrator.SubmitResponse, error) {
+		e := w.execution(c.UserID)
+		e.RetryOf, e.ParentExecutionID = &r.ID, &r.IdempotencyKey
+		return orchestrator.SubmitResponse{Execution: e}, nil
+	})
+	answer(w, orch, orchestrator.Rerun, func(c rpc.Caller, r orchestrator.RerunRequest) (orchestrator.SubmitResponse, error) {
+		e := w.execution(c.UserID)
+		raw, err := json.Marshal(r)
+		e.RetryOf, e.Inputs = &r.ID, raw
+		return orchestrator.SubmitResponse{Execution: e}, err
+	})
+	answer(w, orch, orchestrator.Explain, func(_ rpc.Caller, r orchestrator.IDRequest) (orchestrator.Explanation, error) {
+		return orchestrator.Explanation{ExecutionID: r.ID, Status: "RUNNING", Summary: "It is running.", Steps: []orchestrator.StepExplanation{{StepKey: "a", Reason: "TIMER"}}}, nil
+	})
+	answer(w, orch, orchestrator.Bulk, func(_ rpc.Caller, r orchestrator.BulkRequest) (orchestrator.BulkResponse, error) {
+		id, err := asked(r)
+		return orchestrator.BulkResponse{Matched: 2, Done: 1, Failed: []orchestrator.BulkFailure{{ID: thingID, Code: "CONFLICT", Message: id}}}, err
+	})
 	answer(w, orch, orchestrator.ListEvents, func(c rpc.Caller, r orchestrator.EventsRequest) (orchestrator.EventsResponse, error) {
 		if c.UserID != alice.UserID || r.ID != thingID {
 			return orchestrator.EventsResponse{}, errs.New(errs.NotFound, "no execution has this id; check it")

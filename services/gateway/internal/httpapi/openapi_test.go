@@ -134,6 +134,13 @@ func TestAnswersMatchTheDocument(t *testing.T) {
 		{method: "GET", path: "/api/v1/executions/" + thingID, token: bobToken},
 		{method: "POST", path: "/api/v1/workflows/" + thingID + "/execute", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/cancel", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/pause", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/resume", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/signals/paid", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/retry", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/rerun", token: aliceToken, body: `{"from":"a"}`},
+		{method: "GET", path: "/api/v1/executions/" + thingID + "/explain", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/bulk", token: aliceToken, body: `{"action":"CANCEL","filter":{}}`},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/logs?level=INFO", token: aliceToken},
 	} {
 		got := w.do(r)

@@ -167,8 +167,8 @@ const (
 type executeInput struct {
 	IDParam
 	RawJSON
-	Wait           string `query:"wait" doc:"1s to 120s: answer when the execution has ended, at the latest then" example:"30s"`
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"a repeated request with the same key repeats the first answer, for 24 h"`
+	Wait string `query:"wait" doc:"1s to 120s: answer when the execution has ended, at the latest then" example:"30s"`
+	KeyParam
 }
 
 type executed struct {

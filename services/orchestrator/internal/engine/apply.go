@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -23,6 +24,12 @@ func Apply(x *Execution, in Input, keys Keys) Effects {
 	if x.Terminal() {
 		return Effects{}
 	}
+	if in.Command != "" {
+		if x.Commands[in.Command] {
+			return Effects{}
+		}
+		x.Commands[in.Command] = true
+	}
 	a := applier{x: x, keys: keys}
 	before := x.LastInput
 	x.LastInput = max(x.LastInput, in.Time)
@@ -42,14 +49,21 @@ func Apply(x *Execution, in Input, keys Keys) Effects {
 	case Cancel:
 		a.created()
 		a.end(orchestrator.ExecutionCancelled, nil, orchestrator.EventCancelled)
+	case Pause:
+		a.pause()
+	case Resume:
+		a.resume()
+	case Signaled:
+		a.signaled(in)
+	case Gathered:
+		a.gathered(in)
 	}
 	a.decide()
-	slices.Sort(a.out.Steps)
-	a.out.Steps = slices.Compact(a.out.Steps)
-	if a.out.None() {
+	out := a.effects()
+	if out.None() {
 		x.LastInput = before
 	}
-	return a.out
+	return out
 }
 
 // Fault ends an execution that the engine or the ledger can not go on with.
@@ -61,9 +75,7 @@ func Fault(x *Execution, at Time, reason string) Effects {
 	x.LastInput = max(x.LastInput, at)
 	a.created()
 	a.end(orchestrator.ExecutionFailed, &runner.StepError{Code: runner.CodeEngineFault, Message: reason}, orchestrator.EventFailed)
-	slices.Sort(a.out.Steps)
-	a.out.Steps = slices.Compact(a.out.Steps)
-	return a.out
+	return a.effects()
 }
 
 // applier carries one input through the state.
@@ -72,6 +84,32 @@ type applier struct {
 	keys  Keys
 	out   Effects
 	queue []int // pending steps whose dependencies are all terminal
+	fans  []int // LOOPs and PARALLELs whose items may begin
+	rows  []Place
+	ended []Row // items that are no longer in the state
+}
+
+// effects gives what came of the input.
+func (a *applier) effects() Effects {
+	slices.SortFunc(a.rows, byPlace)
+	a.out.Rows = slices.Grow(a.ended, len(a.rows))
+	for n, p := range a.rows {
+		if (n == 0 || p != a.rows[n-1]) && a.x.Task(p) != nil {
+			a.out.Rows = append(a.out.Rows, a.x.Row(p))
+		}
+	}
+	if len(a.ended) > 0 {
+		slices.SortFunc(a.out.Rows, func(p, q Row) int { return byPlace(p.Place, q.Place) })
+	}
+	a.out.Ready = slices.DeleteFunc(a.out.Ready, func(p Place) bool { // what followed may have stopped an item again
+		t := a.x.Task(p)
+		return t == nil || !t.AwaitsResult()
+	})
+	return a.out
+}
+
+func byPlace(p, q Place) int {
+	return cmp.Or(cmp.Compare(p.Step, q.Step), cmp.Compare(p.Iteration, q.Iteration))
 }
 
 // created tells the world of the execution, once, before anything else of it.
@@ -98,63 +136,71 @@ func (a *applier) submitted() {
 		return
 	}
 	for i := range a.x.Steps {
-		if a.x.Steps[i].waiting == 0 {
+		if s := &a.x.Steps[i]; s.waiting == 0 && s.Status == orchestrator.StepPending { // some begin with the result of another execution
 			a.queue = append(a.queue, i)
 		}
 	}
 }
 
-// current gives the step whose attempt the input speaks of, if that attempt still counts.
-func (a *applier) current(in Input) (int, bool) {
+// current gives the task whose attempt the input speaks of, if that attempt still counts.
+func (a *applier) current(in Input) (Place, *Task) {
 	i, ok := a.x.Definition.byKey[in.Step]
-	if !ok || !a.x.Steps[i].AwaitsResult() || a.x.Steps[i].Token != in.Token {
-		return 0, false
+	if !ok {
+		return Place{}, nil
 	}
-	return i, true
+	p := Place{i, in.Iteration}
+	if t := a.x.Task(p); t != nil && t.AwaitsResult() && t.Token == in.Token {
+		return p, t
+	}
+	return Place{}, nil
 }
 
 func (a *applier) stepStarted(in Input) {
-	i, ok := a.current(in)
-	if !ok {
+	p, t := a.current(in)
+	if t == nil {
 		return
 	}
-	s, at := &a.x.Steps[i], a.x.LastInput
-	if s.Backstop != 0 {
+	at := a.x.LastInput
+	if t.Backstop != 0 {
 		at = in.Time // a start that is read again after others is not a later one
 	}
-	if until := at.Add(a.x.Definition.Steps[i].TimeoutMs + backstopMs); until > s.Backstop {
-		s.Backstop = until
-		a.touch(i)
+	if until := at.Add(a.x.Definition.Steps[p.Step].TimeoutMs + backstopMs); until > t.Backstop {
+		t.Backstop = until
+		a.touch(p)
 	}
 }
 
 func (a *applier) stepCompleted(in Input) {
-	i, ok := a.current(in)
-	if !ok {
+	p, t := a.current(in)
+	if t == nil {
 		return
 	}
-	a.x.Steps[i].Output = in.Output
-	a.x.Steps[i].Error = nil
-	a.settle(i, orchestrator.StepCompleted, orchestrator.EventStepCompleted)
+	t.Output = in.Output
+	t.Error = nil
+	if p.Iteration > 0 {
+		a.itemEnded(p, orchestrator.StepCompleted)
+		return
+	}
+	a.settle(p.Step, orchestrator.StepCompleted, orchestrator.EventStepCompleted)
 }
 
 func (a *applier) stepFailed(in Input) {
-	i, ok := a.current(in)
-	if !ok {
+	p, t := a.current(in)
+	if t == nil {
 		return
 	}
 	failure := in.Err
 	if failure == nil {
 		failure = &runner.StepError{Code: runner.CodeInternal, Message: "the runner reported a failure without a reason", Retryable: true}
 	}
-	a.attemptFailed(i, failure)
+	a.attemptFailed(p, failure)
 }
 
 func (a *applier) stepLost(in Input) {
-	if i, ok := a.current(in); ok && a.x.Steps[i].Dispatch == in.Dispatch {
-		a.x.Steps[i].Dispatch++
-		a.touch(i)
-		a.out.Ready = append(a.out.Ready, i)
+	if p, t := a.current(in); t != nil && t.Dispatch == in.Dispatch {
+		t.Dispatch++
+		a.touch(p)
+		a.out.Ready = append(a.out.Ready, p)
 	}
 }
 
@@ -172,46 +218,83 @@ func (a *applier) timerDue() {
 		return
 	}
 	for i := range x.Steps {
+		s, def := &x.Steps[i], &x.Definition.Steps[i]
 		if x.Terminal() {
 			return
 		}
-		s := &x.Steps[i]
-		switch {
-		case s.RetryAt != 0 && s.RetryAt <= now:
-			a.start(i)
-		case s.Backstop != 0 && s.Backstop <= now:
-			a.out.Stop = append(a.out.Stop, Stop{i, s.Token})
-			a.attemptFailed(i, &runner.StepError{
-				Code: runner.CodeStepTimeout, Retryable: true,
-				Message: fmt.Sprintf("the step did not end within its timeoutMs of %d and its runner does not answer", x.Definition.Steps[i].TimeoutMs),
-			})
+		if s.Status != orchestrator.StepRunning {
+			continue
+		}
+		if at := x.deadline(i); at != 0 && at <= now && (s.WakeAt == 0 || at < s.WakeAt) {
+			a.stopItems(i)
+			a.fail(i, &runner.StepError{Code: runner.CodeStepTimeout, Message: fmt.Sprintf("the step did not end within its timeoutMs of %d", def.TimeoutMs)})
+			continue
+		}
+		if s.WakeAt != 0 && s.WakeAt <= now {
+			a.wake(i)
+			continue
+		}
+		a.taskDue(Place{Step: i}, now)
+		for _, item := range slices.Clone(s.Items) {
+			a.taskDue(Place{i, item.Iteration}, now)
 		}
 	}
 }
 
-// decide works through the steps whose dependencies are all terminal, and ends the
-// execution when no step is left.
+// taskDue begins the next attempt of a task, or gives the running one up, when it is time.
+func (a *applier) taskDue(p Place, now Time) {
+	t := a.x.Task(p)
+	switch {
+	case t == nil: // what came before it has ended the step
+	case t.RetryAt != 0 && t.RetryAt <= now && a.x.Status != orchestrator.ExecutionPaused:
+		a.attempt(p)
+	case t.Backstop != 0 && t.Backstop <= now:
+		a.out.Stop = append(a.out.Stop, Stop{p, t.Token})
+		a.attemptFailed(p, &runner.StepError{
+			Code: runner.CodeStepTimeout, Retryable: true,
+			Message: fmt.Sprintf("the step did not end within its timeoutMs of %d and its runner does not answer", a.x.Definition.Steps[p.Step].TimeoutMs),
+		})
+	}
+}
+
+// decide works through the steps whose dependencies are all terminal and the fan-outs whose items have ended, and ends
+// the execution when no step is left.
 func (a *applier) decide() {
-	for len(a.queue) > 0 && !a.x.Terminal() {
-		i := a.queue[0]
-		a.queue = a.queue[1:]
-		if a.ruleHolds(i) {
-			a.start(i)
-		} else {
-			a.settle(i, orchestrator.StepSkipped, orchestrator.EventStepSkipped)
+	for paused := a.x.Status == orchestrator.ExecutionPaused; !a.x.Terminal(); {
+		switch {
+		case len(a.fans) > 0:
+			i := a.fans[0]
+			a.fans = a.fans[1:]
+			a.fill(i)
+			continue
+		case len(a.queue) > 0 && !paused:
+			i := a.queue[0]
+			a.queue = a.queue[1:]
+			if a.ruleHolds(i) {
+				a.start(i)
+			} else {
+				a.settle(i, orchestrator.StepSkipped, orchestrator.EventStepSkipped)
+			}
+			continue
 		}
-	}
-	if a.x.open == 0 && !a.x.Terminal() && a.x.Status != orchestrator.ExecutionPending {
-		a.complete()
+		if a.x.open == 0 && a.x.StartedAt != 0 {
+			a.complete()
+		}
+		return
 	}
 }
 
-// ruleHolds tells whether a step runs, now that its dependencies are terminal. A FAILED
-// dependency of a running execution has onError CONTINUE.
+// ruleHolds tells whether a step runs, now that its dependencies are terminal: every CONDITION that names it has taken
+// it, and its rule holds. A FAILED dependency of a running execution has onError CONTINUE.
 func (a *applier) ruleHolds(i int) bool {
 	def := &a.x.Definition.Steps[i]
 	if len(def.DependsOn) == 0 {
 		return true
+	}
+	for _, c := range def.NamedBy {
+		if !a.x.taken(c, def.Key) {
+			return false
+		}
 	}
 	completed, failed := 0, 0
 	for _, dep := range def.DependsOn {
@@ -234,52 +317,87 @@ func (a *applier) ruleHolds(i int) bool {
 	}
 }
 
-// start begins the next attempt of a step.
+// start begins a step.
 func (a *applier) start(i int) {
-	x, s := a.x, &a.x.Steps[i]
-	s.Attempt++
-	s.Status = orchestrator.StepRunning
-	if s.StartedAt == 0 {
-		s.StartedAt = x.LastInput
+	s, def := &a.x.Steps[i], &a.x.Definition.Steps[i]
+	if def.Type == catalog.StepAgent {
+		a.attempt(Place{Step: i})
+		return
 	}
-	s.Token = a.keys.token(x.ID, x.Definition.Steps[i].Key, s.Attempt)
-	s.Dispatch = 1
-	s.RetryAt, s.Backstop = 0, 0
-	a.touch(i)
-	a.emit(orchestrator.EventStepStarted, a.stepEvent(i))
+	s.Attempt, s.Status, s.StartedAt = 1, orchestrator.StepRunning, a.x.LastInput
+	a.touch(Place{Step: i})
+	a.emit(orchestrator.EventStepStarted, a.stepEvent(Place{Step: i}))
+	switch {
+	case def.condition != nil:
+		a.choose(i)
+	case def.wait != nil:
+		a.startWait(i)
+	default:
+		a.fans = append(a.fans, i)
+	}
+}
 
-	_, unresolved, failure := x.Input(i)
+// attempt begins the next attempt of a task. Only those of steps are told to the world: a step may have a great many items.
+func (a *applier) attempt(p Place) {
+	x, t := a.x, a.x.Task(p)
+	t.Attempt++
+	t.Status = orchestrator.StepRunning
+	if t.StartedAt == 0 {
+		t.StartedAt = x.LastInput
+	}
+	t.Token = a.keys.token(x.ID, x.Definition.Steps[p.Step].Key, p.Iteration, t.Attempt)
+	t.Dispatch = 1
+	t.RetryAt, t.Backstop = 0, 0
+	a.touch(p)
+	if p.Iteration == 0 {
+		a.emit(orchestrator.EventStepStarted, a.stepEvent(p))
+	}
+
+	_, unresolved, failure := x.Input(p)
 	if failure == nil && len(unresolved) > 0 {
 		message := unresolvedMessage(unresolved)
 		if x.Definition.Strict {
 			failure = &runner.StepError{Code: runner.CodeTemplate, Message: message}
 		} else {
-			a.out.Warnings = append(a.out.Warnings, Warning{i, s.Attempt, "in the inputs " + message + "; it stays as written"})
+			a.out.Warnings = append(a.out.Warnings, Warning{p, t.Attempt, "in the inputs " + message + "; it stays as written"})
 		}
 	}
 	if failure != nil {
-		a.attemptFailed(i, failure)
+		a.attemptFailed(p, failure)
 		return
 	}
-	a.out.Ready = append(a.out.Ready, i)
+	a.out.Ready = append(a.out.Ready, p)
 }
 
-// attemptFailed decides between another attempt, going on without the step, and the end.
-func (a *applier) attemptFailed(i int, failure *runner.StepError) {
-	x, s, def := a.x, &a.x.Steps[i], &a.x.Definition.Steps[i]
+// attemptFailed decides between another attempt, going on without the task, and the end.
+func (a *applier) attemptFailed(p Place, failure *runner.StepError) {
+	x, t, def := a.x, a.x.Task(p), &a.x.Definition.Steps[p.Step]
 	failed := *failure
 	failed.StepKey = def.Key
-	s.Error = &failed
-	if def.OnError == catalog.OnErrorRetry && failed.Retryable && s.Attempt <= def.RetryCount {
-		s.Token, s.Backstop = "", 0
-		s.RetryAt = x.LastInput.Add(a.keys.jitter(backoff(def.RetryDelayMs, s.Attempt), x.ID, def.Key, s.Attempt))
-		a.touch(i)
-		data := a.stepEvent(i)
-		until := s.RetryAt.Std()
-		data.Until, data.Error = &until, eventError(&failed)
+	t.Error = &failed
+	if def.OnError == catalog.OnErrorRetry && failed.Retryable && t.Attempt <= def.RetryCount {
+		t.Token, t.Backstop = "", 0
+		t.RetryAt = x.LastInput.Add(a.keys.jitter(backoff(def.RetryDelayMs, t.Attempt), x.ID, def.Key, p.Iteration, t.Attempt))
+		a.touch(p)
+		data := a.stepEvent(p)
+		until := t.RetryAt.Std()
+		data.Until, data.Error, data.Iteration = &until, eventError(&failed), p.Iteration
 		a.emit(orchestrator.EventStepRetryScheduled, data)
 		return
 	}
+	if p.Iteration > 0 {
+		a.itemEnded(p, orchestrator.StepFailed)
+		return
+	}
+	a.fail(p.Step, &failed)
+}
+
+// fail ends a step, and unless its onError is CONTINUE the execution.
+func (a *applier) fail(i int, failure *runner.StepError) {
+	def := &a.x.Definition.Steps[i]
+	failed := *failure
+	failed.StepKey = def.Key
+	a.x.Steps[i].Error = &failed
 	a.settle(i, orchestrator.StepFailed, orchestrator.EventStepFailed)
 	if def.OnError != catalog.OnErrorContinue {
 		a.end(orchestrator.ExecutionFailed, &failed, orchestrator.EventFailed)
@@ -299,11 +417,12 @@ func (a *applier) settle(i int, status string, kind event.Type[orchestrator.Exec
 	if status != orchestrator.StepCancelled {
 		s.Token = "" // a cancelled attempt keeps its name until its runner is told
 	}
-	s.RetryAt, s.Backstop = 0, 0
+	s.RetryAt, s.Backstop, s.WakeAt = 0, 0, 0
 	s.CompletedAt = a.x.LastInput
+	s.Last, s.items = nil, nil
 	a.x.open--
-	a.touch(i)
-	data := a.stepEvent(i)
+	a.touch(Place{Step: i})
+	data := a.stepEvent(Place{Step: i})
 	if status == orchestrator.StepFailed {
 		data.Error = eventError(s.Error)
 	}
@@ -325,14 +444,15 @@ func (a *applier) end(status string, failure *runner.StepError, kind event.Type[
 		case s.Status == orchestrator.StepPending && status == orchestrator.ExecutionFailed:
 			a.settle(i, orchestrator.StepSkipped, orchestrator.EventStepSkipped)
 		case !stepTerminal(s.Status):
+			a.stopItems(i)
 			if s.AwaitsResult() {
-				a.out.Stop = append(a.out.Stop, Stop{i, s.Token})
+				a.out.Stop = append(a.out.Stop, Stop{Place{Step: i}, s.Token})
 			}
 			a.settle(i, orchestrator.StepCancelled, orchestrator.EventStepCancelled)
 		}
 	}
-	a.queue = nil
-	a.out.Ready = nil // nothing that this input made ready is wanted any more
+	a.queue, a.fans = nil, nil
+	a.out.Ready, a.out.Gather = nil, nil // nothing that this input made ready is wanted any more
 	a.finish(status, failure, kind)
 }
 
@@ -352,7 +472,7 @@ func (a *applier) complete() {
 			}, orchestrator.EventFailed)
 			return
 		case len(unresolved) > 0:
-			a.out.Warnings = append(a.out.Warnings, Warning{-1, 0, "in the outputs " + unresolvedMessage(unresolved) + "; it stays as written"})
+			a.out.Warnings = append(a.out.Warnings, Warning{Place{Step: -1}, 0, "in the outputs " + unresolvedMessage(unresolved) + "; it stays as written"})
 		}
 		a.x.Outputs = outputs
 	}
@@ -371,13 +491,13 @@ func (a *applier) finish(status string, failure *runner.StepError, kind event.Ty
 	a.emit(kind, data)
 }
 
-func (a *applier) touch(i int) { a.out.Steps = append(a.out.Steps, i) }
+func (a *applier) touch(p Place) { a.rows = append(a.rows, p) }
 
-func (a *applier) stepEvent(i int) orchestrator.ExecutionEvent {
-	s := &a.x.Steps[i]
-	data := orchestrator.ExecutionEvent{Status: s.Status, StepKey: a.x.Definition.Steps[i].Key, Attempt: s.Attempt}
-	if s.CompletedAt != 0 && s.StartedAt != 0 {
-		ms := s.CompletedAt.Ms(s.StartedAt)
+func (a *applier) stepEvent(p Place) orchestrator.ExecutionEvent {
+	t := a.x.Task(p)
+	data := orchestrator.ExecutionEvent{Status: t.Status, StepKey: a.x.Definition.Steps[p.Step].Key, Attempt: t.Attempt}
+	if t.CompletedAt != 0 && t.StartedAt != 0 {
+		ms := t.CompletedAt.Ms(t.StartedAt)
 		data.DurationMs = &ms
 	}
 	return data

@@ -39,15 +39,15 @@ func benchmark(b *testing.B, d catalog.Definition, steps int) {
 	for b.Loop() {
 		x := accepted(executionID, def)
 		now := start
-		var queue []int
+		var queue []engine.Place
 		carryOut := func(out engine.Effects) {
 			for _, e := range out.Events {
 				if _, err := x.Encode(e, keys.Secret, e.Data.Seq); err != nil {
 					b.Fatal(err)
 				}
 			}
-			for _, i := range out.Ready {
-				if _, serr := x.Body(i); serr != nil {
+			for _, p := range out.Ready {
+				if _, serr := x.Body(p); serr != nil {
 					b.Fatal(serr)
 				}
 			}
@@ -55,10 +55,12 @@ func benchmark(b *testing.B, d catalog.Definition, steps int) {
 		}
 		carryOut(engine.Apply(x, engine.Input{Kind: engine.Submitted, Time: now}, keys))
 		for len(queue) > 0 {
-			i := queue[0]
+			p := queue[0]
 			queue = queue[1:]
 			now++
-			carryOut(engine.Apply(x, engine.Input{Kind: engine.StepCompleted, Time: now, Step: def.Steps[i].Key, Token: x.Steps[i].Token, Output: output}, keys))
+			carryOut(engine.Apply(x, engine.Input{
+				Kind: engine.StepCompleted, Time: now, Step: def.Steps[p.Step].Key, Iteration: p.Iteration, Token: x.Task(p).Token, Output: output,
+			}, keys))
 		}
 		if p := x.Progress(); p.Completed != steps {
 			b.Fatalf("%s with %+v", x.Status, p)

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/pkg/template"
@@ -24,11 +26,6 @@ type Definition struct {
 type StepDefinition struct {
 	Key          string
 	Type         string
-	AgentID      string
-	AgentType    string
-	Config       json.RawMessage // of the agent
-	InputSchema  json.RawMessage // of the agent; nil for none
-	OutputSchema json.RawMessage // of the agent; nil for none
 	OnError      string
 	RetryCount   int
 	RetryDelayMs int64
@@ -36,7 +33,42 @@ type StepDefinition struct {
 	Rule         string
 	DependsOn    []int // indexes, ascending in the order given
 	Dependents   []int // indexes, ascending
+	NamedBy      []int // the CONDITIONs that name it in a branch: indexes, ascending
+
+	work      Work // of an AGENT, and for each item of a LOOP
+	condition *condition
+	loop      *loop
+	parallel  *parallel
+	wait      *wait
+}
+
+// Work is what an agent is to do.
+type Work struct {
+	AgentID      string
+	AgentType    string
+	Config       json.RawMessage // of the agent
+	InputSchema  json.RawMessage // of the agent; nil for none
+	OutputSchema json.RawMessage // of the agent; nil for none
 	inputs       *template.Template
+}
+
+// Work gives what the agent of an iteration of the step is to do; see Place. The zero Work for a step without agents.
+func (d *StepDefinition) Work(iteration int) *Work {
+	if d.parallel != nil && iteration > 0 {
+		return &d.parallel.branches[iteration-1].work
+	}
+	return &d.work
+}
+
+// FansOut tells whether the step has items, each with a row of its own.
+func (d *StepDefinition) FansOut() bool { return d.loop != nil || d.parallel != nil }
+
+// Remembers tells whether an item of the step sees the output of the one before, as in a while loop.
+func (d *StepDefinition) Remembers() bool { return d.loop != nil && d.loop.while != nil }
+
+// FansOut tells whether one of the steps has items.
+func (d *Definition) FansOut() bool {
+	return slices.ContainsFunc(d.Steps, func(s StepDefinition) bool { return s.FansOut() })
 }
 
 // Compile prepares a definition. The catalog has validated it, so an error is a bug or a
@@ -46,9 +78,9 @@ func Compile(d catalog.Definition) (*Definition, error) {
 		WorkflowID: d.WorkflowID, WorkflowVersion: d.WorkflowVersion, TimeoutMs: d.TimeoutMs, Strict: d.StrictTemplates,
 		Steps: make([]StepDefinition, len(d.Steps)), byKey: make(map[string]int, len(d.Steps)),
 	}
-	agents := make(map[string]catalog.DefinitionAgent, len(d.Agents))
+	known := make(agents, len(d.Agents))
 	for _, a := range d.Agents {
-		agents[a.ID] = a
+		known[a.ID] = a
 	}
 	for i, s := range d.Steps {
 		if _, twice := out.byKey[s.StepKey]; twice {
@@ -57,7 +89,7 @@ func Compile(d catalog.Definition) (*Definition, error) {
 		out.byKey[s.StepKey] = i
 	}
 	for i, s := range d.Steps {
-		step, err := compileStep(s, agents)
+		step, err := compileStep(s, known)
 		if err != nil {
 			return nil, fmt.Errorf("step %q: %w", s.StepKey, err)
 		}
@@ -75,38 +107,75 @@ func Compile(d catalog.Definition) (*Definition, error) {
 			out.Steps[dep].Dependents = append(out.Steps[dep].Dependents, i)
 		}
 	}
+	for i := range out.Steps {
+		if c := out.Steps[i].condition; c != nil {
+			for _, key := range c.named() {
+				named, ok := out.byKey[key]
+				if !ok {
+					return nil, fmt.Errorf("the condition %q names the step %q, which is not there", out.Steps[i].Key, key)
+				}
+				out.Steps[named].NamedBy = append(out.Steps[named].NamedBy, i)
+			}
+		}
+	}
 	if len(d.Outputs) > 0 && string(d.Outputs) != "null" {
-		t, problems := template.Parse(d.Outputs)
-		if len(problems) > 0 {
-			return nil, fmt.Errorf("outputs: %s", problems[0].Message)
+		t, err := parseTemplate("outputs", d.Outputs)
+		if err != nil {
+			return nil, err
 		}
 		out.outputs = t
 	}
 	return out, nil
 }
 
-func compileStep(s catalog.Step, agents map[string]catalog.DefinitionAgent) (StepDefinition, error) {
-	if s.StepType != catalog.StepAgent || s.AgentID == nil {
-		return StepDefinition{}, fmt.Errorf("step type %s is unknown to this version", s.StepType)
+type agents map[string]catalog.DefinitionAgent
+
+func compileStep(s catalog.Step, known agents) (d StepDefinition, err error) {
+	d = StepDefinition{
+		Key: s.StepKey, Type: s.StepType, OnError: s.OnError, RetryCount: s.RetryCount, RetryDelayMs: s.RetryDelayMs, TimeoutMs: s.TimeoutMs, Rule: s.TriggerRule,
 	}
-	agent, ok := agents[*s.AgentID]
+	switch s.StepType {
+	case catalog.StepAgent:
+		d.work, err = compileWork(s.AgentID, s.Inputs, known)
+	case catalog.StepLoop:
+		if d.loop, err = compileLoop(s.Config); err == nil {
+			d.work, err = compileWork(s.AgentID, s.Inputs, known)
+		}
+	case catalog.StepParallel:
+		d.parallel, err = compileParallel(s.Config, known)
+	case catalog.StepCondition:
+		d.condition, err = compileCondition(s.Config)
+	case catalog.StepWait:
+		d.wait, err = compileWait(s.StepKey, s.Config)
+	default:
+		err = fmt.Errorf("step type %s is unknown to this version", s.StepType)
+	}
+	return d, err
+}
+
+func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, error) {
+	if agentID == nil {
+		return Work{}, errors.New("it names no agent")
+	}
+	agent, ok := known[*agentID]
 	if !ok {
-		return StepDefinition{}, fmt.Errorf("agent %s is not in the definition", *s.AgentID)
+		return Work{}, fmt.Errorf("agent %s is not in the definition", *agentID)
 	}
-	inputs := s.Inputs
 	if len(inputs) == 0 || string(inputs) == "null" {
 		inputs = json.RawMessage("{}")
 	}
-	t, problems := template.Parse(inputs)
+	t, err := parseTemplate("inputs", inputs)
+	return Work{
+		AgentID: agent.ID, AgentType: agent.Type, Config: agent.Config, InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema, inputs: t,
+	}, err
+}
+
+func parseTemplate(what string, raw json.RawMessage) (*template.Template, error) {
+	t, problems := template.Parse(raw)
 	if len(problems) > 0 {
-		return StepDefinition{}, fmt.Errorf("inputs%s: %s", problems[0].Field, problems[0].Message)
+		return nil, fmt.Errorf("%s%s: %s", what, problems[0].Field, problems[0].Message)
 	}
-	return StepDefinition{
-		Key: s.StepKey, Type: s.StepType, AgentID: agent.ID, AgentType: agent.Type, Config: agent.Config,
-		InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema,
-		OnError: s.OnError, RetryCount: s.RetryCount, RetryDelayMs: s.RetryDelayMs, TimeoutMs: s.TimeoutMs,
-		Rule: s.TriggerRule, inputs: t,
-	}, nil
+	return t, nil
 }
 
 // StepIndex gives the index of a step key.

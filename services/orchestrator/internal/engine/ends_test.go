@@ -54,7 +54,7 @@ func TestCancelInEveryStatus(t *testing.T) {
 			var with []engine.Stop
 			for i := range f.x.Steps {
 				if s := &f.x.Steps[i]; s.AwaitsResult() {
-					with = append(with, engine.Stop{Step: i, Token: s.Token})
+					with = append(with, engine.Stop{Place: engine.Place{Step: i}, Token: s.Token})
 				}
 			}
 			f.cancel()
@@ -235,7 +235,7 @@ func TestBackstop(t *testing.T) {
 			if s.Error == nil || s.Error.Code != runner.CodeStepTimeout || !s.Error.Retryable || s.Error.StepKey != "a" || s.Backstop != 0 {
 				t.Fatalf("step %+v, error %+v", s, s.Error)
 			}
-			if len(f.last.Stop) != 1 || f.last.Stop[0] != (engine.Stop{Step: 0, Token: token}) {
+			if len(f.last.Stop) != 1 || f.last.Stop[0] != (engine.Stop{Token: token}) {
 				t.Fatalf("stopped %+v", f.last.Stop)
 			}
 			f.apply(engine.Input{Kind: engine.StepCompleted, Step: "a", Token: token, Output: []byte(`1`)})

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
+	"iter"
+	"slices"
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
@@ -29,13 +32,47 @@ type Execution struct {
 	LastInput   Time   // the time of the last input that was applied
 	EventSeq    uint64 // seq of the last event
 	Steps       []Step // in the definition's order
+	Signals     []KeptSignal
+	Commands    map[string]bool // that were applied, by id
 
 	open int // steps that are not terminal
 }
 
-// Step is the state of one step. Token names the attempt whose result counts; it is empty
-// when none does.
+// Step is the state of one step.
 type Step struct {
+	Task
+	WakeAt Time // of a WAIT: when it is over, or its signal comes too late; 0 for never
+
+	// Of a LOOP or PARALLEL. Items begin in their order and are forgotten here once they have ended.
+	Items     []Item
+	Begun     int
+	Completed int
+	Failed    int
+	Last      json.RawMessage // of a LOOP with while: the output of the last item that completed
+
+	waiting int // dependencies that are not terminal
+	items   []json.RawMessage
+}
+
+// Item is one item of a LOOP, or one branch of a PARALLEL, that has begun and not ended.
+type Item struct {
+	Iteration int // from 1
+	Task
+}
+
+// Place names a task of an execution: that of a step itself, whose Iteration is 0, or that of an item.
+type Place struct{ Step, Iteration int }
+
+// Row is a task as the ledger keeps it.
+type Row struct {
+	Place
+	Task
+	WakeAt Time
+}
+
+// Task is what becomes of a step, or of one of its items. Token names the attempt whose result counts; it is empty
+// when none does.
+type Task struct {
 	Status      string
 	Attempt     int // from 1; 0 before the first
 	Token       string
@@ -46,8 +83,6 @@ type Step struct {
 	Error       *runner.StepError
 	StartedAt   Time
 	CompletedAt Time
-
-	waiting int // dependencies that are not terminal
 }
 
 // New gives the state of an execution that was accepted and has seen no input.
@@ -66,9 +101,14 @@ func New(x Execution, def *Definition) *Execution {
 func Restore(x Execution, def *Definition) *Execution {
 	x.Definition = def
 	x.open = 0
+	if x.Commands == nil {
+		x.Commands = map[string]bool{}
+	}
 	for i := range x.Steps {
 		if !stepTerminal(x.Steps[i].Status) {
 			x.open++
+		} else {
+			x.Steps[i].Last = nil
 		}
 		x.Steps[i].waiting = 0
 		for _, dep := range def.Steps[i].DependsOn {
@@ -97,8 +137,47 @@ func stepTerminal(status string) bool {
 }
 
 // AwaitsResult tells whether a ready step was sent, or is to be sent, and has no result yet.
-func (s *Step) AwaitsResult() bool {
-	return s.Status == orchestrator.StepRunning && s.Token != ""
+func (t *Task) AwaitsResult() bool {
+	return t.Status == orchestrator.StepRunning && t.Token != ""
+}
+
+// Task gives the task at a place; nil when it has not begun, or is an item that has ended.
+func (x *Execution) Task(p Place) *Task {
+	s := &x.Steps[p.Step]
+	if p.Iteration == 0 {
+		return &s.Task
+	}
+	i, found := slices.BinarySearchFunc(s.Items, p.Iteration, func(item Item, n int) int { return cmp.Compare(item.Iteration, n) })
+	if !found {
+		return nil
+	}
+	return &s.Items[i].Task
+}
+
+// Row gives the task at a place, which must be there, as the ledger is to keep it.
+func (x *Execution) Row(p Place) Row {
+	row := Row{Place: p, Task: *x.Task(p)}
+	if p.Iteration == 0 {
+		row.WakeAt = x.Steps[p.Step].WakeAt
+	}
+	return row
+}
+
+// Awaiting gives the places that await a result, in their order.
+func (x *Execution) Awaiting() iter.Seq[Place] {
+	return func(yield func(Place) bool) {
+		for i := range x.Steps {
+			s := &x.Steps[i]
+			if s.AwaitsResult() && !yield(Place{Step: i}) {
+				return
+			}
+			for n := range s.Items {
+				if s.Items[n].AwaitsResult() && !yield(Place{i, s.Items[n].Iteration}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // NextDue is when the next of the execution's timers is due; 0 when it has none.
@@ -107,10 +186,33 @@ func (x *Execution) NextDue() Time {
 		return 0
 	}
 	next := x.timeoutAt()
+	task := func(t *Task) {
+		next = earlier(next, t.Backstop)
+		if x.Status != orchestrator.ExecutionPaused { // what is due begins when it is resumed
+			next = earlier(next, t.RetryAt)
+		}
+	}
 	for i := range x.Steps {
-		next = earlier(next, earlier(x.Steps[i].RetryAt, x.Steps[i].Backstop))
+		s := &x.Steps[i]
+		if s.Status != orchestrator.StepRunning {
+			continue
+		}
+		task(&s.Task)
+		for n := range s.Items {
+			task(&s.Items[n].Task)
+		}
+		next = earlier(next, earlier(s.WakeAt, x.deadline(i)))
 	}
 	return next
+}
+
+// deadline is when a step that no runner keeps the time of has taken too long; 0 for never.
+func (x *Execution) deadline(i int) Time {
+	s, def := &x.Steps[i], &x.Definition.Steps[i]
+	if s.Status != orchestrator.StepRunning || def.TimeoutMs <= 0 || !def.FansOut() && def.wait == nil {
+		return 0
+	}
+	return s.StartedAt.Add(def.TimeoutMs)
 }
 
 func (x *Execution) timeoutAt() Time {

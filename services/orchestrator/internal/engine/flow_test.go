@@ -3,7 +3,9 @@ package engine_test
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,18 @@ func step(key string, deps []string, changes ...func(*catalog.Step)) catalog.Ste
 	return s
 }
 
+// typed gives a step of another type, with onError FAIL and the rule none_failed, as changed.
+func typed(key, stepType, config string, deps []string, changes ...func(*catalog.Step)) catalog.Step {
+	s := step(key, deps, changes...)
+	s.StepType, s.Config = stepType, json.RawMessage(config)
+	if stepType != catalog.StepLoop {
+		s.AgentID = nil
+	}
+	return s
+}
+
+func within(ms int64) func(*catalog.Step) { return func(s *catalog.Step) { s.TimeoutMs = ms } }
+
 func on(deps ...string) []string { return deps }
 
 func rule(r string) func(*catalog.Step)    { return func(s *catalog.Step) { s.TriggerRule = r } }
@@ -82,7 +96,8 @@ func accepted(id string, def *engine.Definition) *engine.Execution {
 	}, def)
 }
 
-// flow drives one execution by hand; every input is checked against the invariants.
+// flow drives one execution by hand; every input is checked against the invariants, and gives the same when the
+// execution was read from the ledger just before.
 type flow struct {
 	t           testing.TB
 	source      catalog.Definition
@@ -95,13 +110,15 @@ type flow struct {
 	events      []engine.Event
 	warned      []string
 	last        engine.Effects
+	rows        *ledger
+	commands    int
 }
 
 // accept gives an execution that has seen no input.
 func accept(t testing.TB, d catalog.Definition) *flow {
 	t.Helper()
 	x := accepted(executionID, compile(t, d))
-	return &flow{t: t, source: d, x: x, keys: keys, now: start, seen: newWitness(x)}
+	return &flow{t: t, source: d, x: x, keys: keys, now: start, seen: newWitness(x), rows: newLedger(x)}
 }
 
 // submit gives an execution that has begun.
@@ -118,11 +135,18 @@ func (f *flow) apply(in engine.Input) engine.Effects {
 	if in.Time == 0 {
 		in.Time = f.now
 	}
-	before := snapshot(f.x)
+	before, restored := snapshot(f.x), f.rows.load(f.x.Definition)
 	f.last = engine.Apply(f.x, in, f.keys)
 	if err := f.seen.check(before, f.x, f.last); err != nil {
 		f.t.Fatalf("after %s: %v", describe(in), err)
 	}
+	if again := engine.Apply(restored, in, f.keys); !reflect.DeepEqual(f.last, again) {
+		f.t.Fatalf("%s gave %+v, restored %+v", describe(in), f.last, again)
+	}
+	if err := same(f.x, restored); err != nil {
+		f.t.Fatalf("after %s: %v", describe(in), err)
+	}
+	f.rows.commit(len(f.log)+1, in, f.x, f.last)
 	f.log, f.generations = append(f.log, in), append(f.generations, f.keys.Generation)
 	f.events = append(f.events, f.last.Events...)
 	for _, w := range f.last.Warnings {
@@ -140,24 +164,84 @@ func (f *flow) step(key string) *engine.Step {
 	return &f.x.Steps[i]
 }
 
-func (f *flow) started(key string) engine.Effects {
+func (f *flow) started(name string) engine.Effects {
 	f.t.Helper()
-	return f.apply(engine.Input{Kind: engine.StepStarted, Step: key, Token: f.step(key).Token})
+	return f.apply(f.says(engine.StepStarted, name))
 }
 
-func (f *flow) completed(key, output string) engine.Effects {
+func (f *flow) completed(name, output string) engine.Effects {
 	f.t.Helper()
-	return f.apply(engine.Input{Kind: engine.StepCompleted, Step: key, Token: f.step(key).Token, Output: json.RawMessage(output)})
+	in := f.says(engine.StepCompleted, name)
+	in.Output = json.RawMessage(output)
+	return f.apply(in)
 }
 
-func (f *flow) failed(key string, failure runner.StepError) engine.Effects {
+func (f *flow) failed(name string, failure runner.StepError) engine.Effects {
 	f.t.Helper()
-	return f.apply(engine.Input{Kind: engine.StepFailed, Step: key, Token: f.step(key).Token, Err: &failure})
+	in := f.says(engine.StepFailed, name)
+	in.Err = &failure
+	return f.apply(in)
 }
 
 func (f *flow) cancel() engine.Effects {
 	f.t.Helper()
 	return f.apply(engine.Input{Kind: engine.Cancel})
+}
+
+// command gives the next id of what somebody asks for.
+func (f *flow) command() string {
+	f.commands++
+	return fmt.Sprintf("command-%d", f.commands)
+}
+
+func (f *flow) pause() engine.Effects {
+	f.t.Helper()
+	return f.apply(engine.Input{Kind: engine.Pause, Command: f.command()})
+}
+
+func (f *flow) resume() engine.Effects {
+	f.t.Helper()
+	return f.apply(engine.Input{Kind: engine.Resume, Command: f.command()})
+}
+
+func (f *flow) signal(name, payload string) engine.Effects {
+	f.t.Helper()
+	return f.sends(orchestrator.Signal{Name: name, Payload: json.RawMessage(payload), By: userID})
+}
+
+func (f *flow) decides(name string, approve bool, comment string) engine.Effects {
+	f.t.Helper()
+	return f.sends(orchestrator.Signal{Name: name, Payload: json.RawMessage(`{"x":1}`), Approve: &approve, Comment: comment, By: userID})
+}
+
+// sends puts a signal into the log, and takes it from there.
+func (f *flow) sends(signal orchestrator.Signal) engine.Effects {
+	f.t.Helper()
+	raw, err := json.Marshal(signal)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var read orchestrator.Signal
+	if err := json.Unmarshal(raw, &read); err != nil {
+		f.t.Fatal(err)
+	}
+	return f.apply(engine.Input{Kind: engine.Signaled, Command: f.command(), Signal: &read})
+}
+
+// gather puts the outputs of a step's items together, as the ledger has them.
+func (f *flow) gather(key string) engine.Effects {
+	f.t.Helper()
+	in := engine.Input{Kind: engine.Gathered, Step: key}
+	i := f.place(key).Step
+	in.Output, in.Err = f.x.Definition.Steps[i].Gather(f.x.Steps[i].Begun, f.rows.outputs(i), false)
+	return f.apply(in)
+}
+
+// pass lets time pass and fires the timers that are due by then.
+func (f *flow) pass(ms int64) engine.Effects {
+	f.t.Helper()
+	f.now = f.now.Add(ms)
+	return f.apply(engine.Input{Kind: engine.TimerDue})
 }
 
 // due lets the time pass up to the next timer and fires it.
@@ -197,7 +281,7 @@ func (f *flow) expectEvents(want ...string) {
 // expectNothing says that the last input changed nothing.
 func (f *flow) expectNothing() {
 	f.t.Helper()
-	if f.last.Changed || len(f.last.Steps)+len(f.last.Ready)+len(f.last.Stop)+len(f.last.Events)+len(f.last.Warnings) > 0 {
+	if !reflect.DeepEqual(f.last, engine.Effects{}) {
 		f.t.Fatalf("%s had effects: %+v", describe(f.log[len(f.log)-1]), f.last)
 	}
 }
@@ -213,12 +297,51 @@ func (f *flow) told(n int) orchestrator.ExecutionEvent {
 
 func (f *flow) ready() string { return f.keysOf(f.last.Ready) }
 
-func (f *flow) keysOf(steps []int) string {
-	names := make([]string, len(steps))
-	for n, i := range steps {
-		names[n] = f.x.Definition.Steps[i].Key
+func (f *flow) keysOf(places []engine.Place) string {
+	names := make([]string, len(places))
+	for n, p := range places {
+		names[n] = nameOf(f.x, p)
 	}
 	return strings.Join(names, " ")
+}
+
+// nameOf writes a place as "key", that of an item as "key#1".
+func nameOf(x *engine.Execution, p engine.Place) string {
+	name := x.Definition.Steps[p.Step].Key
+	if p.Iteration > 0 {
+		name += fmt.Sprintf("#%d", p.Iteration)
+	}
+	return name
+}
+
+// place reads what nameOf writes.
+func (f *flow) place(name string) engine.Place {
+	f.t.Helper()
+	key, item, _ := strings.Cut(name, "#")
+	i, ok := f.x.Definition.StepIndex(key)
+	if !ok {
+		f.t.Fatalf("no step %q", key)
+	}
+	p := engine.Place{Step: i}
+	if item != "" {
+		n, err := strconv.Atoi(item)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		p.Iteration = n
+	}
+	return p
+}
+
+// says is what a runner says of the task at a place.
+func (f *flow) says(kind engine.Kind, name string) engine.Input {
+	f.t.Helper()
+	p := f.place(name)
+	in := engine.Input{Kind: kind, Step: f.x.Definition.Steps[p.Step].Key, Iteration: p.Iteration}
+	if task := f.x.Task(p); task != nil {
+		in.Token = task.Token
+	}
+	return in
 }
 
 func eventNames(events []engine.Event) []string {
@@ -228,6 +351,9 @@ func eventNames(events []engine.Event) []string {
 		if e.Data.StepKey != "" {
 			names[i] += " " + e.Data.StepKey
 		}
+		if e.Data.Iteration > 0 {
+			names[i] += fmt.Sprintf("#%d", e.Data.Iteration)
+		}
 	}
 	return names
 }
@@ -235,8 +361,9 @@ func eventNames(events []engine.Event) []string {
 var kindNames = map[engine.Kind]string{
 	engine.Submitted: "Submitted", engine.StepStarted: "StepStarted", engine.StepCompleted: "StepCompleted", engine.StepFailed: "StepFailed",
 	engine.StepLost: "StepLost", engine.TimerDue: "TimerDue", engine.Cancel: "Cancel",
+	engine.Pause: "Pause", engine.Resume: "Resume", engine.Signaled: "Signaled", engine.Gathered: "Gathered",
 }
 
 func describe(in engine.Input) string {
-	return fmt.Sprintf("%s(step %q, token %.8q, at %d)", kindNames[in.Kind], in.Step, in.Token, in.Time)
+	return fmt.Sprintf("%s(step %q %d, token %.8q, at %d, command %q, signal %+v)", kindNames[in.Kind], in.Step, in.Iteration, in.Token, in.Time, in.Command, in.Signal)
 }

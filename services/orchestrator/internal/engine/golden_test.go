@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
@@ -37,15 +38,35 @@ type goldenInput struct {
 	Dispatch   int               `json:"dispatch,omitempty"`
 	Output     string            `json:"output,omitempty"`
 	Err        *runner.StepError `json:"error,omitempty"`
+
+	Iteration int    `json:"iteration,omitempty"`
+	Command   string `json:"command,omitempty"`
+	Signal    string `json:"signal,omitempty"`
 }
 
 type goldenEffects struct {
 	Execution *goldenExecution      `json:"execution,omitempty"`
 	Steps     map[string]goldenStep `json:"steps,omitempty"`
 	Ready     []goldenReady         `json:"ready,omitempty"`
-	Stop      []engine.Stop         `json:"stop,omitempty"`
-	Warnings  []engine.Warning      `json:"warnings,omitempty"`
+	Stop      []goldenStop          `json:"stop,omitempty"`
+	Warnings  []goldenWarning       `json:"warnings,omitempty"`
+	Gather    []string              `json:"gather,omitempty"`
+	Kept      bool                  `json:"kept,omitempty"`
+	Taken     []string              `json:"taken,omitempty"`
 	Events    []string              `json:"events,omitempty"` // what they say stands in the other file
+}
+
+type goldenStop struct {
+	Step      int
+	Iteration int `json:",omitempty"`
+	Token     string
+}
+
+type goldenWarning struct {
+	Step      int
+	Iteration int `json:",omitempty"`
+	Attempt   int
+	Message   string
 }
 
 type goldenReady struct {
@@ -74,6 +95,7 @@ type goldenStep struct {
 	Error       *runner.StepError `json:"error"`
 	StartedAt   engine.Time       `json:"startedAt"`
 	CompletedAt engine.Time       `json:"completedAt"`
+	WakeAt      engine.Time       `json:"wakeAt,omitempty"`
 }
 
 // scenarios record the golden logs under -update; else the recorded inputs are what counts.
@@ -139,6 +161,66 @@ var scenarios = map[string]func(t *testing.T) *flow{
 		f.due()
 		return f
 	},
+	"fan_out": func(t *testing.T) *flow {
+		f := submit(t, workflow(
+			loops("l", `{"forEach":"[inputs.n, {\"z\": 1, \"a\": [2]}, 3]","concurrency":2,"maxFailures":1}`, nil, retry(1, 1000), inputs(`{"i":"{{item}}","at":"{{index}}"}`)),
+			loops("w", `{"while":"(item.v ?? 0) < 2","maxIterations":5}`, on("l"), inputs(`{"before":"{{item}}","all":"{{l.output}}"}`)),
+			branches("p", `2`, nil, retry(1, 1000)), branches("q", `"all"`, on("p"), onError(catalog.OnErrorContinue)),
+		))
+		f.started("l#1")
+		f.completed("l#2", `{"k": 2}`)
+		f.failed("l#1", retryable)
+		f.failed("p#3", retryable)
+		f.keys.Generation++
+		f.apply(engine.Input{Kind: engine.StepLost, Step: "l", Iteration: 3, Token: f.x.Task(f.place("l#3")).Token, Dispatch: 1})
+		f.due()
+		f.due()
+		f.failed("l#1", retryable)
+		f.completed("l#3", `3`)
+		f.gather("l")
+		f.completed("w#1", `{"v":1}`)
+		f.completed("w#2", `{"v":2}`)
+		f.completed("p#1", `1`)
+		f.completed("p#3", `3`)
+		f.gather("p")
+		f.gather("p")
+		f.gather("w")
+		f.failed("q#2", final)
+		return f
+	},
+	"waits_and_branches": func(t *testing.T) *flow {
+		f := submit(t, workflow(
+			waits("ask", `{"approval":true,"timeoutMs":86400000}`, nil, within(604_800_000)),
+			condition("c", `{"cases":[{"when":"ask.output.payload.x > 1","then":["never"]},{"when":"inputs.n == 20","then":["some"]}],"else":["never"]}`, on("ask")),
+			step("never", on("c"), rule(catalog.TriggerAllDone)), waits("some", `{"durationMs":"{{inputs.n}}"}`, on("c")),
+			waits("moment", `{"until":"2026-01-02T03:05:00Z"}`, nil), waits("data", `{"signal":"data"}`, on("some")), waits("more", `{"signal":"more","timeoutMs":10,"default":{"d": 1}}`, on("data")),
+			waits("no", `{"approval":true}`, on("more")),
+		))
+		f.now = f.now.Add(100)
+		f.signal("data", `{"early":true}`)
+		f.apply(f.log[len(f.log)-1])
+		f.decides("ask", true, "<so>")
+		f.due()
+		f.due()
+		f.due()
+		f.decides("no", false, "too dear")
+		return f
+	},
+	"paused": func(t *testing.T) *flow {
+		f := accept(t, workflow(step("a", nil, retry(1, 1000)), step("b", on("a")), loops("l", `{"forEach":[1,2],"concurrency":1}`, nil)))
+		f.pause()
+		begin(f)
+		f.resume()
+		f.failed("a", retryable)
+		f.pause()
+		f.completed("l#1", `1`)
+		f.pass(5000)
+		f.resume()
+		f.completed("a", `1`)
+		f.pause()
+		f.cancel()
+		return f
+	},
 	"cancelled_before_it_began": func(t *testing.T) *flow {
 		f := accept(t, workflow(step("a", nil), step("b", on("a"))))
 		f.cancel()
@@ -191,7 +273,7 @@ func record(t *testing.T, path string, f *flow) {
 	g := golden{Definition: definition}
 	for n, in := range f.log {
 		g.Log = append(g.Log, goldenEntry{Input: goldenInput{
-			kindNames[in.Kind], in.Time, f.generations[n], in.Step, in.Token, in.Dispatch, string(in.Output), in.Err,
+			kindNames[in.Kind], in.Time, f.generations[n], in.Step, in.Token, in.Dispatch, string(in.Output), in.Err, in.Iteration, in.Command, goldenSignal(t, in.Signal),
 		}})
 	}
 	log, events := replay(t, g)
@@ -218,6 +300,7 @@ func replay(t *testing.T, g golden) (log, events []byte) {
 		in := g.Log[n].Input
 		out := engine.Apply(x, engine.Input{
 			Kind: kinds[in.Kind], Time: in.Time, Step: in.Step, Token: in.Token, Dispatch: in.Dispatch, Output: []byte(in.Output), Err: in.Err,
+			Iteration: in.Iteration, Command: in.Command, Signal: signalOf(t, in.Signal),
 		}, engine.Keys{Secret: keys.Secret, Generation: in.Generation})
 		g.Log[n].Effects = goldenOf(t, x, out)
 		for _, e := range out.Events {
@@ -239,6 +322,30 @@ func replay(t *testing.T, g golden) (log, events []byte) {
 	return b.Bytes(), events
 }
 
+func goldenSignal(t *testing.T, signal *orchestrator.Signal) string {
+	t.Helper()
+	if signal == nil {
+		return ""
+	}
+	raw, err := json.Marshal(signal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func signalOf(t *testing.T, raw string) *orchestrator.Signal {
+	t.Helper()
+	if raw == "" {
+		return nil
+	}
+	var signal orchestrator.Signal
+	if err := json.Unmarshal([]byte(raw), &signal); err != nil {
+		t.Fatal(err)
+	}
+	return &signal
+}
+
 // compact undoes the indenting of the file.
 func compact(t *testing.T, raw json.RawMessage) json.RawMessage {
 	t.Helper()
@@ -254,18 +361,28 @@ func goldenOf(t *testing.T, x *engine.Execution, out engine.Effects) *goldenEffe
 	if out.None() {
 		return nil
 	}
-	g := &goldenEffects{Steps: map[string]goldenStep{}, Stop: out.Stop, Warnings: out.Warnings, Events: eventNames(out.Events)}
+	g := &goldenEffects{Steps: map[string]goldenStep{}, Kept: out.Kept, Taken: out.Taken, Events: eventNames(out.Events)}
 	g.Execution = &goldenExecution{x.Status, x.EventSeq, x.LastInput, x.NextDue(), x.StartedAt, x.CompletedAt, x.Error}
-	for _, i := range out.Steps {
-		s := &x.Steps[i]
-		g.Steps[x.Definition.Steps[i].Key] = goldenStep{s.Status, s.Attempt, s.Token, s.Dispatch, s.RetryAt, s.Backstop, string(s.Output), s.Error, s.StartedAt, s.CompletedAt}
+	for _, r := range out.Rows {
+		g.Steps[nameOf(x, r.Place)] = goldenStep{
+			r.Status, r.Attempt, r.Token, r.Dispatch, r.RetryAt, r.Backstop, string(r.Output), r.Error, r.StartedAt, r.CompletedAt, r.WakeAt,
+		}
 	}
-	for _, i := range out.Ready {
-		body, serr := x.Body(i)
+	for _, p := range out.Ready {
+		body, serr := x.Body(p)
 		if serr != nil {
 			t.Fatal(serr)
 		}
-		g.Ready = append(g.Ready, goldenReady{x.Definition.Steps[i].Key, string(body)})
+		g.Ready = append(g.Ready, goldenReady{nameOf(x, p), string(body)})
+	}
+	for _, s := range out.Stop {
+		g.Stop = append(g.Stop, goldenStop{s.Step, s.Iteration, s.Token})
+	}
+	for _, w := range out.Warnings {
+		g.Warnings = append(g.Warnings, goldenWarning{w.Step, w.Iteration, w.Attempt, w.Message})
+	}
+	for _, i := range out.Gather {
+		g.Gather = append(g.Gather, x.Definition.Steps[i].Key)
 	}
 	return g
 }

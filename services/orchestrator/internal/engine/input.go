@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 )
 
@@ -18,17 +19,25 @@ const (
 	StepLost                      // the message that carried Token's Dispatch is gone
 	TimerDue                      // a timer may be due
 	Cancel                        // somebody asked for the end
+	Pause                         // somebody asked that no more steps start
+	Resume                        // somebody asked to go on
+	Signaled                      // somebody sent Signal
+	Gathered                      // the outputs of a step's items, put together, are Output; or Err
 )
 
 // Input is one entry of an execution's log. Which fields count depends on Kind.
 type Input struct {
-	Kind     Kind
-	Time     Time // of the log's stream
-	Step     string
-	Token    string
-	Dispatch int
-	Output   json.RawMessage
-	Err      *runner.StepError
+	Kind Kind
+	Time Time // of the log's stream
+	Step string
+	// Iteration is that of the item which Token is of; 0 for the step itself.
+	Iteration int
+	Token     string
+	Dispatch  int
+	Output    json.RawMessage
+	Err       *runner.StepError
+	Command   string // id of what somebody asked for
+	Signal    *orchestrator.Signal
 }
 
 // Keys is what tokens and ids are made with: a secret of the installation, and the
@@ -41,25 +50,28 @@ type Keys struct {
 // Effects is what follows from an input, beside the new state.
 type Effects struct {
 	Changed  bool      // the execution's own fields
-	Steps    []int     // whose state changed; ascending
-	Ready    []int     // to be sent to a runner; see Execution.Body
+	Rows     []Row     // of what changed, in the order of their places
+	Ready    []Place   // to be sent to a runner; see Execution.Body
 	Stop     []Stop    // to be stopped, wherever they are
+	Gather   []int     // steps whose items have all ended, and are to be gathered once that is committed; see Gather
+	Kept     bool      // the input's signal is kept for a step that has yet to wait for it
+	Taken    []string  // commands whose kept signals steps have taken
 	Events   []Event   // what the world is told once it is committed
 	Warnings []Warning // for the execution's log
 }
 
 // None tells whether the input changed nothing.
-func (e *Effects) None() bool { return !e.Changed && len(e.Steps) == 0 }
+func (e *Effects) None() bool { return !e.Changed && len(e.Rows) == 0 && !e.Kept }
 
 // Stop names an attempt that no longer counts.
 type Stop struct {
-	Step  int
+	Place
 	Token string
 }
 
-// Warning is a line for the execution's log.
+// Warning is a line for the execution's log. Its Step is -1 when it is of none.
 type Warning struct {
-	Step    int
+	Place
 	Attempt int
 	Message string
 }

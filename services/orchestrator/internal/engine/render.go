@@ -6,32 +6,38 @@ import (
 	"strconv"
 	"strings"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/template"
 )
 
-// Input gives the resolved inputs of a step and the paths that did not resolve. It depends
-// on the definition, the execution's inputs and the results of the step's ancestors alone, so
-// it is the same whenever it is asked for once the step is ready.
-func (x *Execution) Input(step int) (json.RawMessage, []template.Path, *runner.StepError) {
-	b, unresolved, err := x.Definition.Steps[step].inputs.RenderWithin(runner.MaxInput, x.lookup)
+// Input gives the resolved inputs of a task and the paths that did not resolve. It depends
+// on the definition, the execution's inputs, the results of the step's ancestors and in a while loop the item before alone,
+// so it is the same whenever it is asked for once the task is ready. Null for a step without an agent.
+func (x *Execution) Input(p Place) (json.RawMessage, []template.Path, *runner.StepError) {
+	def := &x.Definition.Steps[p.Step]
+	inputs := def.Work(p.Iteration).inputs
+	if p.Iteration == 0 && def.Type != catalog.StepAgent {
+		return json.RawMessage("null"), nil, nil
+	}
+	b, unresolved, err := inputs.RenderWithin(runner.MaxInput, x.lookupAt(p))
 	if err != nil {
 		return nil, nil, &runner.StepError{
-			Code: runner.CodeInputLimit, StepKey: x.Definition.Steps[step].Key,
+			Code: runner.CodeInputLimit, StepKey: def.Key,
 			Message: fmt.Sprintf("the resolved inputs are larger than %d bytes; pass less to the step", runner.MaxInput),
 		}
 	}
 	return b, unresolved, nil
 }
 
-// Body gives the body of a ready step's message, a runner.StepBody.
-func (x *Execution) Body(step int) ([]byte, *runner.StepError) {
-	input, _, serr := x.Input(step)
+// Body gives the body of a ready task's message, a runner.StepBody.
+func (x *Execution) Body(p Place) ([]byte, *runner.StepError) {
+	input, _, serr := x.Input(p)
 	if serr != nil {
 		return nil, serr
 	}
-	d := &x.Definition.Steps[step]
+	d := x.Definition.Steps[p.Step].Work(p.Iteration)
 	b := make([]byte, 0, len(d.Config)+len(input)+len(d.InputSchema)+len(d.OutputSchema)+64)
 	b = append(b, `{"config":`...)
 	b = append(b, d.Config...)
@@ -67,6 +73,35 @@ func (x *Execution) OutputsByKey() json.RawMessage {
 		b = append(b, x.Steps[i].Output...)
 	}
 	return append(b, '}')
+}
+
+// lookupAt gives what the templates of a task may name: of an item also item and index.
+func (x *Execution) lookupAt(at Place) template.Lookup {
+	if at.Iteration == 0 || x.Definition.Steps[at.Step].loop == nil {
+		return x.lookup
+	}
+	return func(p template.Path) (json.RawMessage, bool) {
+		switch p.Root() {
+		case "index":
+			return template.Walk(strconv.AppendInt(nil, int64(at.Iteration-1), 10), p[1:])
+		case "item":
+			return template.Walk(x.item(at), p[1:])
+		}
+		return x.lookup(p)
+	}
+}
+
+// item gives the item of a LOOP: in a while loop the output of the one before.
+func (x *Execution) item(at Place) json.RawMessage {
+	s := &x.Steps[at.Step]
+	if x.Definition.Steps[at.Step].loop.while == nil {
+		if items, failure := x.itemsOf(at.Step); failure == nil && at.Iteration <= len(items) {
+			return items[at.Iteration-1]
+		}
+	} else if s.Last != nil {
+		return s.Last
+	}
+	return json.RawMessage("null")
 }
 
 func (x *Execution) lookup(p template.Path) (json.RawMessage, bool) {

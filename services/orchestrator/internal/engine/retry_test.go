@@ -70,7 +70,7 @@ func TestRetrySucceeds(t *testing.T) {
 	if s := f.step("a"); s.Status != orchestrator.StepCompleted || s.Error != nil || s.Attempt != 2 || s.StartedAt != start {
 		t.Fatalf("step %+v", s)
 	}
-	if got, _, _ := f.x.Input(1); string(got) != `{"e":null}` {
+	if got, _, _ := f.x.Input(engine.Place{Step: 1}); string(got) != `{"e":null}` {
 		t.Fatalf("input %s", got)
 	}
 	f.completed("b", `2`)

@@ -180,8 +180,8 @@ func TestCompileRefuses(t *testing.T) {
 		"a step twice":            {func(d *catalog.Definition) { d.Steps[1].StepKey = "a" }, `step "a" stands twice in the definition`},
 		"an unknown dependency":   {func(d *catalog.Definition) { d.Steps[1].DependsOn = on("x") }, `step "b" depends on "x", which is not there`},
 		"an unknown agent":        {func(d *catalog.Definition) { d.Steps[0].AgentID = &other }, `agent ` + other + ` is not in the definition`},
-		"no agent":                {func(d *catalog.Definition) { d.Steps[0].AgentID = nil }, `unknown to this version`},
-		"a step type":             {func(d *catalog.Definition) { d.Steps[0].StepType = "WAIT" }, `step type WAIT is unknown to this version`},
+		"no agent":                {func(d *catalog.Definition) { d.Steps[0].AgentID = nil }, `step "a": it names no agent`},
+		"a step type":             {func(d *catalog.Definition) { d.Steps[0].StepType = "WORKFLOW" }, `step type WORKFLOW is unknown to this version`},
 		"a template in inputs":    {func(d *catalog.Definition) { d.Steps[0].Inputs = []byte(`{"x":["{{"]}`) }, `inputsx[0]: `},
 		"a template in outputs":   {func(d *catalog.Definition) { d.Outputs = []byte(`"{{1}}"`) }, `outputs: `},
 		"inputs that are no JSON": {func(d *catalog.Definition) { d.Steps[0].Inputs = []byte(`{`) }, `not valid JSON`},
@@ -234,7 +234,7 @@ func TestOnErrorContinue(t *testing.T) {
 	))
 	f.failed("a", retryable)
 	f.expect("RUNNING: a FAILED, b RUNNING")
-	body, serr := f.x.Body(1)
+	body, serr := f.x.Body(engine.Place{Step: 1})
 	if want := `{"config":{"runtime":"javascript"},"input":{"out":null,"status":"FAILED","why":"503","step":"a"}}`; serr != nil || string(body) != want {
 		t.Fatalf("body %s, %v\nwant %s", body, serr, want)
 	}

@@ -8,6 +8,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/services/orchestrator/internal/engine"
 )
 
 func strict(d catalog.Definition) catalog.Definition {
@@ -23,8 +24,7 @@ func outputs(d catalog.Definition, raw string) catalog.Definition {
 // input gives the input of a ready step out of its message.
 func (f *flow) input(key string) string {
 	f.t.Helper()
-	i, _ := f.x.Definition.StepIndex(key)
-	raw, serr := f.x.Body(i)
+	raw, serr := f.x.Body(f.place(key))
 	var body runner.StepBody
 	if serr != nil || json.Unmarshal(raw, &body) != nil || string(body.Config) != `{"runtime":"javascript"}` {
 		f.t.Fatalf("body of %s: %s, %v", key, raw, serr)
@@ -187,7 +187,7 @@ func TestInputsTooLarge(t *testing.T) {
 			if s.Error.Code != runner.CodeInputLimit || s.Error.Retryable || s.Error.StepKey != "e" || s.Attempt != 1 || len(f.last.Ready) > 0 {
 				t.Fatalf("step %+v, error %+v", s, s.Error)
 			}
-			if _, serr := f.x.Body(4); serr == nil || serr.Code != runner.CodeInputLimit {
+			if _, serr := f.x.Body(engine.Place{Step: 4}); serr == nil || serr.Code != runner.CodeInputLimit {
 				t.Fatalf("Body gave %v", serr)
 			}
 		})
@@ -259,7 +259,7 @@ func TestSchemasOfTheAgentGoWithTheStep(t *testing.T) {
 	d := workflow(step("a", nil))
 	d.Agents[0].InputSchema, d.Agents[0].OutputSchema = json.RawMessage(in), json.RawMessage(out)
 	f := submit(t, d)
-	raw, serr := f.x.Body(0)
+	raw, serr := f.x.Body(engine.Place{})
 	if want := `{"config":{"runtime":"javascript"},"input":{},"inputSchema":` + in + `,"outputSchema":` + out + `}`; serr != nil || string(raw) != want {
 		t.Errorf("got %s, %v\nwant %s", raw, serr, want)
 	}

@@ -150,17 +150,19 @@ func TestARetryCountsItsDispatchesAnew(t *testing.T) {
 }
 
 func TestIdempotencyKeyIsOfTheStep(t *testing.T) {
-	key := engine.IdempotencyKey(keys.Secret, executionID, "a")
-	if key != engine.IdempotencyKey(keys.Secret, executionID, "a") {
+	key := engine.IdempotencyKey(keys.Secret, executionID, "a", 0)
+	if key != engine.IdempotencyKey(keys.Secret, executionID, "a", 0) {
 		t.Fatal("the key is not always the same")
 	}
 	f := submit(t, workflow(step("a", nil)))
 	for what, other := range map[string]string{
-		"another step's":         engine.IdempotencyKey(keys.Secret, executionID, "b"),
-		"another execution's":    engine.IdempotencyKey(keys.Secret, workflowID, "a"),
-		"another installation's": engine.IdempotencyKey([]byte("x"), executionID, "a"),
+		"another step's":         engine.IdempotencyKey(keys.Secret, executionID, "b", 0),
+		"another execution's":    engine.IdempotencyKey(keys.Secret, workflowID, "a", 0),
+		"another installation's": engine.IdempotencyKey([]byte("x"), executionID, "a", 0),
+		"an item's":              engine.IdempotencyKey(keys.Secret, executionID, "a", 1),
+		"a step's like an item":  engine.IdempotencyKey(keys.Secret, executionID, "aitem1", 0),
 		"the token":              f.step("a").Token,
-		"shifted":                engine.IdempotencyKey(keys.Secret, executionID+"a", ""),
+		"shifted":                engine.IdempotencyKey(keys.Secret, executionID+"a", "", 0),
 	} {
 		if key == other {
 			t.Errorf("the key is also %s", what)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -108,14 +109,24 @@ func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrat
 	if req.IdempotencyKey != "" {
 		execution.Key = &IdempotencyKey{UserID: caller.UserID, Route: "execute", Key: req.IdempotencyKey, BodyHash: bodyHash(req)}
 	}
+	outcome, err := a.Accept(ctx, execution)
+	return execution, outcome, err
+}
+
+// errKeyUsed refuses a key that stands for another request.
+var errKeyUsed = errs.New(errs.Conflict, "the Idempotency-Key was used for another request within 24 hours; use a new key")
+
+// Accept commits an execution that is checked, and puts it into the input log. The outcome tells whose execution it is when
+// the key was used before; without a key it is not safe to repeat.
+func (a *Acceptor) Accept(ctx context.Context, execution Accepted) (Outcome, error) {
 	outcome, err := a.commit(ctx, execution)
 	switch {
 	case err != nil:
-		return Accepted{}, Outcome{}, err
+		return Outcome{}, err
 	case outcome.Conflict:
-		return Accepted{}, Outcome{}, errs.New(errs.Conflict, "the Idempotency-Key was used for another request within 24 hours; use a new key")
+		return Outcome{}, errKeyUsed
 	case outcome.Replayed:
-		return execution, outcome, nil
+		return outcome, nil
 	}
 	ids := observe.IDsOf(ctx)
 	ids.ExecutionID = outcome.ID
@@ -124,36 +135,49 @@ func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrat
 			a.log.Warn().EmbedObject(ids).Err(err).Msg("an accepted execution is not in the input log yet; the reconciler puts it there")
 		}
 	})
-	return execution, outcome, nil
+	return outcome, nil
 }
 
 func checkSubmit(req orchestrator.SubmitRequest) ([]byte, error) {
 	var faults []errs.Detail
-	inputs := bytes.TrimSpace(req.Inputs)
-	if len(inputs) == 0 || string(inputs) == "null" {
-		inputs = []byte("{}")
-	}
-	if len(inputs) > runner.MaxOutput {
-		return nil, errs.New(errs.PayloadTooLarge, "the inputs have %d bytes; at most %d are possible", len(inputs), runner.MaxOutput)
-	}
-	if inputs[0] != '{' {
-		faults = append(faults, errs.Detail{Field: "inputs", Message: "must be a JSON object", Code: errs.BadType})
-	}
-	if !utf8.Valid(inputs) {
-		faults = append(faults, errs.Detail{Field: "inputs", Message: "is not valid UTF-8; encode it as UTF-8", Code: errs.BadValue})
+	inputs, err := checkObject("inputs", req.Inputs, &faults)
+	if err != nil {
+		return nil, err
 	}
 	if req.Priority != nil && (*req.Priority < 0 || *req.Priority > 9) {
 		faults = append(faults, errs.Detail{Field: "priority", Message: "must be 0 to 9", Code: errs.OutOfRange})
 	}
-	if len(req.IdempotencyKey) > maxKeyLength || !printable(req.IdempotencyKey) {
-		faults = append(faults, errs.Detail{
-			Field: "Idempotency-Key", Message: "must be at most " + strconv.Itoa(maxKeyLength) + " printable characters", Code: errs.BadValue,
-		})
-	}
+	checkKey(req.IdempotencyKey, &faults)
 	if len(faults) > 0 {
 		return nil, errs.Invalid("request", faults)
 	}
 	return slices.Clone(inputs), nil
+}
+
+// checkObject gives the inputs of an execution, {} when there are none.
+func checkObject(field string, inputs []byte, faults *[]errs.Detail) ([]byte, error) {
+	inputs = bytes.TrimSpace(inputs)
+	if len(inputs) == 0 || string(inputs) == "null" {
+		inputs = []byte("{}")
+	}
+	if len(inputs) > runner.MaxOutput {
+		return nil, errs.New(errs.PayloadTooLarge, "the %s have %d bytes; at most %d are possible", field, len(inputs), runner.MaxOutput)
+	}
+	if inputs[0] != '{' {
+		*faults = append(*faults, errs.Detail{Field: field, Message: "must be a JSON object", Code: errs.BadType})
+	}
+	if !utf8.Valid(inputs) {
+		*faults = append(*faults, errs.Detail{Field: field, Message: "is not valid UTF-8; encode it as UTF-8", Code: errs.BadValue})
+	}
+	return inputs, nil
+}
+
+func checkKey(key string, faults *[]errs.Detail) {
+	if len(key) > maxKeyLength || !printable(key) {
+		*faults = append(*faults, errs.Detail{
+			Field: "Idempotency-Key", Message: "must be at most " + strconv.Itoa(maxKeyLength) + " printable characters", Code: errs.BadValue,
+		})
+	}
 }
 
 func printable(s string) bool {
@@ -167,16 +191,26 @@ func printable(s string) bool {
 
 // bodyHash tells requests with one idempotency key apart.
 func bodyHash(req orchestrator.SubmitRequest) []byte {
-	var compact bytes.Buffer
-	if json.Compact(&compact, req.Inputs) != nil {
-		compact.Write(req.Inputs)
-	}
 	priority := ""
 	if req.Priority != nil {
 		priority = strconv.Itoa(*req.Priority)
 	}
-	sum := sha256.Sum256([]byte(req.WorkflowID + "\n" + priority + "\n" + compact.String()))
+	return hashOf(req.WorkflowID, priority, compact(req.Inputs))
+}
+
+// hashOf tells requests apart. Only the last part may have line breaks.
+func hashOf(parts ...string) []byte {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
 	return sum[:]
+}
+
+// compact gives JSON without the spaces that say nothing; what is no JSON stays as it is.
+func compact(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return string(raw)
+	}
+	return b.String()
 }
 
 // commit hands the execution to a committer and waits for the outcome. When ctx ends first

@@ -1,5 +1,5 @@
-// Package execution is what the world asks of executions: accepting them, asking for their
-// end, reading them. It decides nothing about steps; the engine does, in the order of the input log.
+// Package execution is what the world asks of executions: accepting them, controlling and
+// reading them. It decides nothing about steps; the engine does, in the order of the input log.
 package execution
 
 import (
@@ -18,17 +18,25 @@ type Accepted struct {
 	ID             string
 	Caller         rpc.Caller
 	Definition     catalog.Definition
-	DefinitionBody []byte // the canonical JSON of Definition
+	DefinitionBody []byte // the canonical JSON of Definition; nil when it is in the ledger
 	DefinitionHash []byte // its SHA-256
 	TriggerType    string
 	Priority       int
 	Inputs         []byte
 	CreatedAt      time.Time
 	Key            *IdempotencyKey // nil for none
+	RetryOf        string          // the execution that it runs again; "" for none
+	Reused         []ReusedStep    // what is not run again
+}
+
+// ReusedStep is a step that begins COMPLETED, with the result it had in the execution that is run again.
+type ReusedStep struct {
+	Index  int
+	Output []byte // instead of the one it had; nil for that
 }
 
 // IdempotencyKey makes a request safe to repeat: the same key with the same body gives the
-// same execution.
+// same execution, or command.
 type IdempotencyKey struct {
 	UserID   string
 	Route    string
@@ -36,7 +44,7 @@ type IdempotencyKey struct {
 	BodyHash []byte
 }
 
-// Outcome tells what became of an Accepted. ID is another's when the key was used before.
+// Outcome tells what became of an Accepted, or of a signal. ID is another's when the key was used before.
 type Outcome struct {
 	ID       string
 	Replayed bool // by the same request
@@ -47,10 +55,12 @@ type Outcome struct {
 type Record struct {
 	Execution       *engine.Execution
 	Definition      catalog.Definition
+	DefinitionHash  []byte
 	WorkflowOwner   string
 	WorkflowVersion int
 	ParentID        *string
 	RetryOf         *string
+	Reused          map[int]string // by step: the execution that its result is of, when that is another
 }
 
 // Summary is what lists show of an execution.
@@ -76,13 +86,19 @@ type Store interface {
 	List(ctx context.Context, userID string, req orchestrator.ListRequest) ([]Summary, rpc.Pagination, error)
 	// History reads events of an execution after a seq.
 	History(ctx context.Context, id string, after uint64, limit int) ([]orchestrator.StoredEvent, error)
-	// Step reads a step of an execution as it is recorded; false when it is still PENDING there.
+	// Named reads the ids of the executions of List that have one of the statuses, the oldest first and at most limit, and
+	// counts all of them. Those that were run again before are left out when fresh is set.
+	Named(ctx context.Context, userID string, req orchestrator.ListRequest, statuses []string, fresh bool, limit int) (ids []string, matched int, err error)
+	// Step reads a step of an execution, or one of its items, as it is recorded; false when it is still PENDING there.
 	// NOT_FOUND when the execution or the step is not there.
-	Step(ctx context.Context, id, key string) (step engine.Step, recorded bool, err error)
+	Step(ctx context.Context, id, key string, iteration int) (task engine.Task, recorded bool, err error)
 	// Positions tells how far partitions are applied.
 	Positions(ctx context.Context, ps []int) ([]partition.Position, error)
-	// AddCommand commits a command for an execution; it tells whether it is the first of its kind.
-	AddCommand(ctx context.Context, c Command) error
+	// AddCommands commits commands for executions.
+	AddCommands(ctx context.Context, commands []Command) error
+	// AddSignal commits a CommandSignal for an execution if admit lets it. The outcome's id is the command's: an earlier one's
+	// when the key, if there is one, was used before. NOT_FOUND when the execution is not there.
+	AddSignal(ctx context.Context, c Command, key *IdempotencyKey, admit func(Standing) error) (Outcome, error)
 }
 
 // Command is something that somebody asks of an execution.
@@ -92,10 +108,24 @@ type Command struct {
 	Partition   int
 	Kind        string
 	UserID      string
+	Name        string // of a signal
+	Signal      []byte // the JSON of an orchestrator.Signal
 }
 
-// CommandCancel asks for the end of an execution.
-const CommandCancel = "CANCEL"
+// Kinds of commands.
+const (
+	CommandCancel = "CANCEL"
+	CommandPause  = "PAUSE"
+	CommandResume = "RESUME"
+	CommandSignal = "SIGNAL"
+)
+
+// Standing is what decides whether an execution takes a signal in. It does not change while that is decided.
+type Standing struct {
+	Status string // of the execution
+	Kept   int    // signals that no step has taken yet
+	Named  int    // signals of the same name, whatever became of them
+}
 
 // InputLog has the inputs of the engine; see partition.Transport.
 type InputLog interface {

@@ -7,13 +7,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/engine"
-	"turbocat.io/services/orchestrator/internal/partition"
 )
 
 // Service answers what is asked about executions. An execution is visible to who started
@@ -103,26 +103,6 @@ func (s *Service) List(ctx context.Context, caller rpc.Caller, req orchestrator.
 	return rpc.List[orchestrator.Execution]{Items: items, Pagination: pagination}, nil
 }
 
-// Cancel asks for the end of an execution. Asking again is the same as asking once; a
-// terminal execution is a CONFLICT.
-func (s *Service) Cancel(ctx context.Context, caller rpc.Caller, req orchestrator.IDRequest) (orchestrator.CommandResponse, error) {
-	record, err := s.visible(ctx, caller, req.ID)
-	if err != nil {
-		return orchestrator.CommandResponse{}, err
-	}
-	x := record.Execution
-	if x.Terminal() {
-		return orchestrator.CommandResponse{}, errs.New(errs.Conflict, "the execution is %s; only one that has not ended can be cancelled", x.Status)
-	}
-	c := Command{ID: uuid.Must(uuid.NewV7()).String(), ExecutionID: x.ID, Partition: x.Partition, Kind: CommandCancel, UserID: caller.UserID}
-	if err := s.store.AddCommand(ctx, c); err != nil {
-		return orchestrator.CommandResponse{}, err
-	}
-	// Committed: if NATS does not take it now, the reconciler repeats it.
-	s.inputLog.Append(partition.Control{P: x.Partition, Kind: engine.Cancel, ExecutionID: x.ID, CommandID: c.ID}, func(error) {})
-	return orchestrator.CommandResponse{CommandID: c.ID}, nil
-}
-
 // How long it is waited between two looks whether a partition is applied far enough: first, and at most.
 const lookAgainFirst, lookAgainMost = 20 * time.Millisecond, 500 * time.Millisecond
 
@@ -135,16 +115,16 @@ func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orc
 	if err := s.applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
 		return orchestrator.AttemptResponse{}, err
 	}
-	step, recorded, err := s.store.Step(ctx, req.ExecutionID, req.StepKey)
+	task, recorded, err := s.store.Step(ctx, req.ExecutionID, req.StepKey, req.Iteration)
 	switch {
 	case errs.CodeOf(err) == errs.NotFound:
 		return orchestrator.AttemptResponse{}, nil
 	case err != nil:
 		return orchestrator.AttemptResponse{}, err
-	case !recorded || step.Attempt < req.Attempt: // the step began and its beginning is not committed yet
+	case !recorded || task.Attempt < req.Attempt: // it began and its beginning is not committed yet
 		return orchestrator.AttemptResponse{Awaited: true}, nil
 	}
-	return orchestrator.AttemptResponse{Awaited: step.AwaitsResult() && step.Token == req.Token}, nil
+	return orchestrator.AttemptResponse{Awaited: task.AwaitsResult() && task.Token == req.Token}, nil
 }
 
 // applied waits until the ledger has what the log of a partition has now. It fails with DEPENDENCY_UNAVAILABLE when the
@@ -202,30 +182,73 @@ func view(r Record) orchestrator.Execution {
 	}
 	out.StartedAt, out.CompletedAt, out.DurationMs = span(x.StartedAt, x.CompletedAt)
 	for i := range x.Steps {
-		out.Steps[i] = viewStep(x, i)
+		out.Steps[i] = viewStep(r, i)
 	}
 	return out
 }
 
-func viewStep(x *engine.Execution, i int) orchestrator.StepState {
+func viewStep(r Record, i int) orchestrator.StepState {
+	x := r.Execution
 	s, def := &x.Steps[i], &x.Definition.Steps[i]
 	out := orchestrator.StepState{
-		StepKey: def.Key, StepType: def.Type, Status: s.Status, Attempts: s.Attempt, Input: json.RawMessage("null"), Output: orNull(s.Output), Error: s.Error,
-	}
-	if def.AgentID != "" {
-		out.AgentID = &def.AgentID
+		StepKey: def.Key, StepType: def.Type, AgentID: r.Definition.Steps[i].AgentID, Status: s.Status, Attempts: s.Attempt,
+		Input: orNull(nil), Output: orNull(s.Output), Error: s.Error, WaitingFor: waitingFor(x, i),
 	}
 	if s.Attempt > 0 {
-		if input, _, failure := x.Input(i); failure == nil {
+		if input, _, failure := x.Input(engine.Place{Step: i}); failure == nil {
 			out.Input = input
 		}
 	}
-	if s.RetryAt != 0 {
-		until := s.RetryAt.Std()
-		out.WaitingFor = &orchestrator.WaitingFor{Reason: "RETRY", Until: &until}
+	if reused, ok := r.Reused[i]; ok {
+		out.ReusedFrom = &reused
+	} else if s.Attempt > 0 && fansOut(def) {
+		out.Items = &orchestrator.ItemCounts{Begun: s.Begun, Completed: s.Completed, Failed: s.Failed}
 	}
 	out.StartedAt, out.CompletedAt, out.DurationMs = span(s.StartedAt, s.CompletedAt)
 	return out
+}
+
+// fansOut tells whether a step has items.
+func fansOut(def *engine.StepDefinition) bool {
+	return def.Type == catalog.StepLoop || def.Type == catalog.StepParallel
+}
+
+// waitingFor tells what a step waits for; nil when it is nothing that is known here.
+func waitingFor(x *engine.Execution, i int) *orchestrator.WaitingFor {
+	s, def := &x.Steps[i], &x.Definition.Steps[i]
+	switch {
+	case s.Status != orchestrator.StepRunning:
+		return nil
+	case s.RetryAt != 0:
+		return &orchestrator.WaitingFor{Reason: "RETRY", Until: moment(s.RetryAt)}
+	case def.Type != catalog.StepWait:
+		return nil
+	case x.Signal(i) != "":
+		return &orchestrator.WaitingFor{Reason: "SIGNAL", Until: moment(waitsUntil(x, i))}
+	default:
+		return &orchestrator.WaitingFor{Reason: "TIMER", Until: moment(waitsUntil(x, i))}
+	}
+}
+
+// waitsUntil is when a WAIT is over at the latest; 0 for never.
+func waitsUntil(x *engine.Execution, i int) engine.Time {
+	s, def := &x.Steps[i], &x.Definition.Steps[i]
+	until := s.WakeAt
+	if def.TimeoutMs > 0 {
+		if deadline := s.StartedAt.Add(def.TimeoutMs); until == 0 || deadline < until {
+			until = deadline
+		}
+	}
+	return until
+}
+
+// moment gives a time of the engine; nil for none.
+func moment(t engine.Time) *time.Time {
+	if t == 0 {
+		return nil
+	}
+	std := t.Std()
+	return &std
 }
 
 func viewSummary(s Summary) orchestrator.Execution {
@@ -248,19 +271,11 @@ func viewSummary(s Summary) orchestrator.Execution {
 }
 
 func span(from, to engine.Time) (start, end *time.Time, durationMs *int64) {
-	if from != 0 {
-		t := from.Std()
-		start = &t
-	}
-	if to != 0 {
-		t := to.Std()
-		end = &t
-	}
 	if from != 0 && to != 0 {
 		ms := to.Ms(from)
 		durationMs = &ms
 	}
-	return start, end, durationMs
+	return moment(from), moment(to), durationMs
 }
 
 func orNull(raw json.RawMessage) json.RawMessage {

@@ -1,6 +1,7 @@
 package natsapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"os"
@@ -54,7 +55,8 @@ func goldens(t *testing.T, kinds ...string) []golden {
 func TestWhatIsSentIsGolden(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t)
-	for _, g := range goldens(t, runner.TypeStepReady, orchestrator.TypeSubmitted, orchestrator.TypeCancel, orchestrator.TypeTimerDue, orchestrator.TypeStepLost) {
+	for _, g := range goldens(t, runner.TypeStepReady, orchestrator.TypeSubmitted, orchestrator.TypeCancel, orchestrator.TypeTimerDue, orchestrator.TypeStepLost,
+		orchestrator.TypePause, orchestrator.TypeResume, orchestrator.TypeSignal, orchestrator.TypeStepGathered, orchestrator.TypeStepGatherFailed) {
 		h := g.Headers
 		number := func(name string) int {
 			n, _ := strconv.Atoi(h[name])
@@ -72,7 +74,7 @@ func TestWhatIsSentIsGolden(t *testing.T) {
 			}
 			tr.Send(partition.StepMessage{
 				ExecutionID: h[event.HeaderSubject], WorkflowID: h[runner.HeaderWorkflowID], UserID: h[runner.HeaderUserID],
-				RequestID: h[event.HeaderRequestID], Traceparent: h[event.HeaderTraceparent], StepKey: h[runner.HeaderStepKey],
+				RequestID: h[event.HeaderRequestID], Traceparent: h[event.HeaderTraceparent], StepKey: h[runner.HeaderStepKey], Iteration: number(runner.HeaderIteration),
 				AgentID: h[runner.HeaderAgentID], AgentType: agentType, Priority: priority, Token: h[event.HeaderID],
 				Dispatch: number(runner.HeaderDispatch), Attempt: number(runner.HeaderAttempt), TimeoutMs: int64(number(runner.HeaderTimeoutMs)),
 				IdempotencyKey: h[runner.HeaderIdempotencyKey], Body: g.Body,
@@ -81,10 +83,27 @@ func TestWhatIsSentIsGolden(t *testing.T) {
 			control.Kind = engine.Submitted
 		case orchestrator.TypeCancel:
 			control.Kind, control.CommandID = engine.Cancel, h[event.HeaderID]
+		case orchestrator.TypePause:
+			control.Kind, control.CommandID = engine.Pause, h[event.HeaderID]
+		case orchestrator.TypeResume:
+			control.Kind, control.CommandID = engine.Resume, h[event.HeaderID]
+		case orchestrator.TypeSignal:
+			control.Kind, control.CommandID = engine.Signaled, h[event.HeaderID]
+			if err := json.Unmarshal(g.Body, &control.Signal); err != nil {
+				t.Fatal(err)
+			}
+		case orchestrator.TypeStepGathered:
+			control.Kind, control.Step, control.Output = engine.Gathered, h[runner.HeaderStepKey], g.Body
+		case orchestrator.TypeStepGatherFailed:
+			control.Kind, control.Step = engine.Gathered, h[runner.HeaderStepKey]
+			if err := json.Unmarshal(g.Body, &control.Err); err != nil {
+				t.Fatal(err)
+			}
 		case orchestrator.TypeTimerDue:
 			control.Kind = engine.TimerDue
 		case orchestrator.TypeStepLost:
 			control.Kind, control.Token, control.Step, control.Dispatch = engine.StepLost, h[event.HeaderID], h[runner.HeaderStepKey], number(runner.HeaderDispatch)
+			control.Iteration = number(runner.HeaderIteration)
 		}
 		if stream == subject.ExecutionInputStream {
 			tr.Append(control, func(err error) { sent <- err })
@@ -138,7 +157,8 @@ func TestGoldenInputsAreRead(t *testing.T) {
 		}
 		r.Close()
 		if m.Fault != "" || m.Input.Kind == 0 || m.ExecutionID != g.Headers[event.HeaderSubject] || m.Input.Token != g.Headers[event.HeaderID] ||
-			m.Input.Step != g.Headers[runner.HeaderStepKey] || m.Input.Err != nil && m.Input.Err.Message == "the runner's error does not decode" {
+			m.Input.Step != g.Headers[runner.HeaderStepKey] || strconv.Itoa(m.Input.Iteration) != cmp.Or(g.Headers[runner.HeaderIteration], "0") ||
+			(m.Input.Signal != nil) != (m.Input.Kind == engine.Signaled) || m.Input.Err != nil && m.Input.Err.Message == "the error does not decode" {
 			t.Errorf("%s is read as %+v", g.file, m)
 		}
 	}

@@ -123,6 +123,7 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 		Subject: m.Subject(), Body: m.Data(),
 	}
 	out.Input = engine.Input{Time: engine.TimeOf(meta.Timestamp), Step: h.Get(runner.HeaderStepKey), Token: h.Get(event.HeaderID)}
+	out.Input.Iteration, _ = strconv.Atoi(h.Get(runner.HeaderIteration)) // absent for the step itself
 	fault := ""
 	switch kind := h.Get(event.HeaderType); kind {
 	case runner.TypeStepCompleted:
@@ -137,12 +138,7 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 			out.Input.Err = &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output is not valid JSON"}
 		}
 	case runner.TypeStepFailed:
-		out.Input.Kind = engine.StepFailed
-		var failure runner.StepError
-		if err := json.Unmarshal(m.Data(), &failure); err != nil || failure.Code == "" {
-			failure = runner.StepError{Code: runner.CodeInternal, Message: "the runner's error does not decode", Retryable: true}
-		}
-		out.Input.Err = &failure
+		out.Input.Kind, out.Input.Err = engine.StepFailed, stepError(m.Data())
 	case runner.TypeStepStarted:
 		out.Input.Kind = engine.StepStarted
 	case orchestrator.TypeStepLost:
@@ -153,7 +149,20 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 	case orchestrator.TypeTimerDue:
 		out.Input.Kind = engine.TimerDue
 	case orchestrator.TypeCancel:
-		out.Input.Kind, out.CommandID = engine.Cancel, h.Get(event.HeaderID)
+		out.Input.Kind, out.Input.Command = engine.Cancel, h.Get(event.HeaderID)
+	case orchestrator.TypePause:
+		out.Input.Kind, out.Input.Command = engine.Pause, h.Get(event.HeaderID)
+	case orchestrator.TypeResume:
+		out.Input.Kind, out.Input.Command = engine.Resume, h.Get(event.HeaderID)
+	case orchestrator.TypeSignal:
+		out.Input.Kind, out.Input.Command = engine.Signaled, h.Get(event.HeaderID)
+		if err := json.Unmarshal(m.Data(), &out.Input.Signal); err != nil {
+			fault = "the signal does not decode: " + err.Error()
+		}
+	case orchestrator.TypeStepGathered:
+		out.Input.Kind, out.Input.Output = engine.Gathered, m.Data()
+	case orchestrator.TypeStepGatherFailed:
+		out.Input.Kind, out.Input.Err = engine.Gathered, stepError(m.Data())
 	default:
 		fault = fmt.Sprintf("no input has the type %q", kind)
 	}
@@ -164,6 +173,14 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 		out.Fault, out.Headers = fault, headerBytes(h)
 	}
 	return out
+}
+
+func stepError(body []byte) *runner.StepError {
+	var failure runner.StepError
+	if err := json.Unmarshal(body, &failure); err != nil || failure.Code == "" {
+		return &runner.StepError{Code: runner.CodeInternal, Message: "the error does not decode", Retryable: true}
+	}
+	return &failure
 }
 
 func headerBytes(h nats.Header) []byte {

@@ -16,6 +16,13 @@ func Register(server *bus.Server, s *execution.Service) {
 	bus.Handle(server, orchestrator.GetExecution, s.Get)
 	bus.Handle(server, orchestrator.ListExecution, s.List)
 	bus.Handle(server, orchestrator.Cancel, s.Cancel)
+	bus.Handle(server, orchestrator.Pause, s.Pause)
+	bus.Handle(server, orchestrator.Resume, s.Resume)
+	bus.Handle(server, orchestrator.SendSignal, s.SendSignal)
+	bus.Handle(server, orchestrator.Retry, s.Retry)
+	bus.Handle(server, orchestrator.Rerun, s.Rerun)
+	bus.Handle(server, orchestrator.Bulk, s.Bulk)
+	bus.Handle(server, orchestrator.Explain, s.Explain)
 	bus.Handle(server, orchestrator.ListEvents, s.Events)
 	bus.Handle(server, orchestrator.AttemptAwaited, s.AttemptAwaited)
 }

@@ -1,6 +1,7 @@
 package natsapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,6 +93,9 @@ func (t *Transport) Send(s partition.StepMessage, done func(seq uint64, err erro
 		runner.HeaderAgentID:        {s.AgentID},
 		jetstream.MsgIDHeader:       {s.Token + "." + dispatch},
 	}
+	if s.Iteration > 0 {
+		h[runner.HeaderIteration] = []string{strconv.Itoa(s.Iteration)}
+	}
 	if s.RequestID != "" {
 		h[event.HeaderRequestID] = []string{s.RequestID}
 	}
@@ -101,25 +105,46 @@ func (t *Transport) Send(s partition.StepMessage, done func(seq uint64, err erro
 	t.publish(&nats.Msg{Subject: subject.Step(subject.DefaultPool, s.AgentType, s.Priority), Header: h, Data: s.Body}, done)
 }
 
+// typesOf are the CloudEvents types of what an orchestrator puts into the log.
+var typesOf = map[engine.Kind]string{
+	engine.Submitted: orchestrator.TypeSubmitted, engine.TimerDue: orchestrator.TypeTimerDue, engine.StepLost: orchestrator.TypeStepLost,
+	engine.Cancel: orchestrator.TypeCancel, engine.Pause: orchestrator.TypePause, engine.Resume: orchestrator.TypeResume,
+	engine.Signaled: orchestrator.TypeSignal, engine.Gathered: orchestrator.TypeStepGathered,
+}
+
 // Append implements partition.Transport.
 func (t *Transport) Append(c partition.Control, done func(err error)) {
-	h := nats.Header{
+	m := &nats.Msg{Subject: subject.ExecutionInputControl(c.P), Header: nats.Header{
 		event.HeaderSpecVersion: {event.SpecVersion},
 		event.HeaderSource:      {orchestrator.Service},
 		event.HeaderSubject:     {c.ExecutionID},
-	}
+		event.HeaderType:        {typesOf[c.Kind]},
+		event.HeaderID:          {cmp.Or(c.CommandID, c.Token, c.ExecutionID)},
+	}}
+	var err error
 	switch c.Kind {
-	case engine.Submitted:
-		h[event.HeaderType], h[event.HeaderID] = []string{orchestrator.TypeSubmitted}, []string{c.ExecutionID}
-	case engine.Cancel:
-		h[event.HeaderType], h[event.HeaderID] = []string{orchestrator.TypeCancel}, []string{c.CommandID}
-	case engine.TimerDue:
-		h[event.HeaderType], h[event.HeaderID] = []string{orchestrator.TypeTimerDue}, []string{c.ExecutionID}
 	case engine.StepLost:
-		h[event.HeaderType], h[event.HeaderID] = []string{orchestrator.TypeStepLost}, []string{c.Token}
-		h[runner.HeaderStepKey], h[runner.HeaderDispatch] = []string{c.Step}, []string{strconv.Itoa(c.Dispatch)}
+		m.Header[runner.HeaderStepKey], m.Header[runner.HeaderDispatch] = []string{c.Step}, []string{strconv.Itoa(c.Dispatch)}
+		if c.Iteration > 0 {
+			m.Header[runner.HeaderIteration] = []string{strconv.Itoa(c.Iteration)}
+		}
+	case engine.Signaled:
+		m.Data, err = json.Marshal(c.Signal)
+	case engine.Gathered:
+		m.Header[runner.HeaderStepKey], m.Data = []string{c.Step}, c.Output
+		if c.Err != nil {
+			m.Header[event.HeaderType] = []string{orchestrator.TypeStepGatherFailed}
+			m.Data, err = json.Marshal(c.Err)
+		}
 	}
-	t.publish(&nats.Msg{Subject: subject.ExecutionInputControl(c.P), Header: h}, func(_ uint64, err error) { done(err) })
+	if err != nil {
+		done(err)
+		return
+	}
+	if len(m.Data) > 0 {
+		m.Header[event.HeaderContentType] = []string{"application/json"}
+	}
+	t.publish(m, func(_ uint64, err error) { done(err) })
 }
 
 // Publish implements partition.Transport.
@@ -235,6 +260,9 @@ func (t *Transport) Warn(x *engine.Execution, w engine.Warning) {
 	}
 	if w.Step >= 0 {
 		line.StepKey = &x.Definition.Steps[w.Step].Key
+		if w.Iteration > 0 {
+			line.Iteration = &w.Iteration
+		}
 	}
 	body, err := json.Marshal(telemetry.LogBatch{Lines: []telemetry.LogLine{line}})
 	if err != nil {

@@ -84,7 +84,10 @@ func (r *run) loadUnknown(ctx context.Context, batch []Message) error {
 
 // apply applies one input and queues what it did for the writer.
 func (r *run) apply(m Message) error {
-	c := &change{run: r, from: r.seq, seq: m.Seq, time: m.Time, command: m.CommandID, size: m.Size + 512, made: time.Now()}
+	c := &change{run: r, from: r.seq, seq: m.Seq, time: m.Time, size: m.Size + 512, made: time.Now()}
+	if m.Input.Command != "" {
+		c.commands = append(c.commands, CommandRow{ID: m.Input.Command})
+	}
 	l := r.live[m.ExecutionID]
 	switch {
 	case m.Fault != "":
@@ -141,13 +144,12 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 		return nil
 	}
 	for _, s := range effects.Stop {
-		attempt := StoppedAttempt{ExecutionID: l.x.ID, Index: s.Step, Token: s.Token}
-		c.stops = append(c.stops, stopChange{attempt, l.sends[s.Step]})
+		c.stops = append(c.stops, stopChange{StoppedAttempt{ExecutionID: l.x.ID, Place: s.Place, Token: s.Token}, l.sends[s.Place]})
 	}
-	for _, i := range effects.Ready {
-		l.sends[i] = nil
+	for _, p := range effects.Ready {
+		delete(l.sends, p)
 		if !r.catchingUp {
-			r.send(l, i)
+			r.send(l, p)
 		}
 	}
 	for _, w := range effects.Warnings {
@@ -155,11 +157,25 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 	}
 	row := executionRow(l.x)
 	c.exec = &row
-	for _, i := range effects.Steps {
-		if l.x.Steps[i].Token == "" {
-			l.sends[i] = nil // the attempt has ended; the ledger would remember its message as one to drop
+	for _, row := range effects.Rows {
+		if row.Token == "" {
+			delete(l.sends, row.Place) // the attempt has ended; the ledger would remember its message as one to drop
 		}
-		c.steps = append(c.steps, r.stepChange(l, i))
+		c.steps = append(c.steps, r.stepChange(l, row))
+		c.size += len(row.Output)
+		if l.x.Task(row.Place) == nil {
+			delete(l.sends, row.Place)
+		}
+	}
+	for _, i := range effects.Gather {
+		r.gathers[gathering{l.x.ID, i}] = &gatherState{seq: c.seq}
+		c.gathers = true
+	}
+	if effects.Kept {
+		c.commands[0].Kept = c.seq
+	}
+	for _, id := range effects.Taken {
+		c.commands = append(c.commands, CommandRow{ID: id})
 	}
 	for _, e := range effects.Events {
 		r.eventN++

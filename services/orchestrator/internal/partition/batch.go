@@ -11,7 +11,7 @@ type Batch struct {
 	Executions  []ExecutionRow
 	Steps       []StepRow
 	Events      []EventRow
-	Commands    []string
+	Commands    []CommandRow
 	DeadLetters []DeadLetter
 }
 
@@ -42,13 +42,18 @@ type ExecutionRow struct {
 	Percent     int
 }
 
-// StepRow is a step as it is now.
+// StepRow is a step, or one of its items, as it is now.
 type StepRow struct {
 	ExecutionID string
 	P           int
-	Index       int
-	Step        engine.Step
-	Sent        uint64
+	engine.Row
+	Sent uint64
+}
+
+// CommandRow is a command that was applied.
+type CommandRow struct {
+	ID   string
+	Kept uint64 // sequence of the input whose signal is kept; 0 when none is, or a step has taken it
 }
 
 // EventRow is an event as it is stored and published.
@@ -74,7 +79,7 @@ type DeadLetter struct {
 // StoppedAttempt is a stopped attempt whose message may still be in STEPS.
 type StoppedAttempt struct {
 	ExecutionID string
-	Index       int
-	Token       string
-	Sent        uint64
+	engine.Place
+	Token string
+	Sent  uint64
 }

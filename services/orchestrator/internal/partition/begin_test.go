@@ -61,7 +61,7 @@ func TestBeginsAgainWhereTheLedgerSays(t *testing.T) {
 			}
 		}()
 
-		id := accept(t, ledger)
+		id := accept(t, ledger, catalog.Step{StepType: catalog.StepAgent})
 		p := subject.PartitionOf(id)
 		<-time.After(3 * time.Second)
 		h.Append(partition.Control{P: p, Kind: engine.Submitted, ExecutionID: id}, func(error) {})
@@ -96,13 +96,15 @@ func TestBeginsAgainWhereTheLedgerSays(t *testing.T) {
 	})
 }
 
-func accept(t *testing.T, ledger *partitiontest.Ledger) string {
+// accept accepts an execution of one step, s.
+func accept(t *testing.T, ledger *partitiontest.Ledger, step catalog.Step) string {
 	t.Helper()
 	agent := uuid.NewString()
+	step.StepKey, step.AgentID, step.OnError, step.TimeoutMs = "s", &agent, catalog.OnErrorFail, 60_000
 	x := execution.Accepted{
 		ID: uuid.Must(uuid.NewV7()).String(), Inputs: []byte(`{}`), CreatedAt: time.Now(),
 		Definition: catalog.Definition{
-			Steps:  []catalog.Step{{StepKey: "s", StepType: catalog.StepAgent, AgentID: &agent, OnError: catalog.OnErrorFail, TimeoutMs: 60_000}},
+			Steps:  []catalog.Step{step},
 			Agents: []catalog.DefinitionAgent{{ID: agent, Type: catalog.AgentData, Config: json.RawMessage(`{}`)}},
 		},
 	}

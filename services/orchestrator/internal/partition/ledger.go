@@ -27,7 +27,7 @@ type Position struct {
 // Loaded is an execution as the ledger has it.
 type Loaded struct {
 	Execution *engine.Execution
-	Sent      []uint64 // for each step the sequence in STEPS of its message, 0 when none is known
+	Sent      map[engine.Place]uint64 // the sequences in STEPS of messages of current attempts, as far as they are known
 }
 
 // Ledger is the orchestrator's schema as the owner of partitions uses it. Calls fail with
@@ -68,6 +68,10 @@ type Ledger interface {
 	// Events gives a partition's events after number n, in order.
 	Events(ctx context.Context, p int, after uint64, limit int) ([]EventRow, error)
 
+	// ItemOutputs gives the outputs of a step's items that have completed, in the order of their iterations. ErrTooLarge when
+	// they have more than limit bytes.
+	ItemOutputs(ctx context.Context, executionID string, step, limit int) ([]engine.ItemOutput, error)
+
 	// Unseen gives what was accepted at least age ago and has not been applied.
 	Unseen(ctx context.Context, p int, age time.Duration) ([]Control, error)
 	// Stopped gives the attempts of a partition whose messages may still wait for a runner, and
@@ -78,6 +82,9 @@ type Ledger interface {
 
 // ErrRefused says that the ledger rejected data, so that repeating is in vain.
 var ErrRefused = errors.New("the ledger refused the data")
+
+// ErrTooLarge says that what was asked for is larger than the asker can use.
+var ErrTooLarge = errors.New("larger than the limit")
 
 // FencedError names the partitions of a batch that have another owner by now, or moved without it.
 type FencedError struct{ Partitions []int }

@@ -21,11 +21,12 @@ func (r *run) reconcile(ctx context.Context, age time.Duration) {
 	}
 	var steps []sent
 	for _, l := range r.live {
-		for i := range l.x.Steps {
-			s := &l.x.Steps[i]
-			if seq := l.sends[i].sequence(); s.AwaitsResult() && seq > 0 && (age == 0 || time.Since(l.sends[i].at) > lostAfter) {
+		for p := range l.x.Awaiting() {
+			t := l.x.Task(p)
+			if seq := l.sends[p].sequence(); seq > 0 && (age == 0 || time.Since(l.sends[p].at) > lostAfter) {
 				steps = append(steps, sent{Control{
-					P: r.position.P, Kind: engine.StepLost, ExecutionID: l.x.ID, Step: l.x.Definition.Steps[i].Key, Token: s.Token, Dispatch: s.Dispatch,
+					P: r.position.P, Kind: engine.StepLost, ExecutionID: l.x.ID, Step: l.x.Definition.Steps[p.Step].Key, Iteration: p.Iteration,
+					Token: t.Token, Dispatch: t.Dispatch,
 				}, seq})
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ type run struct {
 	keys       engine.Keys
 	live       map[string]*live
 	ended      []ended
+	gathers    map[gathering]*gatherState
 	timers     timers
 	clock      clock
 	catchingUp bool
@@ -57,6 +59,8 @@ type run struct {
 	caughtUp     atomic.Bool   // any goroutine
 	reconciling  atomic.Bool   // any goroutine
 	background   sync.WaitGroup
+
+	gatherable chan struct{} // receives when more is committed that may be gathered
 
 	resetOnce sync.Once
 	resetting chan struct{} // closed by reset
@@ -81,7 +85,7 @@ type shell struct {
 // live is an execution in memory.
 type live struct {
 	x     *engine.Execution
-	sends []*send // for each step the message of its current attempt
+	sends map[engine.Place]*send // messages of current attempts
 	due   engine.Time
 }
 
@@ -96,7 +100,7 @@ func newRun(s shell, pos Position, relay *relay, verify <-chan struct{}, faulty 
 		shell: s, position: pos, relay: relay, verify: verify, faulty: faulty,
 		seq: pos.InputSeq, seqTime: pos.InputTime, eventN: pos.EventN,
 		keys: engine.Keys{Secret: s.secret, Generation: pos.Generation},
-		live: map[string]*live{}, resetting: make(chan struct{}),
+		live: map[string]*live{}, gathers: map[gathering]*gatherState{}, gatherable: make(chan struct{}, 1), resetting: make(chan struct{}),
 	}
 	r.committedSeq.Store(pos.InputSeq)
 	return r
@@ -130,6 +134,12 @@ func (r *run) committed(changes []*change) {
 		}
 	}
 	r.committedSeq.Store(changes[len(changes)-1].seq)
+	if slices.ContainsFunc(changes, func(c *change) bool { return c.gathers }) {
+		select {
+		case r.gatherable <- struct{}{}:
+		default:
+		}
+	}
 	r.relay.push(events)
 	r.stopper.push(stops)
 }
@@ -179,14 +189,17 @@ func (r *run) load(ctx context.Context) error {
 }
 
 func (r *run) admit(l Loaded) *live {
-	e := &live{x: l.Execution, sends: make([]*send, len(l.Execution.Steps))}
+	e := &live{x: l.Execution, sends: make(map[engine.Place]*send, len(l.Sent))}
 	now := time.Now()
-	for i, seq := range l.Sent {
-		if seq > 0 {
-			s := &send{done: make(chan struct{}), seq: seq, at: now}
-			close(s.done)
-			s.noted.Store(true)
-			e.sends[i] = s
+	for p, seq := range l.Sent {
+		s := &send{done: make(chan struct{}), seq: seq, at: now}
+		close(s.done)
+		s.noted.Store(true)
+		e.sends[p] = s
+	}
+	for i := range e.x.Steps {
+		if e.x.Gathers(i) {
+			r.gathers[gathering{e.x.ID, i}] = &gatherState{}
 		}
 	}
 	r.live[e.x.ID] = e
@@ -255,11 +268,14 @@ func (r *run) follow(ctx context.Context) error {
 			if err := r.handle(ctx, reader, m); err != nil {
 				return err
 			}
+		case <-r.gatherable:
+			r.gatherAll(ctx)
 		case <-due.C:
 			r.fireTimers()
 		case <-tick.C:
 			r.forgetEnded()
 			r.sendUnsent()
+			r.gatherAll(ctx)
 			r.noteSent()
 			if time.Since(lastReconcile) >= reconcileEvery {
 				lastReconcile = time.Now()

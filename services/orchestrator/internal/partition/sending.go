@@ -7,25 +7,26 @@ import (
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
-// send puts the current attempt of a step into STEPS.
-func (r *run) send(l *live, i int) {
-	x, s, def := l.x, &l.x.Steps[i], &l.x.Definition.Steps[i]
-	body, failure := x.Body(i)
+// send puts the current attempt of a task into STEPS.
+func (r *run) send(l *live, p engine.Place) {
+	x, t, def := l.x, l.x.Task(p), &l.x.Definition.Steps[p.Step]
+	body, failure := x.Body(p)
 	if failure != nil {
-		return // the engine has refused such inputs before the step became ready
+		return // the engine has refused such inputs before the task became ready
 	}
-	if s.Dispatch > 1 || l.sends[i] != nil {
+	if t.Dispatch > 1 || l.sends[p] != nil {
 		r.metrics.resent.Inc()
 	} else {
 		r.metrics.sent.Inc()
 	}
 	out := &send{done: make(chan struct{}), at: time.Now()}
-	l.sends[i] = out
+	l.sends[p] = out
+	work := def.Work(p.Iteration)
 	r.transport.Send(StepMessage{
 		ExecutionID: x.ID, WorkflowID: x.WorkflowID, UserID: x.UserID, RequestID: x.RequestID, Traceparent: x.Traceparent,
-		StepKey: def.Key, AgentID: def.AgentID, AgentType: def.AgentType, Priority: x.Priority,
-		Token: s.Token, Dispatch: s.Dispatch, Attempt: s.Attempt, TimeoutMs: def.TimeoutMs,
-		IdempotencyKey: engine.IdempotencyKey(r.secret, x.ID, def.Key), Body: body,
+		StepKey: def.Key, Iteration: p.Iteration, AgentID: work.AgentID, AgentType: work.AgentType, Priority: x.Priority,
+		Token: t.Token, Dispatch: t.Dispatch, Attempt: t.Attempt, TimeoutMs: def.TimeoutMs,
+		IdempotencyKey: engine.IdempotencyKey(r.secret, x.ID, def.Key, p.Iteration), Body: body,
 	}, func(seq uint64, err error) {
 		if err != nil {
 			r.log.Warn().EmbedObject(about(x)).Str("stepKey", def.Key).Err(err).Msg("a ready step is not sent yet; trying again")
@@ -42,6 +43,7 @@ func (r *run) caughtUpNow(ctx context.Context) {
 	r.catchingUp = false
 	r.caughtUp.Store(true)
 	r.sendUnsent()
+	r.gatherAll(ctx)
 	r.reconcile(ctx, 0)
 }
 
@@ -51,12 +53,9 @@ func (r *run) sendUnsent() {
 		return
 	}
 	for _, l := range r.live {
-		for i := range l.x.Steps {
-			if !l.x.Steps[i].AwaitsResult() {
-				continue
-			}
-			if s := l.sends[i]; s == nil || (isClosed(s.done) && s.seq == 0) {
-				r.send(l, i)
+		for p := range l.x.Awaiting() {
+			if s := l.sends[p]; s == nil || (isClosed(s.done) && s.seq == 0) {
+				r.send(l, p)
 			}
 		}
 	}
@@ -68,10 +67,10 @@ func (r *run) sendUnsent() {
 func (r *run) noteSent() {
 	c := &change{run: r, from: r.seq, seq: r.seq, time: r.seqTime, eventN: r.eventN, made: time.Now()}
 	for _, l := range r.live {
-		for i := range l.x.Steps {
-			if s := l.sends[i]; l.x.Steps[i].AwaitsResult() && s.sequence() > 0 && !s.noted.Load() {
-				c.steps = append(c.steps, r.stepChange(l, i))
-				c.size += len(l.x.Steps[i].Output) + 256
+		for p := range l.x.Awaiting() {
+			if s := l.sends[p]; s.sequence() > 0 && !s.noted.Load() {
+				c.steps = append(c.steps, r.stepChange(l, l.x.Row(p)))
+				c.size += 256
 			}
 		}
 	}
@@ -82,9 +81,9 @@ func (r *run) noteSent() {
 	r.writer.add(c)
 }
 
-// stepChange is step i as it is now.
-func (r *run) stepChange(l *live, i int) stepChange {
-	return stepChange{row: StepRow{ExecutionID: l.x.ID, P: r.position.P, Index: i, Step: l.x.Steps[i]}, send: l.sends[i]}
+// stepChange is a task as it is now, and its message.
+func (r *run) stepChange(l *live, row engine.Row) stepChange {
+	return stepChange{row: StepRow{ExecutionID: l.x.ID, P: r.position.P, Row: row}, send: l.sends[row.Place]}
 }
 
 func isClosed(ch <-chan struct{}) bool {

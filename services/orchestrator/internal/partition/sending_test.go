@@ -21,8 +21,8 @@ func (r *run) sentStep(t *testing.T, seq uint64) *live {
 	}
 	x := engine.New(engine.Execution{ID: "x", Partition: r.position.P}, def)
 	engine.Apply(x, engine.Input{Kind: engine.Submitted, Time: 1}, r.keys)
-	l := r.admit(Loaded{Execution: x, Sent: []uint64{0}})
-	l.sends[0] = &send{done: make(chan struct{}), seq: seq}
+	l := r.admit(Loaded{Execution: x, Sent: nil})
+	l.sends[engine.Place{}] = &send{done: make(chan struct{}), seq: seq}
 	return l
 }
 
@@ -39,7 +39,7 @@ func TestALatePubAckIsNoted(t *testing.T) {
 	if len(l.committed) != 1 {
 		t.Fatalf("%d commits before the PubAck", len(l.committed))
 	}
-	close(step.sends[0].done)
+	close(step.sends[engine.Place{}].done)
 	for range 2 {
 		r.noteSent()
 		flushed(t, w, r)
@@ -48,7 +48,7 @@ func TestALatePubAckIsNoted(t *testing.T) {
 		t.Fatalf("%d commits after the PubAck", len(l.committed))
 	}
 	b := l.committed[1]
-	if len(b.Steps) != 1 || b.Steps[0].Sent != 9 || b.Steps[0].Step.Token == "" || len(b.Executions)+len(b.Events) > 0 {
+	if len(b.Steps) != 1 || b.Steps[0].Sent != 9 || b.Steps[0].Token == "" || len(b.Executions)+len(b.Events) > 0 {
 		t.Errorf("noted: %+v", b)
 	}
 	if a := b.Partitions[0]; a.From != 7 || a.InputSeq != 7 || a.Epoch != 1 {
@@ -62,7 +62,7 @@ func TestALoadedSendIsNotNotedAgain(t *testing.T) {
 	w, s := writing(t, l)
 	r := s.partition(3)
 	x := r.sentStep(t, 9).x
-	r.admit(Loaded{Execution: x, Sent: []uint64{9}})
+	r.admit(Loaded{Execution: x, Sent: map[engine.Place]uint64{{}: 9}})
 	r.noteSent()
 	flushed(t, w, r)
 	if len(l.committed) != 0 {
@@ -76,7 +76,7 @@ func TestAnEndedAttemptHasNoMessage(t *testing.T) {
 	_, s := writing(t, &ledger{})
 	r := s.partition(3)
 	l := r.sentStep(t, 9)
-	close(l.sends[0].done)
+	close(l.sends[engine.Place{}].done)
 	failed := engine.Input{Kind: engine.StepFailed, Step: "s", Token: l.x.Steps[0].Token, Time: 2}
 	for _, in := range []engine.Input{failed, {Kind: engine.Cancel, Time: 3}} {
 		c := &change{}
@@ -84,7 +84,7 @@ func TestAnEndedAttemptHasNoMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 		if row := batchOf([]*change{{run: r, steps: c.steps}}).Steps[0]; row.Sent != 0 {
-			t.Errorf("%s in attempt %d is stored with message %d", row.Step.Status, row.Step.Attempt, row.Sent)
+			t.Errorf("%s in attempt %d is stored with message %d", row.Status, row.Attempt, row.Sent)
 		}
 	}
 	if l.x.Steps[0].Status != orchestrator.StepCancelled {

@@ -3,6 +3,8 @@ package partition
 import (
 	"context"
 
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -63,7 +65,6 @@ type Message struct {
 	Time        int64 // ns
 	Pending     uint64
 	ExecutionID string
-	CommandID   string // of a Cancel
 	Input       engine.Input
 	Size        int
 
@@ -77,12 +78,16 @@ type Message struct {
 // Control is an input that the orchestrator itself puts into the log.
 type Control struct {
 	P           int
-	Kind        engine.Kind // Submitted, StepLost, TimerDue or Cancel
+	Kind        engine.Kind // any but those of runners
 	ExecutionID string
-	CommandID   string // of a Cancel
-	Step        string // of a StepLost
+	CommandID   string               // of a Cancel, Pause, Resume or Signaled
+	Signal      *orchestrator.Signal // of a Signaled
+	Step        string               // of a StepLost or Gathered
+	Iteration   int                  // of a StepLost
 	Token       string
 	Dispatch    int
+	Output      []byte            // of a Gathered
+	Err         *runner.StepError // of a Gathered without Output
 }
 
 // StepMessage is a ready step on its way to a runner.
@@ -93,6 +98,7 @@ type StepMessage struct {
 	RequestID      string
 	Traceparent    string
 	StepKey        string
+	Iteration      int
 	AgentID        string
 	AgentType      string
 	Priority       int

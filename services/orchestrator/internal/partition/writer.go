@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"turbocat.io/services/orchestrator/internal/engine"
 )
 
 // Bounds of what may be applied and not yet committed. Beyond them inputs wait in the log.
@@ -26,20 +28,21 @@ const (
 // change is what one input did, or a note that moves nothing; see run.noteSent. It is immutable
 // but for the sends, whose sequence comes late.
 type change struct {
-	run     *run
-	from    uint64 // the sequence applied before
-	seq     uint64
-	time    int64
-	eventN  uint64
-	exec    *ExecutionRow
-	steps   []stepChange
-	events  []EventRow
-	stops   []stopChange
-	command string
-	dead    *DeadLetter
-	ended   string // the status that the execution has ended with, by this change
-	size    int
-	made    time.Time
+	run      *run
+	from     uint64 // the sequence applied before
+	seq      uint64
+	time     int64
+	eventN   uint64
+	exec     *ExecutionRow
+	steps    []stepChange
+	events   []EventRow
+	stops    []stopChange
+	commands []CommandRow
+	gathers  bool // a step's items have all ended by this change
+	dead     *DeadLetter
+	ended    string // the status that the execution has ended with, by this change
+	size     int
+	made     time.Time
 }
 
 type stepChange struct {
@@ -286,7 +289,7 @@ func awaitSends(ctx context.Context, changes []*change) {
 
 type stepID struct {
 	execution string
-	index     int
+	engine.Place
 }
 
 // batchOf puts changes together: of each row the last counts.
@@ -295,6 +298,7 @@ func batchOf(changes []*change) Batch {
 	partitions := map[int]int{}
 	executions := map[string]int{}
 	steps := map[stepID]int{}
+	commands := map[string]int{}
 	for _, c := range changes {
 		pos := c.run.position
 		advance := Advance{P: pos.P, Epoch: pos.Epoch, From: c.from, InputSeq: c.seq, InputTime: c.time, EventN: c.eventN}
@@ -318,7 +322,7 @@ func batchOf(changes []*change) Batch {
 			if row.Sent = s.send.sequence(); row.Sent > 0 {
 				s.send.noted.Store(true)
 			}
-			id := stepID{row.ExecutionID, row.Index}
+			id := stepID{row.ExecutionID, row.Place}
 			if i, ok := steps[id]; ok {
 				b.Steps[i] = row
 			} else {
@@ -327,8 +331,13 @@ func batchOf(changes []*change) Batch {
 			}
 		}
 		b.Events = append(b.Events, c.events...)
-		if c.command != "" {
-			b.Commands = append(b.Commands, c.command)
+		for _, command := range c.commands {
+			if i, ok := commands[command.ID]; ok {
+				b.Commands[i] = command
+			} else {
+				commands[command.ID] = len(b.Commands)
+				b.Commands = append(b.Commands, command)
+			}
 		}
 		if c.dead != nil {
 			b.DeadLetters = append(b.DeadLetters, *c.dead)

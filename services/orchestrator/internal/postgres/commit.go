@@ -14,6 +14,7 @@ import (
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
 
@@ -111,10 +112,8 @@ func write(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) erro
 	if err := insertEvents(ctx, tx, b.Events); err != nil {
 		return fmt.Errorf("write events: %w", err)
 	}
-	if commands := validUUIDs(b.Commands); len(commands) > 0 {
-		if _, err := tx.ExecContext(ctx, `UPDATE commands SET applied_at = now() WHERE id = ANY($1::uuid[]) AND applied_at IS NULL`, pq.Array(commands)); err != nil {
-			return fmt.Errorf("mark commands: %w", err)
-		}
+	if err := markCommands(ctx, tx, b.Commands); err != nil {
+		return fmt.Errorf("mark commands: %w", err)
 	}
 	for _, d := range b.DeadLetters {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO dead_letters (p, seq, subject, headers, body, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -173,27 +172,46 @@ func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.
 	}
 	ids, statuses, tokens := make([]string, n), make([]string, n), make([]string, n)
 	outputs, failures := make([][]byte, n), make([][]byte, n)
-	indexes, ps, attempts, dispatches, sents := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	retries, backstops, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	indexes, iterations, ps, attempts, dispatches, sents := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	retries, backstops, wakes, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, r := range rows {
-		failure, err := errorBytes(r.Step.Error)
+		failure, err := errorBytes(r.Error)
 		if err != nil {
 			return err
 		}
-		ids[i], statuses[i], tokens[i], outputs[i], failures[i] = r.ExecutionID, r.Step.Status, r.Step.Token, nonNil(r.Step.Output), failure
-		indexes[i], ps[i], attempts[i], dispatches[i], sents[i] = int64(r.Index), int64(r.P), int64(r.Step.Attempt), int64(r.Step.Dispatch), int64(r.Sent)
-		retries[i], backstops[i], starts[i], ends[i] = int64(r.Step.RetryAt), int64(r.Step.Backstop), int64(r.Step.StartedAt), int64(r.Step.CompletedAt)
+		ids[i], statuses[i], tokens[i], outputs[i], failures[i] = r.ExecutionID, r.Status, r.Token, nonNil(r.Output), failure
+		indexes[i], iterations[i], ps[i], attempts[i], dispatches[i], sents[i] = int64(r.Step), int64(r.Iteration), int64(r.P), int64(r.Attempt), int64(r.Dispatch), int64(r.Sent)
+		retries[i], backstops[i], wakes[i], starts[i], ends[i] = int64(r.RetryAt), int64(r.Backstop), int64(r.WakeAt), int64(r.StartedAt), int64(r.CompletedAt)
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO steps (execution_id, step_index, p, status, attempt, token, dispatch, sent, retry_at, backstop, output, error, started_at, completed_at)
-		SELECT v.id, v.idx, v.p, v.status, v.attempt, v.token, v.dispatch, v.sent, moment(v.retry), moment(v.backstop), nullif(v.output, ''), nullif(v.error, ''),
-			moment(v.started), moment(v.completed)
-		FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::text[], $5::int[], $6::text[], $7::int[], $8::bigint[], $9::bigint[], $10::bigint[],
-			$11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[]) v(id, idx, p, status, attempt, token, dispatch, sent, retry, backstop, output, error, started, completed)
+	_, err := tx.ExecContext(ctx, `INSERT INTO steps (execution_id, step_index, iteration, p, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at,
+			output, error, started_at, completed_at)
+		SELECT v.id, v.idx, v.iteration, v.p, v.status, v.attempt, v.token, v.dispatch, v.sent, moment(v.retry), moment(v.backstop), moment(v.wake),
+			nullif(v.output, ''), nullif(v.error, ''), moment(v.started), moment(v.completed)
+		FROM unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[], $5::text[], $6::int[], $7::text[], $8::int[], $9::bigint[], $10::bigint[], $11::bigint[],
+			$12::bigint[], $13::bytea[], $14::bytea[], $15::bigint[], $16::bigint[])
+			v(id, idx, iteration, p, status, attempt, token, dispatch, sent, retry, backstop, wake, output, error, started, completed)
 		ON CONFLICT (execution_id, step_index, iteration) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, token = excluded.token,
-			dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, output = excluded.output,
-			error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at`,
-		pq.Array(ids), pq.Array(indexes), pq.Array(ps), pq.Array(statuses), pq.Array(attempts), pq.Array(tokens), pq.Array(dispatches), pq.Array(sents),
-		pq.Array(retries), pq.Array(backstops), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(starts), pq.Array(ends))
+			dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, wake_at = excluded.wake_at,
+			output = excluded.output, error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at`,
+		pq.Array(ids), pq.Array(indexes), pq.Array(iterations), pq.Array(ps), pq.Array(statuses), pq.Array(attempts), pq.Array(tokens), pq.Array(dispatches),
+		pq.Array(sents), pq.Array(retries), pq.Array(backstops), pq.Array(wakes), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(starts), pq.Array(ends))
+	return err
+}
+
+// markCommands notes which commands are applied, and whose signals are kept.
+func markCommands(ctx context.Context, tx *postgres.PreparedTx, rows []partition.CommandRow) error {
+	var ids []string
+	var kept []int64
+	for _, r := range rows {
+		if len(validUUIDs([]string{r.ID})) > 0 {
+			ids, kept = append(ids, r.ID), append(kept, int64(r.Kept))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE commands t SET applied_at = coalesce(applied_at, now()), kept = nullif(v.kept, 0)
+		FROM unnest($1::uuid[], $2::bigint[]) v(id, kept) WHERE t.id = v.id`, pq.Array(ids), pq.Array(kept))
 	return err
 }
 
@@ -277,18 +295,69 @@ func (s *Store) Unseen(ctx context.Context, p int, age time.Duration) ([]partiti
 	for _, id := range pending {
 		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: id})
 	}
-	var commands []struct {
-		ID          string `db:"id"`
-		ExecutionID string `db:"execution_id"`
-	}
-	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id FROM commands WHERE p = $1 AND applied_at IS NULL
+	var commands []commandRow
+	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id, kind, signal FROM commands WHERE p = $1 AND applied_at IS NULL
 		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	for _, c := range commands {
-		out = append(out, partition.Control{P: p, Kind: engine.Cancel, ExecutionID: c.ExecutionID, CommandID: c.ID})
+		control, err := c.control(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, control)
 	}
 	return out, nil
+}
+
+type commandRow struct {
+	ID          string `db:"id"`
+	ExecutionID string `db:"execution_id"`
+	Kind        string `db:"kind"`
+	Signal      []byte `db:"signal"`
+}
+
+// kindOf is the input that a command becomes.
+var kindOf = map[string]engine.Kind{
+	execution.CommandCancel: engine.Cancel, execution.CommandPause: engine.Pause, execution.CommandResume: engine.Resume, execution.CommandSignal: engine.Signaled,
+}
+
+func (c commandRow) control(p int) (partition.Control, error) {
+	control := partition.Control{P: p, Kind: kindOf[c.Kind], ExecutionID: c.ExecutionID, CommandID: c.ID}
+	if control.Kind == 0 {
+		return control, fmt.Errorf("the command %s has the kind %q, which this version does not know", c.ID, c.Kind)
+	}
+	if len(c.Signal) > 0 {
+		if err := json.Unmarshal(c.Signal, &control.Signal); err != nil {
+			return control, fmt.Errorf("decode the signal of the command %s: %w", c.ID, err)
+		}
+	}
+	return control, nil
+}
+
+// ItemOutputs implements partition.Ledger.
+func (s *Store) ItemOutputs(ctx context.Context, executionID string, step, limit int) ([]engine.ItemOutput, error) {
+	var size int64
+	if err := s.db.GetContext(ctx, &size, `SELECT coalesce(sum(length(output)), 0) FROM steps
+		WHERE execution_id = $1 AND step_index = $2 AND iteration > 0 AND status = 'COMPLETED'`, executionID, step); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	if size > int64(limit) {
+		return nil, partition.ErrTooLarge
+	}
+	var rows []struct {
+		Iteration int    `db:"iteration"`
+		Output    []byte `db:"output"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT iteration, output FROM steps
+		WHERE execution_id = $1 AND step_index = $2 AND iteration > 0 AND status = 'COMPLETED' ORDER BY iteration`, executionID, step); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	outputs := make([]engine.ItemOutput, len(rows))
+	for i, r := range rows {
+		outputs[i] = engine.ItemOutput{Iteration: r.Iteration, Output: r.Output}
+	}
+	return outputs, nil
 }
 
 // Stopped implements partition.Ledger.
@@ -296,15 +365,16 @@ func (s *Store) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt,
 	var rows []struct {
 		ExecutionID string `db:"execution_id"`
 		Index       int    `db:"step_index"`
+		Iteration   int    `db:"iteration"`
 		Token       string `db:"token"`
 		Sent        uint64 `db:"sent"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, token, sent FROM steps WHERE p = $1 AND status = 'CANCELLED' AND sent > 0`, p); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, iteration, token, sent FROM steps WHERE p = $1 AND status = 'CANCELLED' AND sent > 0`, p); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	out := make([]partition.StoppedAttempt, len(rows))
 	for i, r := range rows {
-		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Index: r.Index, Token: r.Token, Sent: r.Sent}
+		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Place: engine.Place{Step: r.Index, Iteration: r.Iteration}, Token: r.Token, Sent: r.Sent}
 	}
 	return out, nil
 }
@@ -312,11 +382,12 @@ func (s *Store) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt,
 // Cleared implements partition.Ledger.
 func (s *Store) Cleared(ctx context.Context, attempts []partition.StoppedAttempt) error {
 	n := len(attempts)
-	ids, indexes, sents := make([]string, n), make([]int64, n), make([]int64, n)
+	ids, indexes, iterations, sents := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, a := range attempts {
-		ids[i], indexes[i], sents[i] = a.ExecutionID, int64(a.Index), int64(a.Sent)
+		ids[i], indexes[i], iterations[i], sents[i] = a.ExecutionID, int64(a.Step), int64(a.Iteration), int64(a.Sent)
 	}
-	_, err := s.db.ExecContext(ctx, `UPDATE steps t SET sent = 0 FROM unnest($1::uuid[], $2::int[], $3::bigint[]) v(id, idx, sent)
-		WHERE t.execution_id = v.id AND t.step_index = v.idx AND t.sent = v.sent`, pq.Array(ids), pq.Array(indexes), pq.Array(sents))
+	_, err := s.db.ExecContext(ctx, `UPDATE steps t SET sent = 0 FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[]) v(id, idx, iteration, sent)
+		WHERE t.execution_id = v.id AND t.step_index = v.idx AND t.iteration = v.iteration AND t.sent = v.sent`,
+		pq.Array(ids), pq.Array(indexes), pq.Array(iterations), pq.Array(sents))
 	return postgres.Translate(err)
 }

@@ -28,7 +28,10 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 		if err := s.insertDefinitions(ctx, tx, fresh); err != nil {
 			return err
 		}
-		return insertExecutions(ctx, tx, fresh)
+		if err := insertExecutions(ctx, tx, fresh); err != nil {
+			return err
+		}
+		return insertReused(ctx, tx, fresh)
 	})
 	return outcomes, err
 }
@@ -71,7 +74,7 @@ func (s *Store) insertDefinitions(ctx context.Context, tx *postgres.PreparedTx, 
 	seen := map[string]bool{}
 	var hashes, bodies [][]byte
 	for _, x := range executions {
-		if !seen[string(x.DefinitionHash)] && !s.definitions.Contains([sha256.Size]byte(x.DefinitionHash)) {
+		if x.DefinitionBody != nil && !seen[string(x.DefinitionHash)] && !s.definitions.Contains([sha256.Size]byte(x.DefinitionHash)) {
 			seen[string(x.DefinitionHash)] = true
 			hashes, bodies = append(hashes, x.DefinitionHash), append(bodies, x.DefinitionBody)
 		}
@@ -93,20 +96,49 @@ func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions [
 	ids, workflows, owners, users := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	triggers, requests, parents := make([]string, n), make([]string, n), make([]string, n)
 	hashes, inputs := make([][]byte, n), make([][]byte, n)
-	ps, versions, priorities, totals, created := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	ps, versions, priorities, created := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	retried, totals, reused, percents := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, x := range executions {
 		ids[i], workflows[i], owners[i], users[i] = x.ID, x.Definition.WorkflowID, x.Definition.WorkflowOwner, x.Caller.UserID
 		triggers[i], requests[i], parents[i] = x.TriggerType, x.Caller.RequestID, x.Caller.Traceparent
 		hashes[i], inputs[i] = x.DefinitionHash, x.Inputs
-		ps[i], versions[i], priorities[i], totals[i], created[i] = int64(subject.PartitionOf(x.ID)), int64(x.Definition.WorkflowVersion), int64(x.Priority), int64(len(x.Definition.Steps)), x.CreatedAt.UnixMicro()
+		ps[i], versions[i], priorities[i], created[i] = int64(subject.PartitionOf(x.ID)), int64(x.Definition.WorkflowVersion), int64(x.Priority), x.CreatedAt.UnixMicro()
+		retried[i], totals[i], reused[i] = x.RetryOf, int64(len(x.Definition.Steps)), int64(len(x.Reused))
+		percents[i] = reused[i] * 100 / max(totals[i], 1)
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
-			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at)
-		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $15, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created)
+			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at, retry_of, steps_completed, percent)
+		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $18, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created),
+			nullif(v.retried, '')::uuid, v.reused, v.percent
 		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::int[], $5::uuid[], $6::uuid[], $7::bytea[], $8::text[], $9::smallint[], $10::bytea[],
-			$11::text[], $12::text[], $13::int[], $14::bigint[]) v(id, p, workflow, version, owner, usr, definition, trigger, priority, inputs, request, parent, total, created)`,
+			$11::text[], $12::text[], $13::int[], $14::bigint[], $15::text[], $16::int[], $17::smallint[])
+			v(id, p, workflow, version, owner, usr, definition, trigger, priority, inputs, request, parent, total, created, retried, reused, percent)`,
 		pq.Array(ids), pq.Array(ps), pq.Array(workflows), pq.Array(versions), pq.Array(owners), pq.Array(users), pq.ByteaArray(hashes), pq.Array(triggers),
-		pq.Array(priorities), pq.ByteaArray(inputs), pq.Array(requests), pq.Array(parents), pq.Array(totals), pq.Array(created), partition.EngineVersion)
+		pq.Array(priorities), pq.ByteaArray(inputs), pq.Array(requests), pq.Array(parents), pq.Array(totals), pq.Array(created),
+		pq.Array(retried), pq.Array(reused), pq.Array(percents), partition.EngineVersion)
+	return err
+}
+
+// insertReused gives executions the results of the steps that they do not run again. They are copied within the database.
+func insertReused(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
+	var ids, from []string
+	var ps, steps []int64
+	var outputs [][]byte
+	for _, x := range executions {
+		for _, k := range x.Reused {
+			ids, from = append(ids, x.ID), append(from, x.RetryOf)
+			ps, steps, outputs = append(ps, int64(subject.PartitionOf(x.ID))), append(steps, int64(k.Index)), append(outputs, k.Output)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO steps (execution_id, step_index, iteration, p, status, attempt, token, dispatch, sent, output, started_at, completed_at, reused_from)
+		SELECT v.id, v.step, 0, v.p, 'COMPLETED', coalesce(s.attempt, 0), '', coalesce(s.dispatch, 0), 0, coalesce(nullif(v.output, ''), s.output), s.started_at,
+			coalesce(s.completed_at, now()), coalesce(s.reused_from, v.source)
+		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::int[], $5::bytea[]) v(id, p, source, step, output)
+		LEFT JOIN steps s ON s.execution_id = v.source AND s.step_index = v.step AND s.iteration = 0`,
+		pq.Array(ids), pq.Array(ps), pq.Array(from), pq.Array(steps), pq.ByteaArray(outputs))
 	return err
 }
 
@@ -117,8 +149,8 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 		return execution.Record{}, notFound(err, "execution")
 	}
 	var steps []stepRow
-	if row.Status != orchestrator.ExecutionPending {
-		if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE execution_id = $1`, id); err != nil {
+	if row.hasSteps() {
+		if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE execution_id = $1 AND `+inMemory+` ORDER BY step_index, iteration`, id); err != nil {
 			return execution.Record{}, postgres.Translate(err)
 		}
 	}
@@ -130,49 +162,59 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 	if def == nil {
 		return execution.Record{}, errors.New("the definition of execution " + id + " is not there")
 	}
-	loaded, err := restoreOne(row, steps, def.Compiled)
+	items, err := s.itemsOf(ctx, []executionRow{row}, defs)
 	if err != nil {
 		return execution.Record{}, err
 	}
+	loaded, err := restoreOne(row, steps, items[row.ID], nil, def.Compiled)
+	if err != nil {
+		return execution.Record{}, err
+	}
+	reused := map[int]string{}
+	for _, st := range steps {
+		if st.ReusedFrom != nil {
+			reused[st.Index] = *st.ReusedFrom
+		}
+	}
 	return execution.Record{
-		Execution: loaded.Execution, Definition: def.Source, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
-		ParentID: row.ParentID, RetryOf: row.RetryOf,
+		Execution: loaded.Execution, Definition: def.Source, DefinitionHash: row.Definition, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
+		ParentID: row.ParentID, RetryOf: row.RetryOf, Reused: reused,
 	}, nil
 }
 
 // Step implements execution.Store.
-func (s *Store) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+func (s *Store) Step(ctx context.Context, id, key string, iteration int) (engine.Task, bool, error) {
 	if len(validUUIDs([]string{id})) == 0 {
-		return engine.Step{}, false, errs.New(errs.NotFound, "execution not found")
+		return engine.Task{}, false, errs.New(errs.NotFound, "execution not found")
 	}
 	var row struct {
 		Definition []byte `db:"definition"`
 		Ended      bool   `db:"ended"`
 	}
 	if err := s.db.GetContext(ctx, &row, `SELECT definition, completed_at IS NOT NULL AS ended FROM executions WHERE id = $1`, id); err != nil {
-		return engine.Step{}, false, notFound(err, "execution")
+		return engine.Task{}, false, notFound(err, "execution")
 	}
 	defs, err := s.definitionsOf(ctx, [][]byte{row.Definition})
 	if err != nil {
-		return engine.Step{}, false, err
+		return engine.Task{}, false, err
 	}
 	def := defs[string(row.Definition)]
 	if def == nil {
-		return engine.Step{}, false, errs.New(errs.NotFound, "definition not found")
+		return engine.Task{}, false, errs.New(errs.NotFound, "definition not found")
 	}
 	index, ok := def.Compiled.StepIndex(key)
 	if !ok {
-		return engine.Step{}, false, errs.New(errs.NotFound, "step not found")
+		return engine.Task{}, false, errs.New(errs.NotFound, "step not found")
 	}
 	var step stepRow
-	err = s.db.GetContext(ctx, &step, `SELECT `+stepColumns+` FROM steps WHERE execution_id = $1 AND step_index = $2`, id, index)
+	err = s.db.GetContext(ctx, &step, `SELECT `+stepColumns+` FROM steps WHERE execution_id = $1 AND step_index = $2 AND iteration = $3`, id, index, iteration)
 	if errs.CodeOf(notFound(err, "step")) == errs.NotFound {
-		return engine.Step{Status: orchestrator.StepPending}, row.Ended, nil
+		return engine.Task{Status: orchestrator.StepPending}, row.Ended, nil
 	}
 	if err != nil {
-		return engine.Step{}, false, postgres.Translate(err)
+		return engine.Task{}, false, postgres.Translate(err)
 	}
-	return engine.Step{Status: step.Status, Attempt: step.Attempt, Token: step.Token}, true, nil
+	return engine.Task{Status: step.Status, Attempt: step.Attempt, Token: step.Token}, true, nil
 }
 
 // History implements execution.Store.
@@ -190,10 +232,4 @@ func (s *Store) History(ctx context.Context, id string, after uint64, limit int)
 		events[i] = orchestrator.StoredEvent{Seq: r.Seq, Type: r.Type, Body: json.RawMessage(r.Body)}
 	}
 	return events, nil
-}
-
-// AddCommand implements execution.Store.
-func (s *Store) AddCommand(ctx context.Context, c execution.Command) error {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO commands (id, execution_id, p, kind, user_id) VALUES ($1, $2, $3, $4, $5)`, c.ID, c.ExecutionID, c.Partition, c.Kind, c.UserID)
-	return postgres.Translate(err)
 }

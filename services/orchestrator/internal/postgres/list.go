@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
@@ -36,8 +37,34 @@ var (
 func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRequest) ([]execution.Summary, rpc.Pagination, error) {
 	var faults form.Faults
 	page := executionTable.Parse(req.Page, &faults)
-	listing.Enum("status", req.Status, statuses, &faults)
-	listing.Enum("triggerType", req.TriggerType, triggers, &faults)
+	where := named(userID, req, &faults)
+	if err := faults.Err("query"); err != nil {
+		return nil, rpc.Pagination{}, err
+	}
+	type row struct {
+		executionRow
+		listing.Key
+	}
+	rows, pagination, err := listing.Select[row](ctx, s.lists, page, summaryColumns, where)
+	if err != nil {
+		return nil, rpc.Pagination{}, err
+	}
+	out := make([]execution.Summary, len(rows))
+	for i, r := range rows {
+		out[i] = execution.Summary{
+			ID: r.ID, WorkflowID: r.WorkflowID, WorkflowOwner: r.WorkflowOwner, UserID: r.UserID, WorkflowVersion: r.WorkflowVersion, Priority: r.Priority,
+			Status: r.Status, TriggerType: r.TriggerType, Error: r.Error, ParentID: r.ParentID, RetryOf: r.RetryOf,
+			Progress:  orchestrator.Progress{Total: r.Total, Completed: r.Completed, Failed: r.Failed, Skipped: r.Skipped, Percent: r.Percent},
+			CreatedAt: r.CreatedAt, StartedAt: utc(r.StartedAt.Time, r.StartedAt.Valid), CompletedAt: utc(r.CompletedAt.Time, r.CompletedAt.Valid),
+		}
+	}
+	return out, pagination, nil
+}
+
+// named gives the condition of the executions that a filter names and a user can see, and notes its faults.
+func named(userID string, req orchestrator.ListRequest, faults *form.Faults) listing.Where {
+	listing.Enum("status", req.Status, statuses, faults)
+	listing.Enum("triggerType", req.TriggerType, triggers, faults)
 	var where listing.Where
 	if userID != "" {
 		where.And("user_id = ?::uuid OR workflow_owner = ?::uuid", userID, userID)
@@ -64,27 +91,45 @@ func (s *Store) List(ctx context.Context, userID string, req orchestrator.ListRe
 	if req.Search != "" {
 		where.And("id::text ILIKE ?", listing.Contains(req.Search))
 	}
-	if err := faults.Err("query"); err != nil {
-		return nil, rpc.Pagination{}, err
-	}
-	type row struct {
-		executionRow
-		listing.Key
-	}
-	rows, pagination, err := listing.Select[row](ctx, s.lists, page, summaryColumns, where)
-	if err != nil {
-		return nil, rpc.Pagination{}, err
-	}
-	out := make([]execution.Summary, len(rows))
-	for i, r := range rows {
-		out[i] = execution.Summary{
-			ID: r.ID, WorkflowID: r.WorkflowID, WorkflowOwner: r.WorkflowOwner, UserID: r.UserID, WorkflowVersion: r.WorkflowVersion, Priority: r.Priority,
-			Status: r.Status, TriggerType: r.TriggerType, Error: r.Error, ParentID: r.ParentID, RetryOf: r.RetryOf,
-			Progress:  orchestrator.Progress{Total: r.Total, Completed: r.Completed, Failed: r.Failed, Skipped: r.Skipped, Percent: r.Percent},
-			CreatedAt: r.CreatedAt, StartedAt: utc(r.StartedAt.Time, r.StartedAt.Valid), CompletedAt: utc(r.CompletedAt.Time, r.CompletedAt.Valid),
+	return where
+}
+
+// Named implements execution.Store.
+func (s *Store) Named(ctx context.Context, userID string, req orchestrator.ListRequest, statuses []string, fresh bool, limit int) ([]string, int, error) {
+	var ids []string
+	matched := 0
+	for next := ""; len(ids) < limit; {
+		var faults form.Faults
+		page := executionTable.Parse(rpc.Page{PageSize: 100, Cursor: next, Search: req.Search, SortOrder: "asc"}, &faults)
+		where := named(userID, req, &faults)
+		if err := faults.Err("filter"); err != nil {
+			return nil, 0, err
 		}
+		where.And("status = ANY(?::text[])", pq.Array(statuses))
+		if fresh {
+			where.And("NOT EXISTS (SELECT 1 FROM executions r WHERE r.retry_of = executions.id)")
+		}
+		rows, pagination, err := listing.Select[listedID](ctx, s.lists, page, "id", where)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, r := range rows {
+			ids = append(ids, r.ID)
+		}
+		if next == "" {
+			matched = pagination.Total
+		}
+		if pagination.NextCursor == nil {
+			break
+		}
+		next = *pagination.NextCursor
 	}
-	return out, pagination, nil
+	return ids[:min(len(ids), limit)], matched, nil
+}
+
+type listedID struct {
+	ID string `db:"id"`
+	listing.Key
 }
 
 func utc(t time.Time, valid bool) *time.Time {

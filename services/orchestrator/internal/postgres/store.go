@@ -16,6 +16,7 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -137,9 +138,15 @@ const executionColumns = `id, p, workflow_id, workflow_version, workflow_owner, 
 	inputs, outputs, error, request_id, traceparent, parent_execution_id, retry_of, steps_total, steps_completed, steps_failed,
 	steps_skipped, percent, event_seq, last_input, created_at, started_at, completed_at`
 
+// hasSteps tells whether there may be rows of its steps: it has begun, or began with results of another.
+func (r executionRow) hasSteps() bool {
+	return r.Status != orchestrator.ExecutionPending || r.RetryOf != nil
+}
+
 type stepRow struct {
 	ExecutionID string       `db:"execution_id"`
 	Index       int          `db:"step_index"`
+	Iteration   int          `db:"iteration"`
 	Status      string       `db:"status"`
 	Attempt     int          `db:"attempt"`
 	Token       string       `db:"token"`
@@ -147,13 +154,29 @@ type stepRow struct {
 	Sent        uint64       `db:"sent"`
 	RetryAt     sql.NullTime `db:"retry_at"`
 	Backstop    sql.NullTime `db:"backstop"`
+	WakeAt      sql.NullTime `db:"wake_at"`
+	ReusedFrom  *string      `db:"reused_from"`
 	Output      []byte       `db:"output"`
 	Error       []byte       `db:"error"`
 	StartedAt   sql.NullTime `db:"started_at"`
 	CompletedAt sql.NullTime `db:"completed_at"`
 }
 
-const stepColumns = `execution_id, step_index, status, attempt, token, dispatch, sent, retry_at, backstop, output, error, started_at, completed_at`
+const stepColumns = `execution_id, step_index, iteration, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at, reused_from, output, error,
+	started_at, completed_at`
+
+// inMemory are the rows that an execution's state has: all of its steps, and the items that have not ended.
+const inMemory = `(iteration = 0 OR status = 'RUNNING')`
+
+func (r stepRow) task() (engine.Task, error) {
+	t := engine.Task{
+		Status: r.Status, Attempt: r.Attempt, Token: r.Token, Dispatch: r.Dispatch, RetryAt: timeOf(r.RetryAt), Backstop: timeOf(r.Backstop),
+		Output: r.Output, StartedAt: timeOf(r.StartedAt), CompletedAt: timeOf(r.CompletedAt),
+	}
+	var err error
+	t.Error, err = stepErrorOf(r.Error)
+	return t, err
+}
 
 // restore makes engine states of rows.
 func (s *Store) restore(ctx context.Context, executions []executionRow, steps []stepRow) ([]partition.Loaded, error) {
@@ -169,13 +192,21 @@ func (s *Store) restore(ctx context.Context, executions []executionRow, steps []
 	for _, st := range steps {
 		byExecution[st.ExecutionID] = append(byExecution[st.ExecutionID], st)
 	}
+	items, err := s.itemsOf(ctx, executions, defs)
+	if err != nil {
+		return nil, err
+	}
+	commands, err := s.appliedCommands(ctx, executions)
+	if err != nil {
+		return nil, err
+	}
 	loaded := make([]partition.Loaded, 0, len(executions))
 	for _, row := range executions {
 		def := defs[string(row.Definition)]
 		if def == nil {
 			return nil, fmt.Errorf("the definition of execution %s is not there", row.ID)
 		}
-		l, err := restoreOne(row, byExecution[row.ID], def.Compiled)
+		l, err := restoreOne(row, byExecution[row.ID], items[row.ID], commands[row.ID], def.Compiled)
 		if err != nil {
 			return nil, err
 		}
@@ -184,35 +215,123 @@ func (s *Store) restore(ctx context.Context, executions []executionRow, steps []
 	return loaded, nil
 }
 
-func restoreOne(row executionRow, steps []stepRow, def *engine.Definition) (partition.Loaded, error) {
-	x := engine.Execution{
+// itemCounts are what the state has of the items of a step that have ended.
+type itemCounts struct {
+	ExecutionID string `db:"execution_id"`
+	Index       int    `db:"step_index"`
+	Begun       int    `db:"begun"`
+	Completed   int    `db:"completed"`
+	Failed      int    `db:"failed"`
+	last        []byte // the output of the last one that completed, of a step that remembers it
+}
+
+// itemsOf counts the items of the executions whose steps have some.
+func (s *Store) itemsOf(ctx context.Context, executions []executionRow, defs map[string]*Definition) (map[string][]itemCounts, error) {
+	var ids []string
+	fans := map[string]*engine.Definition{}
+	for _, x := range executions {
+		if def := defs[string(x.Definition)]; def != nil && x.LastInput.Valid && def.Compiled.FansOut() {
+			ids = append(ids, x.ID)
+			fans[x.ID] = def.Compiled
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var counts []itemCounts
+	if err := s.db.SelectContext(ctx, &counts, `SELECT execution_id, step_index, max(iteration) AS begun, count(*) FILTER (WHERE status = 'COMPLETED') AS completed,
+			count(*) FILTER (WHERE status = 'FAILED') AS failed
+		FROM steps WHERE execution_id = ANY($1::uuid[]) AND iteration > 0 GROUP BY execution_id, step_index`, pq.Array(ids)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	out := map[string][]itemCounts{}
+	for _, c := range counts {
+		if c.Index < len(fans[c.ExecutionID].Steps) && fans[c.ExecutionID].Steps[c.Index].Remembers() && c.Completed > 0 {
+			if err := s.db.GetContext(ctx, &c.last, `SELECT output FROM steps WHERE execution_id = $1 AND step_index = $2 AND iteration > 0 AND status = 'COMPLETED'
+				ORDER BY iteration DESC LIMIT 1`, c.ExecutionID, c.Index); err != nil {
+				return nil, postgres.Translate(err)
+			}
+		}
+		out[c.ExecutionID] = append(out[c.ExecutionID], c)
+	}
+	return out, nil
+}
+
+type appliedCommand struct {
+	commandRow
+	Kept *int64 `db:"kept"`
+}
+
+// appliedCommands gives the commands that the executions know of, those with kept signals in the order in which they came.
+func (s *Store) appliedCommands(ctx context.Context, executions []executionRow) (map[string][]appliedCommand, error) {
+	var ids []string
+	for _, x := range executions {
+		if x.LastInput.Valid && !engine.Terminal(x.Status) {
+			ids = append(ids, x.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var rows []appliedCommand
+	if err := s.db.SelectContext(ctx, &rows, `SELECT id, execution_id, kind, signal, kept FROM commands
+		WHERE execution_id = ANY($1::uuid[]) AND applied_at IS NOT NULL ORDER BY kept`, pq.Array(ids)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	out := map[string][]appliedCommand{}
+	for _, r := range rows {
+		out[r.ExecutionID] = append(out[r.ExecutionID], r)
+	}
+	return out, nil
+}
+
+func restoreOne(row executionRow, steps []stepRow, items []itemCounts, commands []appliedCommand, def *engine.Definition) (partition.Loaded, error) {
+	x := engine.New(engine.Execution{
 		ID: row.ID, WorkflowID: row.WorkflowID, UserID: row.UserID, TriggerType: row.TriggerType, RequestID: row.RequestID, Traceparent: row.Traceparent,
 		Partition: row.P, Priority: row.Priority, Inputs: row.Inputs, CreatedAt: engine.TimeOf(row.CreatedAt),
-	}
-	fresh := engine.New(x, def)
-	sent := make([]uint64, len(fresh.Steps))
-	fresh.Status, fresh.EventSeq = row.Status, row.EventSeq
-	fresh.Outputs = row.Outputs
-	fresh.StartedAt, fresh.CompletedAt, fresh.LastInput = timeOf(row.StartedAt), timeOf(row.CompletedAt), timeOf(row.LastInput)
+	}, def)
+	sent := map[engine.Place]uint64{}
+	x.Status, x.EventSeq = row.Status, row.EventSeq
+	x.Outputs = row.Outputs
+	x.StartedAt, x.CompletedAt, x.LastInput = timeOf(row.StartedAt), timeOf(row.CompletedAt), timeOf(row.LastInput)
 	var err error
-	if fresh.Error, err = stepErrorOf(row.Error); err != nil {
+	if x.Error, err = stepErrorOf(row.Error); err != nil {
 		return partition.Loaded{}, err
 	}
-	for _, st := range steps {
-		if st.Index < 0 || st.Index >= len(fresh.Steps) {
+	for _, st := range steps { // in the order of their iterations
+		if st.Index < 0 || st.Index >= len(x.Steps) {
 			return partition.Loaded{}, fmt.Errorf("execution %s has a step %d that its definition has not", row.ID, st.Index)
 		}
-		step := engine.Step{
-			Status: st.Status, Attempt: st.Attempt, Token: st.Token, Dispatch: st.Dispatch, RetryAt: timeOf(st.RetryAt), Backstop: timeOf(st.Backstop),
-			Output: st.Output, StartedAt: timeOf(st.StartedAt), CompletedAt: timeOf(st.CompletedAt),
-		}
-		if step.Error, err = stepErrorOf(st.Error); err != nil {
+		task, err := st.task()
+		if err != nil {
 			return partition.Loaded{}, err
 		}
-		fresh.Steps[st.Index] = step
-		sent[st.Index] = st.Sent
+		step := &x.Steps[st.Index]
+		if st.Iteration == 0 {
+			step.Task, step.WakeAt = task, timeOf(st.WakeAt)
+		} else {
+			step.Items = append(step.Items, engine.Item{Iteration: st.Iteration, Task: task})
+		}
+		if st.Sent > 0 {
+			sent[engine.Place{Step: st.Index, Iteration: st.Iteration}] = st.Sent
+		}
 	}
-	return partition.Loaded{Execution: engine.Restore(*fresh, def), Sent: sent}, nil
+	for _, c := range items {
+		step := &x.Steps[c.Index]
+		step.Begun, step.Completed, step.Failed, step.Last = c.Begun, c.Completed, c.Failed, c.last
+	}
+	for _, c := range commands {
+		x.Commands[c.ID] = true
+		if c.Kept == nil {
+			continue
+		}
+		control, err := c.control(row.P)
+		if err != nil || control.Signal == nil {
+			return partition.Loaded{}, errors.Join(fmt.Errorf("the kept signal of the command %s is none", c.ID), err)
+		}
+		x.Signals = append(x.Signals, engine.KeptSignal{Command: c.ID, Signal: *control.Signal})
+	}
+	return partition.Loaded{Execution: engine.Restore(*x, def), Sent: sent}, nil
 }
 
 func timeOf(t sql.NullTime) engine.Time {
@@ -240,8 +359,8 @@ func (s *Store) LoadLive(ctx context.Context, p int) ([]partition.Loaded, error)
 		return nil, postgres.Translate(err)
 	}
 	var steps []stepRow
-	if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps s WHERE EXISTS
-		(SELECT 1 FROM executions e WHERE e.id = s.execution_id AND e.p = $1 AND e.completed_at IS NULL) ORDER BY execution_id, step_index`, p); err != nil {
+	if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps s WHERE `+inMemory+` AND EXISTS
+		(SELECT 1 FROM executions e WHERE e.id = s.execution_id AND e.p = $1 AND e.completed_at IS NULL) ORDER BY execution_id, step_index, iteration`, p); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	return s.restore(ctx, executions, steps)
@@ -259,13 +378,14 @@ func (s *Store) Load(ctx context.Context, ids []string) ([]partition.Loaded, err
 	}
 	begun := make([]string, 0, len(executions))
 	for _, x := range executions {
-		if x.Status != "PENDING" {
+		if x.hasSteps() {
 			begun = append(begun, x.ID)
 		}
 	}
 	var steps []stepRow
 	if len(begun) > 0 {
-		if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE execution_id = ANY($1::uuid[]) ORDER BY execution_id, step_index`, pq.Array(begun)); err != nil {
+		if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE execution_id = ANY($1::uuid[]) AND `+inMemory+`
+			ORDER BY execution_id, step_index, iteration`, pq.Array(begun)); err != nil {
 			return nil, postgres.Translate(err)
 		}
 	}

@@ -25,7 +25,7 @@ func TestNothingIsSentWithoutALease(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var ours atomic.Bool
 			var seen atomic.Int64
-			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				seen.Add(1)
 			}))

@@ -21,7 +21,7 @@ func Awaited(conn *bus.Conn) func(context.Context, *work.Step) (bool, error) {
 		caller.Traceparent = s.Traceparent
 		for {
 			resp, err := bus.Call(ctx, conn, orchestrator.AttemptAwaited, caller, orchestrator.AttemptRequest{
-				ExecutionID: s.ExecutionID, StepKey: s.StepKey, Token: s.Token, Attempt: s.Attempt,
+				ExecutionID: s.ExecutionID, StepKey: s.StepKey, Iteration: s.Iteration, Token: s.Token, Attempt: s.Attempt,
 			})
 			if err == nil {
 				return resp.Awaited, nil

@@ -48,6 +48,9 @@ func readStep(header nats.Header, body []byte) (*work.Step, error) {
 		return n
 	}
 	number(runner.HeaderDispatch, math.MaxInt64)
+	if header.Get(runner.HeaderIteration) != "" {
+		step.Iteration = int(number(runner.HeaderIteration, math.MaxInt32))
+	}
 	step.Attempt = int(number(runner.HeaderAttempt, math.MaxInt32))
 	step.Timeout = time.Duration(number(runner.HeaderTimeoutMs, maxTimeoutMs)) * time.Millisecond
 	if faults != nil {

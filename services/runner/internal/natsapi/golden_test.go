@@ -1,6 +1,7 @@
 package natsapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"os"
@@ -55,7 +56,8 @@ func TestGoldenStepsAreRead(t *testing.T) {
 			header.Set(name, value)
 		}
 		step, err := readStep(header, g.Body)
-		if err != nil || step.Fault != nil || step.Token != g.Headers[event.HeaderID] || step.UserID != g.Headers[runner.HeaderUserID] {
+		if err != nil || step.Fault != nil || step.Token != g.Headers[event.HeaderID] || step.UserID != g.Headers[runner.HeaderUserID] ||
+			strconv.Itoa(step.Iteration) != cmp.Or(g.Headers[runner.HeaderIteration], "0") {
 			t.Errorf("%s is read as %+v, %v", g.file, step, err)
 		}
 	}
@@ -65,10 +67,11 @@ func TestGoldenStepsAreRead(t *testing.T) {
 func TestReportsAreGolden(t *testing.T) {
 	for _, g := range goldens(t, runner.TypeStepStarted, runner.TypeStepCompleted, runner.TypeStepFailed) {
 		ms, _ := strconv.Atoi(g.Headers[runner.HeaderDurationMs])
+		iteration, _ := strconv.Atoi(g.Headers[runner.HeaderIteration])
 		m := message(work.Report{
 			Type: g.Headers[event.HeaderType], Body: g.Body, Duration: time.Duration(ms) * time.Millisecond,
 			Step: &work.Step{
-				Token: g.Headers[event.HeaderID], ExecutionID: g.Headers[event.HeaderSubject], StepKey: g.Headers[runner.HeaderStepKey],
+				Token: g.Headers[event.HeaderID], ExecutionID: g.Headers[event.HeaderSubject], StepKey: g.Headers[runner.HeaderStepKey], Iteration: iteration,
 				Dispatch: g.Headers[runner.HeaderDispatch], RequestID: g.Headers[event.HeaderRequestID], Traceparent: g.Headers[event.HeaderTraceparent],
 			},
 		})

@@ -128,6 +128,9 @@ func (l *Logs) add(source *logSource, level, from, message string) {
 		ID: id.String(), ExecutionID: source.step.ExecutionID, StepKey: &source.step.StepKey, Attempt: source.step.Attempt,
 		Seq: source.seq, Level: level, Source: from, Message: shorten(message), Fields: json.RawMessage("{}"), CreatedAt: time.Now().UTC(),
 	}}
+	if source.step.Iteration > 0 {
+		line.Iteration = &source.step.Iteration
+	}
 	l.lines = append(l.lines, line)
 	l.bytes += line.size()
 	for l.bytes > maxBuffered {

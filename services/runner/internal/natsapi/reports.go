@@ -203,8 +203,8 @@ func tooLarge(size int) []byte {
 // thousands of reports a second.
 func message(report work.Report) *nats.Msg {
 	step := report.Step
-	values := make([]string, 0, 11)
-	header := make(nats.Header, 11)
+	values := make([]string, 0, 12)
+	header := make(nats.Header, 12)
 	set := func(name, value string) {
 		values = append(values, value)
 		header[name] = values[len(values)-1 : len(values) : len(values)]
@@ -216,6 +216,9 @@ func message(report work.Report) *nats.Msg {
 	set(event.HeaderSubject, step.ExecutionID)
 	set(runner.HeaderStepKey, step.StepKey)
 	set(runner.HeaderDispatch, step.Dispatch)
+	if step.Iteration > 0 {
+		set(runner.HeaderIteration, strconv.Itoa(step.Iteration))
+	}
 	if report.Type != runner.TypeStepStarted {
 		set(runner.HeaderDurationMs, strconv.FormatInt(report.Duration.Milliseconds(), 10))
 		set(event.HeaderContentType, "application/json")

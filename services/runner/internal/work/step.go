@@ -19,6 +19,7 @@ type Step struct {
 	ExecutionID    string
 	StepKey        string
 	Dispatch       string
+	Iteration      int // from 1: of an item of a LOOP or branch of a PARALLEL; 0 for the step itself
 	Attempt        int
 	Timeout        time.Duration
 	IdempotencyKey string

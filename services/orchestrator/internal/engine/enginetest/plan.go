@@ -28,6 +28,15 @@ type Step struct {
 	Inputs    []Reference
 	Script    []Answer // of attempt 1, 2, ...
 	Salt      int      // of the run that succeeds; another run has another output
+
+	Type     string     // of the catalog; "" is AGENT
+	Cases    []Case     // of a CONDITION; the last is the else
+	Then     bool       // of a CONDITION: it has one expression, and no cases
+	Loop     *Loop      // of a LOOP, whose Inputs are those of its items
+	Branches []Branch   // of a PARALLEL
+	Join     string     // of a PARALLEL: "" or what the catalog knows, or a number
+	Items    [][]Answer // of a LOOP or PARALLEL, instead of Script: of iteration 1, 2, ...
+	Wait     *Wait      // of a WAIT
 }
 
 // Answer is how an attempt ends.
@@ -67,6 +76,8 @@ const (
 	ErrorCode
 	ExecutionInput
 	UnknownInput
+	LoopItem  // only in the inputs of a LOOP
+	LoopIndex // the like
 )
 
 // ids of what the plans' definitions name.
@@ -99,6 +110,10 @@ func (r Reference) text(p Plan) string {
 		return "{{" + key + ".error.code}}"
 	case ExecutionInput:
 		return "{{inputs.n}}"
+	case LoopItem:
+		return "{{item}}"
+	case LoopIndex:
+		return "{{index}}"
 	default:
 		return "{{inputs.m}}"
 	}
@@ -109,11 +124,7 @@ func (p Plan) template(refs []Reference) json.RawMessage {
 	for n, r := range refs {
 		members[fmt.Sprintf("f%d", n)] = r.text(p)
 	}
-	raw, err := json.Marshal(members)
-	if err != nil {
-		panic(err) // strings always encode
-	}
-	return raw
+	return encoded(members)
 }
 
 // Definition is the plan as the catalog would give it.
@@ -124,11 +135,11 @@ func (p Plan) Definition() catalog.Definition {
 		Agents: []catalog.DefinitionAgent{{ID: agentID, Type: catalog.AgentCode, Version: 1, Config: json.RawMessage(`{"runtime":"javascript"}`)}},
 	}
 	for i, s := range p.Steps {
-		agent := agentID
 		d.Steps[i] = catalog.Step{
-			StepKey: p.Key(i), StepType: catalog.StepAgent, AgentID: &agent, TriggerRule: s.Rule,
-			OnError: s.OnError, RetryCount: s.Retries, RetryDelayMs: s.DelayMs, TimeoutMs: s.TimeoutMs, Inputs: p.template(s.Inputs),
+			StepKey: p.Key(i), StepType: catalog.StepAgent, TriggerRule: s.Rule,
+			OnError: s.OnError, RetryCount: s.Retries, RetryDelayMs: s.DelayMs, TimeoutMs: s.TimeoutMs,
 		}
+		p.fill(i, &d.Steps[i])
 		for _, dep := range s.Deps {
 			d.Steps[i].DependsOn = append(d.Steps[i].DependsOn, p.Key(dep))
 		}
@@ -143,8 +154,10 @@ func (p Plan) Definition() catalog.Definition {
 func (p Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "strict %v, outputs %s, timeoutMs %d\n", p.Strict, p.template(p.Outputs), p.TimeoutMs)
+	d := p.Definition()
 	for i, s := range p.Steps {
-		fmt.Fprintf(&b, "  %s after %v %s, %s x%d, inputs %s, answers %v\n", p.Key(i), s.Deps, s.Rule, s.OnError, s.Retries, p.template(s.Inputs), s.Script)
+		fmt.Fprintf(&b, "  %s %s after %v %s, %s x%d, timeoutMs %d, config %s, inputs %s, answers %v %v\n", p.Key(i), d.Steps[i].StepType, s.Deps, s.Rule, s.OnError, s.Retries,
+			s.TimeoutMs, d.Steps[i].Config, p.template(s.Inputs), s.Script, s.Items)
 	}
 	return b.String()
 }

@@ -15,6 +15,15 @@ import (
 type History struct {
 	Heard   int // attempts whose end has come, in time
 	Retries int // attempts that were begun again
+
+	Items        []History            // of a LOOP or PARALLEL: of iteration 1, 2, ...
+	Last         int                  // the iteration whose end has come last
+	Begun        int                  // of the items, when what happened last to the step came
+	Gathered     bool                 // the outputs of the items were put together
+	GatherFailed bool                 // or were too large for that
+	Woke         bool                 // the time of a WAIT is up
+	TimedOut     bool                 // the time of a step is up that no runner works on
+	Signal       *orchestrator.Signal // that a WAIT has heard
 }
 
 // Verdict is what the semantics say about a step.
@@ -23,7 +32,12 @@ type Verdict struct {
 	Attempts int
 	Output   any
 	Code     string // of the last failure, unless it completed
+	Items    Counts // of a LOOP or PARALLEL
+	Gathers  bool   // all its items have ended, and nothing else is missing
 }
+
+// Counts are those of items.
+type Counts struct{ Begun, Completed, Failed int }
 
 // World is the whole workflow under one history, worked out afresh by recursion over the
 // graph, from the semantics as the product describes them.
@@ -31,11 +45,20 @@ type World struct {
 	plan    Plan
 	happens []History
 	known   map[int]Verdict
+	held    bool
+	before  *World // when it was held; nil: before the beginning
 }
 
 // WorldOf gives the world in which h has happened to the steps of p.
 func WorldOf(p Plan, h []History) *World {
 	return &World{plan: p, happens: h, known: map[int]Verdict{}}
+}
+
+// Held gives the world of an execution that is paused since it was as in before, nil when it had not begun: nothing has
+// begun since.
+func (w *World) Held(before *World) *World {
+	w.held, w.before = true, before
+	return w
 }
 
 // Of gives the verdict about step i.
@@ -55,24 +78,45 @@ func (w *World) Fatal(i int) bool {
 
 func (w *World) judge(i int) Verdict {
 	s := w.plan.Steps[i]
+	if w.held && (w.before == nil || w.before.Of(i).Status == orchestrator.StepPending) {
+		return Verdict{Status: orchestrator.StepPending}
+	}
 	for _, d := range s.Deps {
 		if !StepTerminal(w.Of(d).Status) || w.Fatal(d) {
 			return Verdict{Status: orchestrator.StepPending}
 		}
 	}
-	if !w.ruleHolds(s) {
+	if !w.taken(i) || !w.ruleHolds(s) {
 		return Verdict{Status: orchestrator.StepSkipped}
 	}
-	input, unresolved := w.resolve(s.Inputs)
+	switch s.Type {
+	case catalog.StepCondition:
+		return w.condition(s)
+	case catalog.StepWait:
+		return w.wait(i)
+	case catalog.StepLoop:
+		if s.Loop.Form == While {
+			return w.while(i)
+		}
+		return w.forEach(i)
+	case catalog.StepParallel:
+		return w.parallel(i)
+	}
+	input, unresolved := w.resolve(s.Inputs, nil)
 	if unresolved && w.plan.Strict {
 		return Verdict{Status: orchestrator.StepFailed, Attempts: 1, Code: runner.CodeTemplate}
 	}
+	return s.attempts(s.Script, w.happens[i], func() any { return AnswerTo(i, input, s.Salt) })
+}
+
+// attempts judges a step, or an item of one, by the answers that were heard.
+func (s Step) attempts(script []Answer, h History, answer func() any) Verdict {
 	code := ""
-	for n := range w.happens[i].Heard {
+	for n := range h.Heard {
 		again := false
-		switch s.Script[n] {
+		switch script[n] {
 		case Succeeds:
-			return Verdict{Status: orchestrator.StepCompleted, Attempts: n + 1, Output: AnswerTo(i, input, s.Salt)}
+			return Verdict{Status: orchestrator.StepCompleted, Attempts: n + 1, Output: answer()}
 		case FailsForNow:
 			code, again = Retryable.Code, true
 		case StaysSilent:
@@ -86,7 +130,7 @@ func (w *World) judge(i int) Verdict {
 			return Verdict{Status: orchestrator.StepFailed, Attempts: n + 1, Code: code}
 		}
 	}
-	return Verdict{Status: orchestrator.StepRunning, Attempts: 1 + w.happens[i].Retries, Code: code}
+	return Verdict{Status: orchestrator.StepRunning, Attempts: 1 + h.Retries, Code: code}
 }
 
 func (w *World) ruleHolds(s Step) bool {
@@ -111,10 +155,17 @@ func (w *World) ruleHolds(s Step) bool {
 }
 
 // resolve gives the members as decoded JSON, and whether one stays as it is written.
-func (w *World) resolve(refs []Reference) (map[string]any, bool) {
+// item is what a LOOP is at; nil for none.
+func (w *World) resolve(refs []Reference, item *loopItem) (map[string]any, bool) {
 	members, unresolved := map[string]any{}, false
 	for n, r := range refs {
 		v, ok := w.value(r)
+		switch {
+		case r.Part == LoopItem:
+			v, ok = item.value, true
+		case r.Part == LoopIndex:
+			v, ok = float64(item.index), true
+		}
 		if !ok {
 			v, unresolved = r.text(w.plan), true
 		}
@@ -130,13 +181,14 @@ func (w *World) value(r Reference) (any, bool) {
 		return of().Output, true
 	case OutputValue, OutputText:
 		output, ok := of().Output.(map[string]any)
-		if !ok {
+		v, there := output["v"]
+		if !ok || !there {
 			return nil, false
 		}
 		if r.Part == OutputText {
-			return fmt.Sprintf("v is %v.", output["v"]), true
+			return fmt.Sprintf("v is %v.", v), true
 		}
-		return output["v"], true
+		return v, true
 	case StepStatus:
 		return of().Status, true
 	case ErrorCode:
@@ -181,7 +233,7 @@ func (w *World) Ends() (status string, outputs any, code string) {
 	if w.plan.Outputs == nil {
 		return orchestrator.ExecutionCompleted, byKey, ""
 	}
-	mapped, unresolved := w.resolve(w.plan.Outputs)
+	mapped, unresolved := w.resolve(w.plan.Outputs, nil)
 	if unresolved && w.plan.Strict {
 		return orchestrator.ExecutionFailed, nil, runner.CodeTemplate
 	}
@@ -194,7 +246,7 @@ func (v Verdict) Cut(pending string) Verdict {
 	case orchestrator.StepPending:
 		v.Status = pending
 	case orchestrator.StepRunning:
-		v.Status = orchestrator.StepCancelled
+		v.Status, v.Gathers = orchestrator.StepCancelled, false
 	}
 	return v
 }

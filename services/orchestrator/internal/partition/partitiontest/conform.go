@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -143,7 +144,7 @@ func begun(id string, pos partition.Position, from, to uint64) partition.Batch {
 	return partition.Batch{
 		Partitions: []partition.Advance{{P: pos.P, Epoch: pos.Epoch, From: from, InputSeq: to, InputTime: 5, EventN: 1}},
 		Executions: []partition.ExecutionRow{{ID: id, Status: orchestrator.ExecutionRunning, EventSeq: 1, LastInput: 10, StartedAt: 10}},
-		Steps:      []partition.StepRow{{ExecutionID: id, P: pos.P, Step: engine.Step{Status: orchestrator.StepRunning, Attempt: 1, Token: "t", Dispatch: 1}, Sent: 9}},
+		Steps:      []partition.StepRow{{ExecutionID: id, P: pos.P, Row: engine.Row{Task: engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "t", Dispatch: 1}}, Sent: 9}},
 		Events:     []partition.EventRow{{ExecutionID: id, P: pos.P, Seq: 1, N: 1, Type: "x", Body: []byte(`{}`)}},
 	}
 }
@@ -265,7 +266,7 @@ func testCommitOnce(t *testing.T, s store) {
 		t.Errorf("another batch to the same place: %v", err)
 	}
 	loaded, err := s.LoadLive(t.Context(), p)
-	if err != nil || len(loaded) != 1 || loaded[0].Execution.Steps[0].Token != "t" || loaded[0].Sent[0] != 9 {
+	if err != nil || len(loaded) != 1 || loaded[0].Execution.Steps[0].Token != "t" || loaded[0].Sent[engine.Place{}] != 9 {
 		t.Errorf("loaded %+v, %v", loaded, err)
 	}
 }
@@ -284,7 +285,7 @@ func testCommitNote(t *testing.T, s store) {
 	for _, sent := range []uint64{9, 12} {
 		note.Steps[0].Sent = sent
 		s.commit(note)
-		if got := s.load(id).Sent[0]; got != sent {
+		if got := s.load(id).Sent[engine.Place{}]; got != sent {
 			t.Errorf("sent %d is noted as %d", sent, got)
 		}
 	}
@@ -377,10 +378,10 @@ func testCommitKeepsEveryField(t *testing.T, s store) {
 		ID: x.ID, Status: orchestrator.ExecutionFailed, Outputs: []byte("\x00 opaque"), Error: failure, EventSeq: 3,
 		LastInput: 1_000_003, NextDue: 0, StartedAt: 1_000_001, CompletedAt: 1_000_003, Failed: 1, Percent: 100,
 	}
-	batch.Steps[0] = partition.StepRow{ExecutionID: x.ID, P: pos.P, Sent: 12, Step: engine.Step{
+	batch.Steps[0] = partition.StepRow{ExecutionID: x.ID, P: pos.P, Sent: 12, Row: engine.Row{WakeAt: 1_000_006, Task: engine.Task{
 		Status: orchestrator.StepFailed, Attempt: 2, Token: "t2", Dispatch: 3, RetryAt: 1_000_004, Backstop: 1_000_005, Output: []byte("\xff\x00"),
 		Error: failure, StartedAt: 1_000_002, CompletedAt: 1_000_003,
-	}}
+	}}}
 	s.commit(batch)
 	got := s.load(x.ID)
 	def, err := engine.Compile(x.Definition)
@@ -391,10 +392,10 @@ func testCommitKeepsEveryField(t *testing.T, s store) {
 		ID: x.ID, WorkflowID: x.Definition.WorkflowID, UserID: x.Caller.UserID, TriggerType: x.TriggerType, RequestID: "r", Traceparent: "t",
 		Partition: pos.P, Priority: 7, Status: orchestrator.ExecutionFailed, Inputs: x.Inputs, Outputs: []byte("\x00 opaque"), Error: failure,
 		CreatedAt: engine.TimeOf(x.CreatedAt), StartedAt: 1_000_001, CompletedAt: 1_000_003, LastInput: 1_000_003, EventSeq: 3,
-		Steps: []engine.Step{batch.Steps[0].Step},
+		Steps: []engine.Step{{Task: batch.Steps[0].Task, WakeAt: 1_000_006}}, Commands: map[string]bool{},
 	}, def)
 	got.Execution.Definition, want.Definition = nil, nil // compiled each by its own
-	if !reflect.DeepEqual(got.Execution, want) || !slices.Equal(got.Sent, []uint64{12}) {
+	if !reflect.DeepEqual(got.Execution, want) || !maps.Equal(got.Sent, map[engine.Place]uint64{{}: 12}) {
 		t.Errorf("loaded %+v, sent %v, committed %+v", got.Execution, got.Sent, want)
 	}
 	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 0 {
@@ -408,7 +409,7 @@ func testDeadLetters(t *testing.T, s store) {
 	s.commit(partition.Batch{
 		Partitions:  []partition.Advance{{P: 0, Epoch: pos.Epoch, InputSeq: 1}},
 		DeadLetters: []partition.DeadLetter{{Subject: "exec.in.0.\xff", Reason: "no execution has the id \x00\xfe", Body: []byte("\x00\xff")}},
-		Commands:    []string{"no-uuid", "urn:uuid:" + uuid.NewString(), "\x00"},
+		Commands:    []partition.CommandRow{{ID: "no-uuid"}, {ID: "urn:uuid:" + uuid.NewString()}, {ID: "\x00"}},
 	})
 	if got := s.position(0); got.InputSeq != 1 {
 		t.Errorf("it stands at %d", got.InputSeq)
@@ -480,7 +481,7 @@ func testUnseen(t *testing.T, s store) {
 	s.accept(ahead)
 	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(old.ID)]
 	command := execution.Command{ID: uuid.NewString(), ExecutionID: old.ID, Partition: pos.P, Kind: execution.CommandCancel, UserID: "u"}
-	if err := s.AddCommand(t.Context(), command); err != nil {
+	if err := s.AddCommands(t.Context(), []execution.Command{command}); err != nil {
 		t.Fatal(err)
 	}
 	submitted := func(x execution.Accepted) partition.Control {
@@ -489,7 +490,7 @@ func testUnseen(t *testing.T, s store) {
 	cancel := partition.Control{P: pos.P, Kind: engine.Cancel, ExecutionID: old.ID, CommandID: command.ID}
 	unseen := func(p int, age time.Duration, want ...partition.Control) {
 		t.Helper()
-		if got, err := s.Unseen(t.Context(), p, age); err != nil || !slices.Equal(got, want) {
+		if got, err := s.Unseen(t.Context(), p, age); err != nil || !slices.EqualFunc(got, want, func(a, b partition.Control) bool { return reflect.DeepEqual(a, b) }) {
 			t.Errorf("unseen for %v: %v, %v; want %v", age, got, err, want)
 		}
 	}
@@ -497,7 +498,7 @@ func testUnseen(t *testing.T, s store) {
 	unseen(pos.P, time.Minute, submitted(old), submitted(ahead))
 	unseen((pos.P+1)%subject.Partitions, 0)
 	batch := begun(old.ID, pos, 0, 10)
-	batch.Commands = []string{command.ID}
+	batch.Commands = []partition.CommandRow{{ID: command.ID}}
 	s.commit(batch)
 	unseen(pos.P, 0, submitted(fresh), submitted(ahead))
 }
@@ -515,7 +516,7 @@ func testStopped(t *testing.T, s store) {
 	stopped()
 	batch := begun(id, pos, 10, 11)
 	batch.Events = nil
-	batch.Steps[0].Step.Status = orchestrator.StepCancelled
+	batch.Steps[0].Status = orchestrator.StepCancelled
 	s.commit(batch)
 	attempt := partition.StoppedAttempt{ExecutionID: id, Token: "t", Sent: 9}
 	stopped(attempt)
@@ -559,17 +560,17 @@ func testAcceptOnce(t *testing.T, s store) {
 func testStep(t *testing.T, s store) {
 	id := s.accepted()
 	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
-	step := func(want engine.Step, recorded bool) {
+	step := func(want engine.Task, recorded bool) {
 		t.Helper()
-		if got, is, err := s.Step(t.Context(), id, "a"); err != nil || is != recorded || !reflect.DeepEqual(got, want) {
+		if got, is, err := s.Step(t.Context(), id, "a", 0); err != nil || is != recorded || !reflect.DeepEqual(got, want) {
 			t.Errorf("step %+v, recorded %t, %v; want %+v, %t", got, is, err, want, recorded)
 		}
 	}
-	step(engine.Step{Status: orchestrator.StepPending}, false)
+	step(engine.Task{Status: orchestrator.StepPending}, false)
 	s.commit(begun(id, pos, 0, 10))
-	step(engine.Step{Status: orchestrator.StepRunning, Attempt: 1, Token: "t"}, true)
+	step(engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "t"}, true)
 	for _, other := range [][2]string{{id, "b"}, {uuid.NewString(), "a"}, {"x", "a"}} {
-		if _, _, err := s.Step(t.Context(), other[0], other[1]); errs.CodeOf(err) != errs.NotFound {
+		if _, _, err := s.Step(t.Context(), other[0], other[1], 0); errs.CodeOf(err) != errs.NotFound {
 			t.Errorf("step %q of %q: %v", other[1], other[0], err)
 		}
 	}

@@ -104,18 +104,24 @@ func (l faultyLedger) Accept(ctx context.Context, executions []execution.Accepte
 	return order(ctx, l.process, toLedger, "Accept", executions[0].ID, func(ctx context.Context) ([]execution.Outcome, error) { return l.to.Accept(ctx, executions) })
 }
 
-func (l faultyLedger) AddCommand(ctx context.Context, c execution.Command) error {
-	return l.do(ctx, "AddCommand", c.ID, func(ctx context.Context) error { return l.to.AddCommand(ctx, c) })
+func (l faultyLedger) AddCommands(ctx context.Context, commands []execution.Command) error {
+	return l.do(ctx, "AddCommands", commands[0].ID, func(ctx context.Context) error { return l.to.AddCommands(ctx, commands) })
 }
 
-func (l faultyLedger) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+func (l faultyLedger) ItemOutputs(ctx context.Context, executionID string, step, limit int) ([]engine.ItemOutput, error) {
+	return ask(ctx, l.process, toLedger, "ItemOutputs", executionID+" "+number(step), func(ctx context.Context) ([]engine.ItemOutput, error) {
+		return l.to.ItemOutputs(ctx, executionID, step, limit)
+	})
+}
+
+func (l faultyLedger) Step(ctx context.Context, id, key string, iteration int) (engine.Task, bool, error) {
 	type answer struct {
-		step     engine.Step
+		task     engine.Task
 		recorded bool
 	}
-	a, err := ask(ctx, l.process, toLedger, "Step", id+" "+key, func(ctx context.Context) (answer, error) {
-		step, recorded, err := l.to.Step(ctx, id, key)
-		return answer{step, recorded}, err
+	a, err := ask(ctx, l.process, toLedger, "Step", id+" "+key+" "+number(iteration), func(ctx context.Context) (answer, error) {
+		task, recorded, err := l.to.Step(ctx, id, key, iteration)
+		return answer{task, recorded}, err
 	})
-	return a.step, a.recorded, err
+	return a.task, a.recorded, err
 }

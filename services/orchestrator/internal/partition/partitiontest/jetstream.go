@@ -196,10 +196,12 @@ func (j *JetStream) Put(p int, m partition.Message) error {
 func messageOf(c partition.Control) partition.Message {
 	m := partition.Message{ExecutionID: c.ExecutionID, Input: engine.Input{Kind: c.Kind}}
 	switch c.Kind {
-	case engine.Cancel:
-		m.CommandID, m.Input.Token = c.CommandID, c.CommandID
+	case engine.Cancel, engine.Pause, engine.Resume, engine.Signaled:
+		m.Input.Command, m.Input.Token, m.Input.Signal = c.CommandID, c.CommandID, c.Signal
 	case engine.StepLost:
-		m.Input.Step, m.Input.Token, m.Input.Dispatch = c.Step, c.Token, c.Dispatch
+		m.Input.Step, m.Input.Iteration, m.Input.Token, m.Input.Dispatch = c.Step, c.Iteration, c.Token, c.Dispatch
+	case engine.Gathered:
+		m.Input.Step, m.Input.Token, m.Input.Output, m.Input.Err = c.Step, c.ExecutionID, c.Output, c.Err
 	default:
 		m.Input.Token = c.ExecutionID
 	}

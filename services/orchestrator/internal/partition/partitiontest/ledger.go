@@ -3,6 +3,7 @@ package partitiontest
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,8 +25,8 @@ import (
 type Store interface {
 	partition.Ledger
 	Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error)
-	AddCommand(ctx context.Context, c execution.Command) error
-	Step(ctx context.Context, id, key string) (step engine.Step, recorded bool, err error)
+	AddCommands(ctx context.Context, commands []execution.Command) error
+	Step(ctx context.Context, id, key string, iteration int) (task engine.Task, recorded bool, err error)
 }
 
 // Ledger is a Store in memory, by the contract of the orchestrator's schema; see Conform. Its
@@ -62,6 +63,20 @@ type commandRow struct {
 	execution.Command
 	createdAt time.Time
 	applied   bool
+	kept      uint64
+}
+
+// kinds are what the kinds of commands become in the log.
+var kinds = map[string]engine.Kind{
+	execution.CommandCancel: engine.Cancel, execution.CommandPause: engine.Pause, execution.CommandResume: engine.Resume, execution.CommandSignal: engine.Signaled,
+}
+
+func (c *commandRow) control() partition.Control {
+	out := partition.Control{P: c.Partition, Kind: kinds[c.Kind], ExecutionID: c.ExecutionID, CommandID: c.ID}
+	if len(c.Signal) > 0 && json.Unmarshal(c.Signal, &out.Signal) != nil {
+		out.Signal = nil
+	}
+	return out
 }
 
 type keyRow struct {
@@ -259,7 +274,7 @@ func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partit
 	}
 	for _, c := range l.commands {
 		if c.Partition == p && !c.applied && !c.createdAt.After(until) {
-			out = append(out, partition.Control{P: p, Kind: engine.Cancel, ExecutionID: c.ExecutionID, CommandID: c.ID})
+			out = append(out, c.control())
 		}
 	}
 	return out, nil
@@ -303,38 +318,42 @@ func (l *Ledger) outcome(x execution.Accepted) execution.Outcome {
 	return execution.Outcome{ID: before.execution, Replayed: true, Conflict: before.bodyHash != string(x.Key.BodyHash)}
 }
 
-// AddCommand implements execution.Store.
-func (l *Ledger) AddCommand(ctx context.Context, c execution.Command) error {
+// AddCommands implements execution.Store.
+func (l *Ledger) AddCommands(ctx context.Context, commands []execution.Command) error {
 	if err := l.lock(ctx); err != nil {
 		return err
 	}
 	defer l.mu.Unlock()
-	if !isUUID(c.ID) || slices.ContainsFunc(l.commands, func(r *commandRow) bool { return r.ID == c.ID }) {
-		return fmt.Errorf("%w: command %q", partition.ErrRefused, c.ID)
+	for _, c := range commands {
+		if !isUUID(c.ID) || slices.ContainsFunc(l.commands, func(r *commandRow) bool { return r.ID == c.ID }) {
+			return fmt.Errorf("%w: command %q", partition.ErrRefused, c.ID)
+		}
 	}
-	l.commands = append(l.commands, &commandRow{Command: c, createdAt: l.Now()})
+	for _, c := range commands {
+		l.commands = append(l.commands, &commandRow{Command: c, createdAt: l.Now()})
+	}
 	return nil
 }
 
 // Step implements execution.Store.
-func (l *Ledger) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
+func (l *Ledger) Step(ctx context.Context, id, key string, iteration int) (engine.Task, bool, error) {
 	if err := l.lock(ctx); err != nil {
-		return engine.Step{}, false, err
+		return engine.Task{}, false, err
 	}
 	defer l.mu.Unlock()
 	x := l.executions[id]
 	if x == nil {
-		return engine.Step{}, false, errs.New(errs.NotFound, "execution not found")
+		return engine.Task{}, false, errs.New(errs.NotFound, "execution not found")
 	}
 	i, ok := x.def.StepIndex(key)
 	if !ok {
-		return engine.Step{}, false, errs.New(errs.NotFound, "step not found")
+		return engine.Task{}, false, errs.New(errs.NotFound, "step not found")
 	}
-	row, begun := x.steps[i]
+	row, begun := x.steps[engine.Place{Step: i, Iteration: iteration}]
 	if !begun {
-		return engine.Step{Status: orchestrator.StepPending}, x.completedAt != 0, nil
+		return engine.Task{Status: orchestrator.StepPending}, x.completedAt != 0, nil
 	}
-	return engine.Step{Status: row.step.Status, Attempt: row.step.Attempt, Token: row.step.Token}, true, nil
+	return engine.Task{Status: row.Status, Attempt: row.Attempt, Token: row.Token}, true, nil
 }
 
 // isUUID tells whether id is a UUID as the ledger writes it.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -31,18 +32,18 @@ type executionRow struct {
 	lastInput   engine.Time
 	startedAt   engine.Time
 	completedAt engine.Time
-	steps       map[int]stepRow
+	steps       map[engine.Place]stepRow
 }
 
 type stepRow struct {
-	step engine.Step
+	engine.Row
 	sent uint64
 }
 
 func newExecutionRow(x execution.Accepted, def *engine.Definition) *executionRow {
 	p := subject.PartitionOf(x.ID)
 	return &executionRow{
-		id: x.ID, p: p, def: def, createdAt: x.CreatedAt, status: orchestrator.ExecutionPending, steps: map[int]stepRow{},
+		id: x.ID, p: p, def: def, createdAt: x.CreatedAt, status: orchestrator.ExecutionPending, steps: map[engine.Place]stepRow{},
 		accepted: engine.Execution{
 			ID: x.ID, WorkflowID: x.Definition.WorkflowID, UserID: x.Caller.UserID, TriggerType: x.TriggerType,
 			RequestID: x.Caller.RequestID, Traceparent: x.Caller.Traceparent, Partition: p, Priority: x.Priority,
@@ -51,26 +52,64 @@ func newExecutionRow(x execution.Accepted, def *engine.Definition) *executionRow
 	}
 }
 
-// load makes a state of the rows.
-func (x *executionRow) load() partition.Loaded {
+// load makes a state of the rows, and of the commands that were applied.
+func (x *executionRow) load(commands []*commandRow) partition.Loaded {
 	accepted := x.accepted
 	accepted.Inputs = bytes.Clone(accepted.Inputs)
 	state := engine.New(accepted, x.def)
 	state.Status, state.Outputs, state.Error, state.EventSeq = x.status, stored(x.outputs), copied(x.failure), x.eventSeq
 	state.LastInput, state.StartedAt, state.CompletedAt = x.lastInput, x.startedAt, x.completedAt
-	sent := make([]uint64, len(state.Steps))
-	for i, row := range x.steps {
-		state.Steps[i], sent[i] = row.copied(), row.sent
+	sent := map[engine.Place]uint64{}
+	for _, p := range slices.SortedFunc(maps.Keys(x.steps), byPlace) {
+		row, step := x.steps[p], &state.Steps[p.Step]
+		if p.Iteration == 0 {
+			step.Task, step.WakeAt = row.copied().Task, row.WakeAt
+		} else {
+			addItem(&x.def.Steps[p.Step], step, row)
+		}
+		if row.sent > 0 && (p.Iteration == 0 || row.Status == orchestrator.StepRunning) {
+			sent[p] = row.sent
+		}
+	}
+	if !state.Terminal() && state.LastInput != 0 {
+		for _, c := range commands {
+			if c.ExecutionID != x.id || !c.applied {
+				continue
+			}
+			state.Commands[c.ID] = true
+			if control := c.control(); c.kept > 0 && control.Signal != nil {
+				state.Signals = append(state.Signals, engine.KeptSignal{Command: c.ID, Signal: *control.Signal})
+			}
+		}
 	}
 	return partition.Loaded{Execution: engine.Restore(*state, x.def), Sent: sent}
 }
 
-// copied gives the columns of the step, and nothing that the engine derives from them.
-func (r stepRow) copied() engine.Step {
-	return engine.Step{
-		Status: r.step.Status, Attempt: r.step.Attempt, Token: r.step.Token, Dispatch: r.step.Dispatch, RetryAt: r.step.RetryAt, Backstop: r.step.Backstop,
-		Output: stored(r.step.Output), Error: copied(r.step.Error), StartedAt: r.step.StartedAt, CompletedAt: r.step.CompletedAt,
+func byPlace(a, b engine.Place) int {
+	return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(a.Iteration, b.Iteration))
+}
+
+// addItem takes an item into the state of its step, in the order of the iterations.
+func addItem(def *engine.StepDefinition, step *engine.Step, row stepRow) {
+	step.Begun = row.Iteration
+	switch row.Status {
+	case orchestrator.StepCompleted:
+		step.Completed++
+		if def.Remembers() {
+			step.Last = stored(row.Output)
+		}
+	case orchestrator.StepFailed:
+		step.Failed++
+	case orchestrator.StepRunning:
+		step.Items = append(step.Items, engine.Item{Iteration: row.Iteration, Task: row.copied().Task})
 	}
+}
+
+// copied gives the columns of the row, and nothing that it shares.
+func (r stepRow) copied() engine.Row {
+	row := r.Row
+	row.Output, row.Error = stored(r.Output), copied(r.Error)
+	return row
 }
 
 // stored is what a nullable column keeps of bytes: empty ones are NULL.
@@ -95,7 +134,7 @@ func (l *Ledger) LoadLive(ctx context.Context, p int) ([]partition.Loaded, error
 		return nil, err
 	}
 	defer l.mu.Unlock()
-	return loaded(l.rows(func(x *executionRow) bool {
+	return l.loaded(l.rows(func(x *executionRow) bool {
 		return x.p == p && x.completedAt == 0 && x.status != orchestrator.ExecutionPending
 	})), nil
 }
@@ -106,7 +145,7 @@ func (l *Ledger) Load(ctx context.Context, ids []string) ([]partition.Loaded, er
 		return nil, err
 	}
 	defer l.mu.Unlock()
-	return loaded(l.rows(func(x *executionRow) bool { return slices.Contains(ids, x.id) })), nil
+	return l.loaded(l.rows(func(x *executionRow) bool { return slices.Contains(ids, x.id) })), nil
 }
 
 // rows gives the executions of which it holds, in the order of their ids.
@@ -121,12 +160,37 @@ func (l *Ledger) rows(holds func(*executionRow) bool) []*executionRow {
 	return out
 }
 
-func loaded(rows []*executionRow) []partition.Loaded {
+func (l *Ledger) loaded(rows []*executionRow) []partition.Loaded {
+	commands := slices.SortedStableFunc(slices.Values(l.commands), func(a, b *commandRow) int { return cmp.Compare(a.kept, b.kept) })
 	var out []partition.Loaded
 	for _, x := range rows {
-		out = append(out, x.load())
+		out = append(out, x.load(commands))
 	}
 	return out
+}
+
+// ItemOutputs implements partition.Ledger.
+func (l *Ledger) ItemOutputs(ctx context.Context, executionID string, step, limit int) ([]engine.ItemOutput, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	x := l.executions[executionID]
+	if x == nil {
+		return nil, nil
+	}
+	var out []engine.ItemOutput
+	size := 0
+	for _, p := range slices.SortedFunc(maps.Keys(x.steps), byPlace) {
+		if row := x.steps[p]; p.Step == step && p.Iteration > 0 && row.Status == orchestrator.StepCompleted {
+			out = append(out, engine.ItemOutput{Iteration: p.Iteration, Output: bytes.Clone(row.Output)})
+			size += len(row.Output)
+		}
+	}
+	if size > limit {
+		return nil, partition.ErrTooLarge
+	}
+	return out, nil
 }
 
 // Commit implements partition.Ledger.
@@ -225,9 +289,9 @@ func (l *Ledger) write(b partition.Batch) {
 	}
 	for _, r := range b.Steps {
 		if x := l.executions[r.ExecutionID]; x != nil {
-			row := stepRow{step: r.Step, sent: r.Sent}
-			row.step = row.copied()
-			x.steps[r.Index] = row
+			row := stepRow{Row: r.Row, sent: r.Sent}
+			row.Row = row.copied()
+			x.steps[r.Place] = row
 		}
 	}
 	for _, e := range b.Events {
@@ -239,7 +303,11 @@ func (l *Ledger) write(b partition.Batch) {
 		l.events[e.P] = slices.Insert(l.events[e.P], at, e)
 	}
 	for _, c := range l.commands {
-		c.applied = c.applied || slices.Contains(b.Commands, c.ID)
+		for _, row := range b.Commands {
+			if row.ID == c.ID {
+				c.applied, c.kept = true, row.Kept
+			}
+		}
 	}
 	for _, d := range b.DeadLetters {
 		d.Headers, d.Body = bytes.Clone(d.Headers), bytes.Clone(d.Body)
@@ -271,9 +339,9 @@ func (l *Ledger) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt
 	defer l.mu.Unlock()
 	var out []partition.StoppedAttempt
 	for _, x := range l.rows(func(x *executionRow) bool { return x.p == p }) {
-		for i := range x.def.Steps {
-			if row := x.steps[i]; row.step.Status == orchestrator.StepCancelled && row.sent > 0 {
-				out = append(out, partition.StoppedAttempt{ExecutionID: x.id, Index: i, Token: row.step.Token, Sent: row.sent})
+		for _, p := range slices.SortedFunc(maps.Keys(x.steps), byPlace) {
+			if row := x.steps[p]; row.Status == orchestrator.StepCancelled && row.sent > 0 {
+				out = append(out, partition.StoppedAttempt{ExecutionID: x.id, Place: p, Token: row.Token, Sent: row.sent})
 			}
 		}
 	}
@@ -291,9 +359,9 @@ func (l *Ledger) Cleared(ctx context.Context, attempts []partition.StoppedAttemp
 		if x == nil {
 			continue
 		}
-		if row, begun := x.steps[a.Index]; begun && row.sent == a.Sent {
+		if row, begun := x.steps[a.Place]; begun && row.sent == a.Sent {
 			row.sent = 0
-			x.steps[a.Index] = row
+			x.steps[a.Place] = row
 		}
 	}
 	return nil

@@ -277,7 +277,7 @@ func (w *world) saltOf(x *scripted, got *engine.Execution, i int) int {
 		return 0
 	}
 	var input map[string]any
-	if raw, _, failure := got.Input(i); failure != nil || json.Unmarshal(raw, &input) != nil {
+	if raw, _, failure := got.Input(engine.Place{Step: i}); failure != nil || json.Unmarshal(raw, &input) != nil {
 		return -1
 	}
 	w.witness.mu.Lock()
@@ -345,7 +345,7 @@ func (w *world) checkEffects(x *scripted, got *engine.Execution) {
 			v.failed("I3: step %s of %s ran %d times in %d attempts with %d faults", of.key, x.id, len(effects), s.Attempt, v.hits[of])
 		}
 		if s.Attempt > 0 {
-			body, _ := got.Body(i)
+			body, _ := got.Body(engine.Place{Step: i})
 			for _, e := range effects {
 				if !bytes.Equal(body, e.delivery.Body) {
 					v.failed("I4: step %s of %s ran with %s, and should with %s", of.key, x.id, e.delivery.Body, body)

@@ -157,7 +157,7 @@ func (w *world) cancel(name string, r *rand.Rand, id string) {
 	w.mu.Lock()
 	w.defs[id].cancelled = true // it may be committed although nobody is told
 	w.mu.Unlock()
-	if err := ledger.AddCommand(w.ending, c); err != nil {
+	if err := ledger.AddCommands(w.ending, []execution.Command{c}); err != nil {
 		return
 	}
 	w.trace.note("%s cancels %s", name, short(id))

@@ -78,8 +78,8 @@ type steps struct {
 	ledger partitiontest.Store
 }
 
-func (s steps) Step(ctx context.Context, id, key string) (engine.Step, bool, error) {
-	return s.ledger.Step(ctx, id, key)
+func (s steps) Step(ctx context.Context, id, key string, iteration int) (engine.Task, bool, error) {
+	return s.ledger.Step(ctx, id, key, iteration)
 }
 
 func (s steps) Positions(ctx context.Context, ps []int) ([]partition.Position, error) {

@@ -58,7 +58,7 @@ type effect struct {
 type account struct {
 	story   *enginetest.Story
 	row     partition.ExecutionRow
-	steps   map[int]engine.Step
+	steps   map[int]engine.Task
 	settled map[int]map[int]time.Time // step, attempt: when the ledger had its end
 	ends    map[int][]string          // of each step the codes with which its attempts ended; "" for success
 }
@@ -151,7 +151,7 @@ func (v *witness) account(id string) *account {
 	if a == nil {
 		a = &account{
 			story: enginetest.NewStory(v.w.scripted(id).def), row: partition.ExecutionRow{Status: orchestrator.ExecutionPending},
-			steps: map[int]engine.Step{}, settled: map[int]map[int]time.Time{}, ends: map[int][]string{},
+			steps: map[int]engine.Task{}, settled: map[int]map[int]time.Time{}, ends: map[int][]string{},
 		}
 		v.executions[id] = a
 	}
@@ -242,26 +242,26 @@ func (v *witness) committedEvent(e partition.EventRow) {
 
 func (v *witness) committedStep(r partition.StepRow) {
 	a := v.account(r.ExecutionID)
-	before := a.steps[r.Index]
-	if enginetest.StepTerminal(before.Status) && !reflect.DeepEqual(before, r.Step) {
-		v.failed("I2: step %d of %s was %+v and is committed as %+v", r.Index, r.ExecutionID, before, r.Step)
+	before := a.steps[r.Step]
+	if enginetest.StepTerminal(before.Status) && !reflect.DeepEqual(before, r.Task) {
+		v.failed("I2: step %d of %s was %+v and is committed as %+v", r.Step, r.ExecutionID, before, r.Task)
 	}
-	a.steps[r.Index] = r.Step
+	a.steps[r.Step] = r.Task
 	if r.Sent > 0 {
-		delete(v.unnoted, r.Step.Token)
+		delete(v.unnoted, r.Task.Token)
 	}
-	if a.settled[r.Index] == nil {
-		a.settled[r.Index] = map[int]time.Time{}
+	if a.settled[r.Step] == nil {
+		a.settled[r.Step] = map[int]time.Time{}
 	}
-	for attempt := 1; attempt <= r.Step.Attempt; attempt++ {
+	for attempt := 1; attempt <= r.Task.Attempt; attempt++ {
 		// What is cancelled may begin until its runner is told.
-		over := attempt < r.Step.Attempt || !r.Step.AwaitsResult() && r.Step.Status != orchestrator.StepCancelled
-		if _, known := a.settled[r.Index][attempt]; !known && over {
-			a.settled[r.Index][attempt] = time.Now()
+		over := attempt < r.Task.Attempt || !r.Task.AwaitsResult() && r.Task.Status != orchestrator.StepCancelled
+		if _, known := a.settled[r.Step][attempt]; !known && over {
+			a.settled[r.Step][attempt] = time.Now()
 		}
 	}
 	v.w.trace.note("committed: step %d of %s is %s, attempt %d, token %s.%d, sent %d",
-		r.Index, short(r.ExecutionID), r.Step.Status, r.Step.Attempt, short(r.Step.Token), r.Step.Dispatch, r.Sent)
+		r.Step, short(r.ExecutionID), r.Task.Status, r.Task.Attempt, short(r.Task.Token), r.Task.Dispatch, r.Sent)
 }
 
 // input notes what the log takes.

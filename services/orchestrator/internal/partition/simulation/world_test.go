@@ -254,8 +254,7 @@ func (w *world) compile(d catalog.Definition) (*engine.Definition, error) {
 	s := bad.Steps[i]
 	// Without its inputs, which only Compile can give it.
 	bad.Steps[i] = engine.StepDefinition{
-		Key: s.Key, Type: s.Type, AgentID: s.AgentID, AgentType: s.AgentType, Config: s.Config, OnError: s.OnError,
-		TimeoutMs: s.TimeoutMs, Rule: s.Rule, DependsOn: s.DependsOn, Dependents: s.Dependents,
+		Key: s.Key, Type: s.Type, OnError: s.OnError, TimeoutMs: s.TimeoutMs, Rule: s.Rule, DependsOn: s.DependsOn, Dependents: s.Dependents,
 	}
 	return &bad, nil
 }
