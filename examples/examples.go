@@ -9,5 +9,11 @@ var timezonesWorkflow []byte
 //go:embed timezones/tzdata.zi
 var timezonesText string
 
+//go:embed review/workflow.yaml
+var reviewWorkflow []byte
+
+// Review gives the workflow file of review/, which has a step of every type.
+func Review() []byte { return reviewWorkflow }
+
 // Timezones gives the workflow file of timezones/ and the text that it reads.
 func Timezones() (workflow []byte, text string) { return timezonesWorkflow, timezonesText }

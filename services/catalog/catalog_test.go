@@ -153,6 +153,48 @@ func TestWorkflowLife(t *testing.T) {
 	refused(c, errs.NotFound, contract.DeleteWorkflow, alice, byID(w.ID))
 }
 
+func TestStepTypes(t *testing.T) {
+	c := start(t)
+	own := call(c, contract.CreateAgent, alice, body(sum, ""))
+	other := call(c, contract.CreateAgent, alice, body(sum, ""))
+	foreign := call(c, contract.CreateAgent, bob, body(sum, ""))
+	child := call(c, contract.CreateAgent, alice, body(`{"name":"child","type":"WORKFLOW","config":{"workflowId":%q}}`, uuid.NewString()))
+	steps := `{"name":"w","status":"ACTIVE","steps":[
+		{"stepKey":"c","stepType":"CONDITION","config":{"expression":"inputs.n > 1 && inputs.s < \"é\"","then":["l"],"else":["p"]}},
+		{"stepKey":"l","stepType":"LOOP","agentId":%[1]q,"dependsOn":["c"],"config":{ "forEach": "{{inputs.list}}", "maxFailurePercent": 2.50 },"inputs":{"x":"{{item}}"}},
+		{"stepKey":"p","stepType":"PARALLEL","dependsOn":["c"],"config":{"branches":[{"key":"a","agentId":%[2]q}],"join":"any"}},
+		{"stepKey":"w","stepType":"WAIT","dependsOn":["l","p"],"triggerRule":"one_success","config":{"signal":"go","timeoutMs":5,"default":null}}]}`
+	w := call(c, contract.CreateWorkflow, alice, body(steps, own.ID, other.ID))
+	d := call(c, contract.ResolveDefinition, alice, byID(w.ID))
+	if len(d.Agents) != 2 || d.Agents[0].ID != own.ID || d.Agents[1].ID != other.ID || d.Steps[3].TimeoutMs != 86_400_000 {
+		t.Fatalf("got %+v", d)
+	}
+	var condition contract.ConditionConfig
+	if err := json.Unmarshal(d.Steps[0].Config, &condition); err != nil || condition.Expression != `inputs.n > 1 && inputs.s < "é"` {
+		t.Errorf("got %s, %v", d.Steps[0].Config, err)
+	}
+	for i, want := range []string{`{"forEach":"{{inputs.list}}","maxFailurePercent":2.50}`, `{"branches":[{"key":"a","agentId":"` + other.ID + `"}],"join":"any"}`, `{"signal":"go","timeoutMs":5,"default":null}`} {
+		if got := string(d.Steps[i+1].Config); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+
+	// Agents of branches and loops must exist, be visible and be ACTIVE as those of AGENT steps must.
+	e := refused(c, errs.Validation, contract.CreateWorkflow, alice, body(steps, foreign.ID, uuid.NewString()))
+	if len(e.Details) != 2 || e.Details[0].Field != "steps[1].agentId" || e.Details[1].Field != "steps[2].config.branches[0].agentId" {
+		t.Errorf("got %+v", e.Details)
+	}
+	w = call(c, contract.CreateWorkflow, alice, body(steps, child.ID, other.ID))
+	call(c, contract.DeleteAgent, alice, byID(other.ID))
+	e = refused(c, errs.Conflict, contract.ResolveDefinition, alice, byID(w.ID))
+	if len(e.Details) != 2 || e.Details[0].Code != errs.NotActive || e.Details[1].Field != "steps[2].config.branches[0].agentId" || e.Details[1].Code != errs.UnknownAgent {
+		t.Errorf("got %+v", e.Details)
+	}
+	if e := refused(c, errs.Validation, contract.PatchAgent, alice, patch(child.ID, `{"status":"ACTIVE"}`)); e.Details[0].Code != errs.Unsupported {
+		t.Errorf("got %+v", e.Details)
+	}
+}
+
 func TestVisibility(t *testing.T) {
 	c := start(t)
 	private := call(c, contract.CreateAgent, alice, body(sum, ""))

@@ -44,7 +44,14 @@ func run(m *testing.M) int {
 		return 1
 	}
 	lab.dir = dir
-	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir) })
+	covered := os.Getenv(built.CoverVariable)
+	if covered != "" {
+		if err := os.Setenv("GOCOVERDIR", covered); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir, covered != "") })
 	lab.client = &http.Client{Timeout: 5 * time.Second}
 
 	code := m.Run()

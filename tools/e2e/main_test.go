@@ -45,7 +45,14 @@ func run(m *testing.M) int {
 		return 1
 	}
 	lab.dir = dir
-	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir) })
+	covered := os.Getenv(built.CoverVariable)
+	if covered != "" {
+		if err := os.Setenv("GOCOVERDIR", covered); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir, covered != "") })
 	lab.home = sync.OnceValues(startHome)
 
 	code := m.Run()

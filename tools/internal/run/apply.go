@@ -31,13 +31,7 @@ func Apply(ctx context.Context, c *client.Client, f *workflowfile.File) (catalog
 		ids[want.Name] = id
 	}
 	want := f.Workflow
-	want.Steps = slices.Clone(want.Steps)
-	for i, s := range want.Steps {
-		if name, ok := f.StepAgents[s.StepKey]; ok {
-			id := ids[name]
-			want.Steps[i].AgentID = &id
-		}
-	}
+	want.Steps = f.Steps(ids)
 	workflow, err := applyWorkflow(ctx, c, want)
 	return workflow, located(f, "", err)
 }

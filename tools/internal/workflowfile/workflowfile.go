@@ -9,11 +9,14 @@
 //	steps:
 //	  - {stepKey: greet, stepType: AGENT, agent: Greeter, inputs: {who: "{{inputs.who}}"}}
 //
+// A branch of a PARALLEL names its agent likewise.
+//
 // Only the shape is checked here; what a workflow may be is known to the catalog alone.
 package workflowfile
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -31,6 +34,7 @@ const (
 	defaultRetryCount  = 3
 	defaultRetryDelay  = 1000
 	defaultStepTimeout = 300_000
+	defaultWaitTimeout = 86_400_000 // of a WAIT
 )
 
 // File is a workflow with all its fields, and its agents in the order of the file.
@@ -39,6 +43,8 @@ type File struct {
 	Workflow catalog.Workflow
 	// StepAgents names the agent of each step that names one; the step's AgentID is open then.
 	StepAgents map[string]string
+	// BranchAgents names, by step, those of branches that name one; their agentId is open then.
+	BranchAgents map[string]map[int]string
 
 	name  string
 	lines map[string]int
@@ -47,7 +53,7 @@ type File struct {
 // Parse reads a file; name is how errors call it. The error is Faults, with everything that is wrong.
 func Parse(name string, raw []byte) (*File, error) {
 	d := &document{file: name, lines: map[string]int{}}
-	f := &File{StepAgents: map[string]string{}, name: name, lines: d.lines}
+	f := &File{StepAgents: map[string]string{}, BranchAgents: map[string]map[int]string{}, name: name, lines: d.lines}
 	root := d.parse(raw)
 	if root == nil {
 		return nil, d.faults
@@ -116,10 +122,71 @@ func (f *File) readStep(d *document, at string, n *yaml.Node) {
 	case agent != "":
 		f.StepAgents[s.StepKey] = agent
 	}
+	if s.StepType == catalog.StepWait && d.lines[at+".timeoutMs"] == 0 {
+		s.TimeoutMs = defaultWaitTimeout
+	}
+	if s.StepType == catalog.StepParallel {
+		f.takeBranchAgents(d, at, n, &s)
+	}
 	if s.StepKey == "" {
 		d.fault(n, at+".stepKey", "is missing; give the step a key")
 	}
 	f.Workflow.Steps = append(f.Workflow.Steps, s)
+}
+
+// takeBranchAgents takes the names of agents out of the config of a PARALLEL.
+func (f *File) takeBranchAgents(d *document, at string, n *yaml.Node, s *catalog.Step) {
+	var config map[string]json.RawMessage
+	var branches []map[string]json.RawMessage
+	if json.Unmarshal(s.Config, &config) != nil || json.Unmarshal(config["branches"], &branches) != nil {
+		return // the catalog tells what is wrong
+	}
+	for i, branch := range branches {
+		var agent string
+		if json.Unmarshal(branch["agent"], &agent) != nil {
+			continue
+		}
+		if !f.has(agent) {
+			d.fault(n, form.At(at+".config.branches", i)+".agent", "unknown agent %s; add it under agents, or correct the name", form.Quote(agent))
+			continue
+		}
+		delete(branch, "agent")
+		if f.BranchAgents[s.StepKey] == nil {
+			f.BranchAgents[s.StepKey] = map[int]string{}
+		}
+		f.BranchAgents[s.StepKey][i] = agent
+	}
+	config["branches"] = encode(branches)
+	s.Config = encode(config)
+}
+
+// Steps gives the steps with the ids of the agents that the file names.
+func (f *File) Steps(idOf map[string]string) []catalog.Step {
+	steps := slices.Clone(f.Workflow.Steps)
+	for i := range steps {
+		s := &steps[i]
+		if name, ok := f.StepAgents[s.StepKey]; ok {
+			id := idOf[name]
+			s.AgentID = &id
+		}
+		if named := f.BranchAgents[s.StepKey]; len(named) > 0 {
+			var config map[string]json.RawMessage
+			var branches []map[string]json.RawMessage
+			_ = json.Unmarshal(s.Config, &config) // of takeBranchAgents
+			_ = json.Unmarshal(config["branches"], &branches)
+			for n, name := range named {
+				branches[n]["agentId"] = encode(idOf[name])
+			}
+			config["branches"] = encode(branches)
+			s.Config = encode(config)
+		}
+	}
+	return steps
+}
+
+func encode(v any) json.RawMessage {
+	raw, _ := json.Marshal(v) // of JSON that was decoded
+	return raw
 }
 
 func (f *File) has(agent string) bool {

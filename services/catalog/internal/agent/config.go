@@ -41,9 +41,7 @@ func LoadSchemas() (Schemas, error) {
 // checkConfig notes the faults of a config that is a JSON object.
 func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *form.Faults) {
 	_ = s[agentType].Validate(context.Background(), "config", config, faults) // the error is the context's
-	dec := json.NewDecoder(bytes.NewReader(config))
-	dec.UseNumber()
-	checkNames("config", dec, faults)
+	CheckNames("config", config, faults)
 	switch agentType {
 	case catalog.AgentAPI:
 		checkTemplates(config, faults)
@@ -77,8 +75,14 @@ func checkSources(config json.RawMessage, faults *form.Faults) {
 	}
 }
 
-// checkNames notes every name that stands twice in an object of the next value of dec, for
-// which of the two counts is for each reader to choose.
+// CheckNames notes every name that stands twice in an object of the JSON at path, for which of
+// the two counts is for each reader to choose.
+func CheckNames(path string, raw json.RawMessage, faults *form.Faults) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	checkNames(path, dec, faults)
+}
+
 func checkNames(path string, dec *json.Decoder, faults *form.Faults) {
 	switch token, _ := dec.Token(); token {
 	case json.Delim('['):

@@ -29,28 +29,58 @@ func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Defini
 	}
 	used := map[string]bool{}
 	for i, s := range w.Steps {
-		if s.AgentID == nil || used[*s.AgentID] {
-			continue
-		}
-		used[*s.AgentID] = true
-		field := form.At("steps", i) + ".agentId"
-		a, found := agents[*s.AgentID]
-		switch {
-		case !found:
-			obstacle(field, errs.UnknownAgent, "the agent %s of step %q is deleted or no longer shared; choose another", *s.AgentID, s.StepKey)
-		case a.Status != catalog.StatusActive:
-			obstacle(field, errs.NotActive, "the agent %s (%s) of step %q is %s; set its status to ACTIVE", form.Quote(a.Name), a.ID, s.StepKey, a.Status)
-		default:
-			d.Agents = append(d.Agents, catalog.DefinitionAgent{
-				ID: a.ID, Type: a.Type, Version: a.Version, Config: a.Config, TimeoutMs: timeoutMs(a.Config),
-				InputSchema: given(a.InputSchema), OutputSchema: given(a.OutputSchema),
-			})
+		for _, use := range agentUses(s) {
+			if used[use.agentID] {
+				continue
+			}
+			used[use.agentID] = true
+			field := form.At("steps", i) + "." + use.field
+			a, found := agents[use.agentID]
+			switch {
+			case !found:
+				obstacle(field, errs.UnknownAgent, "the agent %s of step %q is deleted or no longer shared; choose another", use.agentID, s.StepKey)
+			case a.Status != catalog.StatusActive:
+				obstacle(field, errs.NotActive, "the agent %s (%s) of step %q is %s; set its status to ACTIVE", form.Quote(a.Name), a.ID, s.StepKey, a.Status)
+			default:
+				d.Agents = append(d.Agents, catalog.DefinitionAgent{
+					ID: a.ID, Type: a.Type, Version: a.Version, Config: a.Config, TimeoutMs: timeoutMs(a.Config),
+					InputSchema: given(a.InputSchema), OutputSchema: given(a.OutputSchema),
+				})
+			}
 		}
 	}
 	if len(obstacles) > 0 {
 		return catalog.Definition{}, &errs.Error{Code: errs.Conflict, Message: summary(obstacles), Details: obstacles}
 	}
 	return d, nil
+}
+
+// agentUse is a place of a step that names an agent.
+type agentUse struct {
+	field   string // inside of the step
+	agentID string
+}
+
+// agentUses gives the places of a step that name an agent; of one that is not accepted those that do so rightly.
+func agentUses(s catalog.Step) []agentUse {
+	switch s.StepType {
+	case catalog.StepAgent, catalog.StepLoop:
+		if s.AgentID != nil {
+			return []agentUse{{"agentId", *s.AgentID}}
+		}
+	case catalog.StepParallel:
+		var c struct{ Branches []json.RawMessage }
+		_ = json.Unmarshal(s.Config, &c) // what is wrong with a config is told where it is read
+		var uses []agentUse
+		for i, raw := range c.Branches {
+			var b catalog.Branch
+			if json.Unmarshal(raw, &b) == nil && isAgentID(b.AgentID) {
+				uses = append(uses, agentUse{form.At("config.branches", i) + ".agentId", b.AgentID})
+			}
+		}
+		return uses
+	}
+	return nil
 }
 
 // summary names the first few obstacles in one line; the details hold them all.

@@ -67,3 +67,17 @@ func TestDefine(t *testing.T) {
 		})
 	}
 }
+
+// obstacles lists those of a CONFLICT.
+func obstacles(t *testing.T, err error) string {
+	t.Helper()
+	var e *errs.Error
+	if !errors.As(err, &e) || e.Code != errs.Conflict {
+		t.Fatalf("not a CONFLICT: %v", err)
+	}
+	var lines []string
+	for _, d := range e.Details {
+		lines = append(lines, d.Field+" "+string(d.Code))
+	}
+	return strings.Join(lines, "\n")
+}

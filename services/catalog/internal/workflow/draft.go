@@ -39,10 +39,11 @@ type Draft struct {
 	faults   form.Faults
 }
 
-// draftStep is a step and its place in the client's body.
+// draftStep is a step, its place in the client's body, and what its config names.
 type draftStep struct {
 	catalog.Step
-	at string
+	at    string
+	names names
 }
 
 // New drafts a workflow at version 1 of a client's body. Id, owner and times are the caller's to set.
@@ -72,8 +73,10 @@ func (d *Draft) AgentIDs() []string { return agentIDs(d.workflow.Steps) }
 func agentIDs(steps []catalog.Step) []string {
 	var ids []string
 	for _, s := range steps {
-		if s.AgentID != nil && !slices.Contains(ids, *s.AgentID) {
-			ids = append(ids, *s.AgentID)
+		for _, use := range agentUses(s) {
+			if !slices.Contains(ids, use.agentID) {
+				ids = append(ids, use.agentID)
+			}
 		}
 	}
 	return ids
@@ -83,8 +86,10 @@ func agentIDs(steps []catalog.Step) []string {
 // the client may use. A patch that changes how the workflow runs makes the next version.
 func (d *Draft) Finish(exists func(agentID string) bool) (catalog.Workflow, error) {
 	for _, s := range d.steps {
-		if s.AgentID != nil && !exists(*s.AgentID) {
-			d.faults.Add(s.at+".agentId", errs.UnknownAgent, "unknown agent %s; create it or correct the id", form.Quote(*s.AgentID))
+		for _, use := range agentUses(s.Step) {
+			if !exists(use.agentID) {
+				d.faults.Add(s.at+"."+use.field, errs.UnknownAgent, "unknown agent %s; create it or correct the id", form.Quote(use.agentID))
+			}
 		}
 	}
 	if err := d.faults.Err("workflow"); err != nil {
@@ -134,6 +139,9 @@ func (d *Draft) read(body json.RawMessage) {
 	o.Bool("isPublic", &w.IsPublic, false)
 	o.Only(fields...)
 	d.readSteps(o)
+	for i := range d.steps {
+		d.steps[i].names = d.readConfig(d.steps[i])
+	}
 	d.checkGraph()
 
 	slices.SortStableFunc(d.steps, func(a, b draftStep) int { return a.Position - b.Position })

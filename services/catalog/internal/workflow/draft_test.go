@@ -118,7 +118,6 @@ func TestNew(t *testing.T) {
 			"steps[0].stepKey bad_key\nsteps[1].stepKey bad_key\nsteps[2].stepKey reserved_key\nsteps[3].stepKey reserved_key\nsteps[4].stepKey out_of_range",
 		},
 		{"duplicate keys", body(step("a", ""), step("b", ""), step("a", "")), "steps[2].stepKey duplicate_key"},
-		{"types to come", body(`{"stepKey":"w","stepType":"WAIT","config":{"durationMs":5}}`), "steps[0].stepType unsupported"},
 		{
 			"agents", body(`{"stepKey":"a","stepType":"AGENT"}`, `{"stepKey":"b","stepType":"AGENT","agentId":"x"}`, `{"stepKey":"c","stepType":"AGENT","agentId":"`+unknown+`"}`, `{"stepKey":"d","stepType":"AGENT","agentId":7}`),
 			"steps[0].agentId required\nsteps[1].agentId bad_value\nsteps[3].agentId bad_type\nsteps[2].agentId unknown_agent",
@@ -251,11 +250,19 @@ func TestPatch(t *testing.T) {
 func FuzzNew(f *testing.F) {
 	f.Add([]byte(body(step("a", ""), step("b", `"dependsOn":["a"],"inputs":{"x":"{{a.output[0]}}"}`))))
 	f.Add([]byte(body(step("a", `"dependsOn":["b"]`), step("b", `"dependsOn":["a"]`))))
+	f.Add([]byte(body(of("CONDITION", "c", `{"expression":"inputs.n > 1","then":["l"],"else":["p"]}`, ""),
+		of("LOOP", "l", `{"forEach":"{{inputs.list}}","concurrency":2}`, `"agentId":"`+agentA+`","dependsOn":["c"],"inputs":{"x":"{{item}}"}`),
+		of("PARALLEL", "p", `{"branches":[{"key":"a","agentId":"`+agentA+`"}],"join":1}`, `"dependsOn":["c"]`), of("WAIT", "w", `{"approval":true,"timeoutMs":5,"default":null}`, ""))))
 	f.Add([]byte(`{"name":"w","steps":[{"stepKey":"a","_delete":true,"position":-1}],"outputs":"{{a.output}}"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		w, err := workflow.New(raw).Finish(known)
 		if faults(t, err) != "" {
 			return
+		}
+		for _, s := range w.Steps {
+			if err := decodes(s); err != nil {
+				t.Fatalf("accepted, and those who run it can not read it: %s: %v", s.Config, err)
+			}
 		}
 		// What was accepted is accepted again as a patch of itself, and changes nothing.
 		again, err := workflow.Patch(w, raw).Finish(known)
@@ -263,4 +270,16 @@ func FuzzNew(f *testing.F) {
 			t.Fatalf("patched with itself: version %d, %v", again.Version, err)
 		}
 	})
+}
+
+// decodes tells whether a config is what package catalog declares for its type.
+func decodes(s catalog.Step) error {
+	into := map[string]any{
+		catalog.StepCondition: new(catalog.ConditionConfig), catalog.StepLoop: new(catalog.LoopConfig),
+		catalog.StepParallel: new(catalog.ParallelConfig), catalog.StepWait: new(catalog.WaitConfig),
+	}[s.StepType]
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(s.Config, into)
 }

@@ -6,19 +6,19 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
-	"turbocat.io/pkg/template"
 )
 
 // graph is the steps of a draft and the dependencies between those that exist.
 type graph struct {
-	index map[string]int // of a step by its key
-	deps  [][]int
+	index  map[string]int // of a step by its key
+	deps   [][]int
+	direct []set // the same
 }
 
-// checkGraph notes unknown and self dependencies, cycles, and templates that are malformed or
-// name what is not there.
+// checkGraph notes unknown and self dependencies, cycles, branches of CONDITIONs that do not
+// depend on them, and templates and expressions that name what is not there.
 func (d *Draft) checkGraph() {
-	g := graph{index: map[string]int{}, deps: make([][]int, len(d.steps))}
+	g := graph{index: map[string]int{}, deps: make([][]int, len(d.steps)), direct: newSets(len(d.steps))}
 	for i, s := range d.steps {
 		if _, twice := g.index[s.StepKey]; !twice && s.StepKey != "" {
 			g.index[s.StepKey] = i
@@ -37,11 +37,13 @@ func (d *Draft) checkGraph() {
 				d.faults.Add(at, errs.DuplicateKey, "step %s stands twice; remove one", form.Quote(key))
 			default:
 				g.deps[i] = append(g.deps[i], dep)
+				g.direct[i].add(dep)
 			}
 		}
 	}
 	order := d.checkCycles(g)
-	d.checkTemplates(g, g.ancestors(order))
+	d.checkBranches(g)
+	d.checkNames(g, g.ancestors(order))
 }
 
 // checkCycles notes each cycle with its steps and gives the steps in an order in which, but
@@ -104,20 +106,26 @@ func cut(s string) string {
 type set []uint64
 
 func (s set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
+func (s set) add(i int)      { s[i/64] |= 1 << (i % 64) }
+
+// newSets makes n empty sets of n steps.
+func newSets(n int) []set {
+	sets := make([]set, n)
+	for i := range sets {
+		sets[i] = make(set, n/64+1)
+	}
+	return sets
+}
 
 // ancestors gives for each step the set of steps that it depends on, directly or not.
 func (g graph) ancestors(order []int) []set {
-	words := len(order)/64 + 1
-	sets := make([]set, len(order))
-	for i := range sets {
-		sets[i] = make(set, words)
-	}
+	sets := newSets(len(order))
 	// One pass is enough where dependencies come first in order; cycles need more.
 	for changed := true; changed; {
 		changed = false
 		for _, i := range order {
 			for _, dep := range g.deps[i] {
-				for w := range words {
+				for w := range sets[i] {
 					bits := sets[i][w] | sets[dep][w]
 					if w == dep/64 {
 						bits |= 1 << (dep % 64)
@@ -129,47 +137,4 @@ func (g graph) ancestors(order []int) []set {
 		}
 	}
 	return sets
-}
-
-func (d *Draft) checkTemplates(g graph, ancestors []set) {
-	for i, s := range d.steps {
-		d.checkReferences(s.at+".inputs", s.Inputs, g, func(dep int) bool { return ancestors[i].has(dep) })
-	}
-	d.checkReferences("outputs", d.workflow.Outputs, g, func(int) bool { return true })
-}
-
-// checkReferences notes the faults of the templates in raw, which may name the steps before it.
-func (d *Draft) checkReferences(at string, raw []byte, g graph, before func(step int) bool) {
-	tpl, problems := template.Parse(raw)
-	for _, p := range problems {
-		d.faults.Add(within(at, p.Field), errs.BadTemplate, "%s", p.Message)
-	}
-	if tpl == nil {
-		return
-	}
-	for _, r := range tpl.References() {
-		field := within(at, r.Field)
-		root := r.Path.Root()
-		step, known := g.index[root]
-		switch {
-		case root == "inputs" || root == "metadata":
-		case root == "secrets":
-			d.faults.Add(field, errs.Unsupported, "secrets are not available yet; remove {{%s}}", r.Path)
-		case root == "item" || root == "index":
-			d.faults.Add(field, errs.BadTemplate, "{{%s}} has a value in LOOP steps only; remove it", r.Path)
-		case !known:
-			d.faults.Add(field, errs.UnknownStep, "{{%s}} names the unknown step %s; add it or correct the key", r.Path, form.Quote(root))
-		case !before(step):
-			d.faults.Add(field, errs.NotAnAncestor, "{{%s}} names a step that need not have run before; add %s to dependsOn", r.Path, form.Quote(root))
-		case len(r.Path) < 2 || r.Path[1].Key != "output" && r.Path[1].Key != "error":
-			d.faults.Add(field, errs.BadTemplate, "{{%s}} names nothing of the step; write {{%s.output}} or {{%s.error}}", r.Path, root, root)
-		}
-	}
-}
-
-func within(path, field string) string {
-	if field == "" || field[0] == '[' {
-		return path + field
-	}
-	return path + "." + field
 }
