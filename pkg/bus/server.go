@@ -58,7 +58,7 @@ func Handle[Req, Resp any](s *Server, m rpc.Method[Req, Resp], fn func(ctx conte
 			if err != nil {
 				return nil, err
 			}
-			return json.Marshal(resp)
+			return encode(resp)
 		},
 	})
 }
