@@ -344,7 +344,7 @@ func (w *witness) checkGather(before, after *engine.Execution, out engine.Effect
 }
 
 // checkEnd holds that a terminal execution is at rest and that it told so last.
-func (w *witness) checkEnd(before, after *engine.Execution, out engine.Effects) error {
+func (w *witness) checkEnd(_, after *engine.Execution, out engine.Effects) error {
 	if told := w.story.Status(); after.Status != told {
 		return fmt.Errorf("the execution is %s, the events say %s", after.Status, told)
 	}

@@ -154,16 +154,15 @@ func (w *World) ruleHolds(s Step) bool {
 	}[s.Rule]
 }
 
-// resolve gives the members as decoded JSON, and whether one stays as it is written.
-// item is what a LOOP is at; nil for none.
+// resolve gives the members as decoded JSON, and whether one stays as it is written. item is what a LOOP is at; nil for none.
 func (w *World) resolve(refs []Reference, item *loopItem) (map[string]any, bool) {
 	members, unresolved := map[string]any{}, false
 	for n, r := range refs {
 		v, ok := w.value(r)
-		switch {
-		case r.Part == LoopItem:
+		switch r.Part {
+		case LoopItem:
 			v, ok = item.value, true
-		case r.Part == LoopIndex:
+		case LoopIndex:
 			v, ok = float64(item.index), true
 		}
 		if !ok {
