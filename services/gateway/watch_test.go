@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"turbocat.io/pkg/bus/bustest"
 	"turbocat.io/pkg/redistest"
@@ -14,13 +15,7 @@ import (
 
 func TestTheGatewayCanBeWatched(t *testing.T) {
 	p := servicetest.Start(t, Spec().Unit(), map[string]string{"NATS_URL": bustest.Server(t), "REDIS_URL": redistest.URL(t), "PORT": "0"})
-	address := ""
-	for line := range strings.Lines(p.Logs()) {
-		var entry struct{ Message, Address string }
-		if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "listening" {
-			address = entry.Address
-		}
-	}
+	address := listening(t, p)
 	defer http.DefaultClient.CloseIdleConnections()
 	get := func(path string) string {
 		t.Helper()
@@ -43,4 +38,19 @@ func TestTheGatewayCanBeWatched(t *testing.T) {
 	if status, body := p.Get(t, "/health/ready"); status != http.StatusOK {
 		t.Errorf("%d %s", status, body)
 	}
+}
+
+// listening gives where clients are answered, as the log tells it a moment after the start.
+func listening(t *testing.T, p *servicetest.Process) string {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+		for line := range strings.Lines(p.Logs()) {
+			var entry struct{ Message, Address string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Message == "listening" {
+				return entry.Address
+			}
+		}
+	}
+	t.Fatalf("the log does not say that it listens:\n%s", p.Logs())
+	return ""
 }

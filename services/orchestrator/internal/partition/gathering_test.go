@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,11 +24,11 @@ import (
 type unready struct {
 	partitiontest.Store
 	partition.Transport
-	reads, losses int
+	reads, losses atomic.Int64
 }
 
 func (u *unready) ItemOutputs(ctx context.Context, id string, step, limit int) ([]engine.ItemOutput, error) {
-	if u.reads--; u.reads >= 0 {
+	if u.reads.Add(-1) >= 0 {
 		return nil, errors.New("not now")
 	}
 	return u.Store.ItemOutputs(ctx, id, step, limit)
@@ -35,7 +36,7 @@ func (u *unready) ItemOutputs(ctx context.Context, id string, step, limit int) (
 
 func (u *unready) Append(c partition.Control, done func(error)) {
 	if c.Kind == engine.Gathered {
-		if u.losses--; u.losses >= 0 {
+		if u.losses.Add(-1) >= 0 {
 			done(errors.New("lost"))
 			return
 		}
@@ -52,7 +53,9 @@ func TestAStepIsGatheredUntilItHasEnded(t *testing.T) {
 
 func gather(t *testing.T, takenOver bool) {
 	ledger, server := partitiontest.NewLedger([]byte("a secret of the tests")), partitiontest.NewJetStream()
-	u := &unready{Store: ledger, Transport: server.Connect(), reads: 2, losses: 1}
+	u := &unready{Store: ledger, Transport: server.Connect()}
+	u.reads.Store(2)
+	u.losses.Store(1)
 	run := func(name string) (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -96,7 +99,7 @@ func gather(t *testing.T, takenOver bool) {
 	}
 	<-time.After(20 * time.Second)
 	stop()
-	if x := state(); x.Status != orchestrator.ExecutionCompleted || string(x.Steps[0].Output) != "[10,20,30]" || u.losses >= 0 {
+	if x := state(); x.Status != orchestrator.ExecutionCompleted || string(x.Steps[0].Output) != "[10,20,30]" || u.losses.Load() >= 0 {
 		t.Errorf("%s, %s", x.Status, x.Steps[0].Output)
 	}
 }
