@@ -34,8 +34,8 @@ func Messages() []Message {
 			Data: reflect.TypeFor[runner.StepBody](),
 		},
 		report(runner.TypeStepStarted, "an attempt has worked for 200 ms, or was delivered once more", nil),
-		report(runner.TypeStepCompleted, "an attempt succeeded; the body is its output", reflect.TypeFor[json.RawMessage](), durationMs, jsonBody),
-		report(runner.TypeStepFailed, "an attempt failed; the body says why", reflect.TypeFor[runner.StepError](), durationMs, jsonBody),
+		report(runner.TypeStepCompleted, "an attempt succeeded; the body is its output. Orchestrators say so of the execution that a WORKFLOW agent's attempt was, on exec.in.{p}.ctl", reflect.TypeFor[json.RawMessage](), durationMs, jsonBody),
+		report(runner.TypeStepFailed, "an attempt failed; the body says why. Orchestrators say so likewise", reflect.TypeFor[runner.StepError](), durationMs, jsonBody),
 
 		control(orchestrator.TypeSubmitted, "an execution is committed and may begin", "the execution"),
 		control(orchestrator.TypeCancel, "an execution is to be cancelled", "the command"),

@@ -2,6 +2,19 @@ package catalog
 
 import "encoding/json"
 
+// WorkflowConfig is the config of a WORKFLOW agent: each attempt is an execution of another workflow, in the version that is active
+// then. The step's inputs are the execution's, over those of the config, field by field; its outputs are the step's output. A
+// detached one is begun and left alone: the output is its executionId.
+type WorkflowConfig struct {
+	WorkflowID string                     `json:"workflowId" format:"uuid"`
+	Inputs     map[string]json.RawMessage `json:"inputs,omitempty"`
+	TimeoutMs  int64                      `json:"timeoutMs,omitempty"` // the step's own bounds it, too
+	Detached   bool                       `json:"detached,omitempty"`
+}
+
+// MaxDepth is how deep executions may stand within one another; the outermost has the depth 0.
+const MaxDepth = 10
+
 // ConditionConfig is the config of a CONDITION step: one expression with two branches, or cases of which the first that
 // holds is taken. Every step named in a branch depends on the CONDITION; one in a branch that is not taken is SKIPPED.
 type ConditionConfig struct {

@@ -77,20 +77,22 @@ type Progress struct {
 
 // StepState is one step of an execution. A step is RUNNING from its dispatch.
 type StepState struct {
-	StepKey     string            `json:"stepKey"`
-	StepType    string            `json:"stepType" enum:"AGENT,CONDITION,LOOP,PARALLEL,WAIT"`
-	AgentID     *string           `json:"agentId"`
-	Status      string            `json:"status" enum:"PENDING,RUNNING,COMPLETED,FAILED,SKIPPED,CANCELLED"`
-	Attempts    int               `json:"attempts"`
-	Input       json.RawMessage   `json:"input"`  // resolved; null before the step is ready
-	Output      json.RawMessage   `json:"output"` // null until COMPLETED
-	Error       *runner.StepError `json:"error"`
-	WaitingFor  *WaitingFor       `json:"waitingFor"`
-	Items       *ItemCounts       `json:"items,omitempty"`      // of a LOOP or PARALLEL that has begun; absent for others
-	ReusedFrom  *string           `json:"reusedFrom,omitempty"` // the execution that the result is of, when the step was not run again
-	StartedAt   *time.Time        `json:"startedAt"`
-	CompletedAt *time.Time        `json:"completedAt"`
-	DurationMs  *int64            `json:"durationMs"`
+	StepKey    string            `json:"stepKey"`
+	StepType   string            `json:"stepType" enum:"AGENT,CONDITION,LOOP,PARALLEL,WAIT"`
+	AgentID    *string           `json:"agentId"`
+	Status     string            `json:"status" enum:"PENDING,RUNNING,COMPLETED,FAILED,SKIPPED,CANCELLED"`
+	Attempts   int               `json:"attempts"`
+	Input      json.RawMessage   `json:"input"`  // resolved; null before the step is ready
+	Output     json.RawMessage   `json:"output"` // null until COMPLETED
+	Error      *runner.StepError `json:"error"`
+	WaitingFor *WaitingFor       `json:"waitingFor"`
+	Items      *ItemCounts       `json:"items,omitempty"` // of a LOOP or PARALLEL that has begun; absent for others
+	// the execution of a WORKFLOW agent that the step waits for, or waited for last
+	ChildExecutionID *string    `json:"childExecutionId,omitempty"`
+	ReusedFrom       *string    `json:"reusedFrom,omitempty"` // the execution that the result is of, when the step was not run again
+	StartedAt        *time.Time `json:"startedAt"`
+	CompletedAt      *time.Time `json:"completedAt"`
+	DurationMs       *int64     `json:"durationMs"`
 }
 
 // ItemCounts counts the items of a LOOP, or the branches of a PARALLEL. Those that are neither completed nor failed run
@@ -212,7 +214,7 @@ type Explanation struct {
 type StepExplanation struct {
 	StepKey string     `json:"stepKey"`
 	Status  string     `json:"status"`
-	Reason  string     `json:"reason" enum:"DEPENDENCIES,QUEUED,RUNNING,RETRY,TIMER,SIGNAL,ITEMS,PAUSED,FAILED,SKIPPED"`
+	Reason  string     `json:"reason" enum:"DEPENDENCIES,QUEUED,RUNNING,RETRY,TIMER,SIGNAL,CHILD,ITEMS,PAUSED,FAILED,SKIPPED"`
 	Message string     `json:"message"` // a sentence
 	Until   *time.Time `json:"until"`   // when that is over at the latest; null when nobody knows
 	Remedy  string     `json:"remedy"`  // what to do; "" when nothing is to be done

@@ -76,6 +76,10 @@ const (
 	CodeExpression    = "EXPRESSION_ERROR" // an expression has no value, or one of the wrong kind
 	CodeLoopLimit     = "LOOP_LIMIT"       // a LOOP would go on beyond its maxIterations
 	CodeRejected      = "REJECTED"         // somebody refused the approval that a WAIT waited for
+	CodeChildFailed   = "CHILD_FAILED"     // the execution of a WORKFLOW agent FAILED, or could not begin
+	CodeChildTimeout  = "CHILD_TIMEOUT"    // it ran into its TIMEOUT
+	CodeChildStopped  = "CHILD_CANCELLED"  // somebody cancelled it
+	CodeDepth         = "DEPTH_LIMIT"      // it would stand deeper than ten others
 	CodeCancelled     = "CANCELLED"        // stopped on request; never reported by a runner
 	CodeWorkflowTime  = "WORKFLOW_TIMEOUT" // the execution ran out of its timeoutMs
 	CodeEngineFault   = "ENGINE_FAULT"     // a bug of ours; the execution can not go on

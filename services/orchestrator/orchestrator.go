@@ -44,10 +44,11 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	acceptor := execution.NewAcceptor(store, transport, natsapi.Catalog{Conn: env.Bus}, env.Log, execution.WithMetrics(env.Metrics))
 	s := &Service{
-		bus: env.Bus, server: bus.NewServer(contract.Service, env.Log),
-		acceptor: execution.NewAcceptor(store, transport, natsapi.Catalog{Conn: env.Bus}, env.Log, execution.WithMetrics(env.Metrics)),
-		owner:    partition.NewOwner(uuid.NewString(), store, transport, env.Log, partition.WithMetrics(env.Metrics)),
+		bus: env.Bus, server: bus.NewServer(contract.Service, env.Log), acceptor: acceptor,
+		owner: partition.NewOwner(uuid.NewString(), store, transport, env.Log,
+			partition.WithMetrics(env.Metrics), partition.WithChildren(execution.Children{Acceptor: acceptor})),
 	}
 	natsapi.Register(s.server, execution.NewService(s.acceptor, store, transport))
 	env.Health.AddProbe("partitions", func(ctx context.Context) error {

@@ -183,3 +183,24 @@ func TestPauseAndResume(t *testing.T) {
 		}
 	}
 }
+
+func TestChildExecution(t *testing.T) {
+	t.Parallel()
+	c := user(t)
+	inner := c.workflow(t, []object{step("say", c.code(t, identityCode), inputs(object{"to": "{{inputs.who}}"}))}, object{"outputs": object{"said": "{{say.output.to}}"}})
+	agent := c.agent(t, "WORKFLOW", object{"workflowId": inner, "inputs": object{"who": "nobody"}})
+	outer := c.workflow(t, []object{
+		step("one", agent),
+		{"stepKey": "all", "stepType": "LOOP", "agentId": agent, "inputs": object{"who": "{{item}}"}, "config": object{"forEach": "inputs.names", "concurrency": 2}},
+	})
+	e := c.run(t, outer, object{"names": []string{"a", "b", "c"}})
+	if e.Status != "COMPLETED" {
+		t.Fatalf("%s, %+v", statuses(e), e.Error)
+	}
+	same(t, "the output of one", state(t, e, "one").Output, `{"said":"nobody"}`)
+	same(t, "the output of all", state(t, e, "all").Output, `[{"said":"a"},{"said":"b"},{"said":"c"}]`)
+	one := c.execution(t, *state(t, e, "one").ChildExecutionID)
+	if one.ParentExecutionID == nil || *one.ParentExecutionID != e.ID || one.WorkflowID != inner {
+		t.Errorf("the child is %+v", one)
+	}
+}

@@ -136,7 +136,7 @@ func TestNew(t *testing.T) {
 
 		{"LLM draft", `{"name":"n","type":"LLM","config":{"model":"m","temperature":3}}`, "config.temperature out_of_range"},
 		{"LLM active", `{"name":"n","type":"LLM","status":"ACTIVE","config":{"model":"m"}}`, "status unsupported"},
-		{"WORKFLOW active", `{"name":"n","type":"WORKFLOW","status":"ACTIVE","config":{"workflowId":"0193b7f0-0000-7000-8000-000000000000"}}`, "status unsupported"},
+		{"WORKFLOW active", `{"name":"n","type":"WORKFLOW","status":"ACTIVE","config":{"workflowId":"0193b7f0-0000-7000-8000-000000000000","inputs":{"x":1},"detached":true,"timeoutMs":1000}}`, ""},
 		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
 		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},
 		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},

@@ -144,7 +144,7 @@ func notYet(agentType string, config json.RawMessage) string {
 		return "" // the config is at fault, which is told
 	}
 	switch agentType {
-	case catalog.AgentLLM, catalog.AgentWorkflow:
+	case catalog.AgentLLM:
 		return agentType + " agents"
 	case catalog.AgentCode:
 		switch {

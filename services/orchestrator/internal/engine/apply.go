@@ -101,10 +101,11 @@ func (a *applier) effects() Effects {
 	if len(a.ended) > 0 {
 		slices.SortFunc(a.out.Rows, func(p, q Row) int { return byPlace(p.Place, q.Place) })
 	}
-	a.out.Ready = slices.DeleteFunc(a.out.Ready, func(p Place) bool { // what followed may have stopped an item again
+	stopped := func(p Place) bool { // what followed may have stopped an item again
 		t := a.x.Task(p)
 		return t == nil || !t.AwaitsResult()
-	})
+	}
+	a.out.Ready, a.out.Children = slices.DeleteFunc(a.out.Ready, stopped), slices.DeleteFunc(a.out.Children, stopped)
 	return a.out
 }
 
@@ -249,12 +250,19 @@ func (a *applier) taskDue(p Place, now Time) {
 	case t.RetryAt != 0 && t.RetryAt <= now && a.x.Status != orchestrator.ExecutionPaused:
 		a.attempt(p)
 	case t.Backstop != 0 && t.Backstop <= now:
-		a.out.Stop = append(a.out.Stop, Stop{p, t.Token})
+		a.out.Stop = append(a.out.Stop, Stop{p, t.Token, t.Child})
 		a.attemptFailed(p, &runner.StepError{
 			Code: runner.CodeStepTimeout, Retryable: true,
-			Message: fmt.Sprintf("the step did not end within its timeoutMs of %d and its runner does not answer", a.x.Definition.Steps[p.Step].TimeoutMs),
+			Message: outOfTime(&a.x.Definition.Steps[p.Step], p.Iteration, t.Child),
 		})
 	}
+}
+
+func outOfTime(d *StepDefinition, iteration int, child string) string {
+	if child != "" {
+		return fmt.Sprintf("the execution %s did not end within timeoutMs of %d", child, d.childTimeoutMs(iteration))
+	}
+	return fmt.Sprintf("the step did not end within its timeoutMs of %d and its runner does not answer", d.TimeoutMs)
 }
 
 // decide works through the steps whose dependencies are all terminal and the fan-outs whose items have ended, and ends
@@ -366,6 +374,12 @@ func (a *applier) attempt(p Place) {
 		a.attemptFailed(p, failure)
 		return
 	}
+	if x.Definition.Steps[p.Step].Work(p.Iteration).Child != nil {
+		t.Child = a.keys.childID(t.Token, x.LastInput)
+		t.Backstop = x.LastInput.Add(x.Definition.Steps[p.Step].childTimeoutMs(p.Iteration)) // nobody else keeps its time
+		a.out.Children = append(a.out.Children, p)
+		return
+	}
 	a.out.Ready = append(a.out.Ready, p)
 }
 
@@ -446,13 +460,13 @@ func (a *applier) end(status string, failure *runner.StepError, kind event.Type[
 		case !stepTerminal(s.Status):
 			a.stopItems(i)
 			if s.AwaitsResult() {
-				a.out.Stop = append(a.out.Stop, Stop{Place{Step: i}, s.Token})
+				a.out.Stop = append(a.out.Stop, Stop{Place{Step: i}, s.Token, s.Child})
 			}
 			a.settle(i, orchestrator.StepCancelled, orchestrator.EventStepCancelled)
 		}
 	}
 	a.queue, a.fans = nil, nil
-	a.out.Ready, a.out.Gather = nil, nil // nothing that this input made ready is wanted any more
+	a.out.Ready, a.out.Children, a.out.Gather = nil, nil, nil // nothing that this input made ready is wanted any more
 	a.finish(status, failure, kind)
 }
 

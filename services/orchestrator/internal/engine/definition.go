@@ -46,9 +46,10 @@ type StepDefinition struct {
 type Work struct {
 	AgentID      string
 	AgentType    string
-	Config       json.RawMessage // of the agent
-	InputSchema  json.RawMessage // of the agent; nil for none
-	OutputSchema json.RawMessage // of the agent; nil for none
+	Config       json.RawMessage         // of the agent
+	InputSchema  json.RawMessage         // of the agent; nil for none
+	OutputSchema json.RawMessage         // of the agent; nil for none
+	Child        *catalog.WorkflowConfig // of a WORKFLOW agent; nil for those that runners run
 	inputs       *template.Template
 }
 
@@ -165,9 +166,13 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 		inputs = json.RawMessage("{}")
 	}
 	t, err := parseTemplate("inputs", inputs)
-	return Work{
+	work := Work{
 		AgentID: agent.ID, AgentType: agent.Type, Config: agent.Config, InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema, inputs: t,
-	}, err
+	}
+	if err == nil && agent.Type == catalog.AgentWorkflow {
+		err = wrap("the agent's config", json.Unmarshal(agent.Config, &work.Child))
+	}
+	return work, err
 }
 
 func parseTemplate(what string, raw json.RawMessage) (*template.Template, error) {

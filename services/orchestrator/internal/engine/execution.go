@@ -20,6 +20,8 @@ type Execution struct {
 	Traceparent string
 	Partition   int
 	Priority    int
+	Depth       int     // how many executions it stands in
+	Parent      *Parent // the task that waits for it; nil for none
 	Definition  *Definition
 
 	Status      string
@@ -60,6 +62,14 @@ type Item struct {
 	Task
 }
 
+// Parent is the task of another execution that waits for the end of this one.
+type Parent struct {
+	ExecutionID string
+	StepKey     string
+	Place
+	Token string
+}
+
 // Place names a task of an execution: that of a step itself, whose Iteration is 0, or that of an item.
 type Place struct{ Step, Iteration int }
 
@@ -76,9 +86,10 @@ type Task struct {
 	Status      string
 	Attempt     int // from 1; 0 before the first
 	Token       string
-	Dispatch    int  // how often Token was sent, from 1
-	RetryAt     Time // when the next attempt begins; 0 when none is scheduled
-	Backstop    Time // when the attempt is given up; 0 until it has started on a runner
+	Dispatch    int    // how often Token was sent, from 1
+	Child       string // the execution that a WORKFLOW agent's attempt is; "" for those of runners
+	RetryAt     Time   // when the next attempt begins; 0 when none is scheduled
+	Backstop    Time   // when the attempt is given up; 0 until it has started on a runner
 	Output      json.RawMessage
 	Error       *runner.StepError
 	StartedAt   Time
@@ -163,16 +174,25 @@ func (x *Execution) Row(p Place) Row {
 	return row
 }
 
-// Awaiting gives the places that await a result, in their order.
+// Awaiting gives the places that await a result of a runner, in their order.
 func (x *Execution) Awaiting() iter.Seq[Place] {
+	return x.tasks(func(t *Task) bool { return t.AwaitsResult() && t.Child == "" })
+}
+
+// Children gives the places that await the end of another execution, in their order.
+func (x *Execution) Children() iter.Seq[Place] {
+	return x.tasks(func(t *Task) bool { return t.AwaitsResult() && t.Child != "" })
+}
+
+func (x *Execution) tasks(which func(*Task) bool) iter.Seq[Place] {
 	return func(yield func(Place) bool) {
 		for i := range x.Steps {
 			s := &x.Steps[i]
-			if s.AwaitsResult() && !yield(Place{Step: i}) {
+			if which(&s.Task) && !yield(Place{Step: i}) {
 				return
 			}
 			for n := range s.Items {
-				if s.Items[n].AwaitsResult() && !yield(Place{i, s.Items[n].Iteration}) {
+				if which(&s.Items[n].Task) && !yield(Place{i, s.Items[n].Iteration}) {
 					return
 				}
 			}

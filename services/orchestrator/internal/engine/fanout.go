@@ -237,7 +237,7 @@ func (a *applier) stopItems(i int) {
 		t := &items[len(items)-1]
 		p := Place{i, t.Iteration}
 		if t.AwaitsResult() {
-			a.out.Stop = append(a.out.Stop, Stop{p, t.Token})
+			a.out.Stop = append(a.out.Stop, Stop{p, t.Token, t.Child})
 		}
 		t.Status, t.RetryAt, t.Backstop, t.CompletedAt = orchestrator.StepCancelled, 0, 0, a.x.LastInput // it keeps its token until its runner is told
 		a.forget(p)

@@ -52,6 +52,7 @@ type Effects struct {
 	Changed  bool      // the execution's own fields
 	Rows     []Row     // of what changed, in the order of their places
 	Ready    []Place   // to be sent to a runner; see Execution.Body
+	Children []Place   // whose executions are to begin once that is committed; see Execution.Child
 	Stop     []Stop    // to be stopped, wherever they are
 	Gather   []int     // steps whose items have all ended, and are to be gathered once that is committed; see Gather
 	Kept     bool      // the input's signal is kept for a step that has yet to wait for it
@@ -67,6 +68,7 @@ func (e *Effects) None() bool { return !e.Changed && len(e.Rows) == 0 && !e.Kept
 type Stop struct {
 	Place
 	Token string
+	Child string // the execution to be cancelled; "" for an attempt of a runner
 }
 
 // Warning is a line for the execution's log. Its Step is -1 when it is of none.

@@ -33,7 +33,16 @@ func named(iteration int, parts ...string) []string {
 
 // EventID is the UUIDv7 of an event: the same however often the event is published.
 func EventID(secret []byte, executionID string, seq uint64, t Time) string {
-	sum := keyed(secret, "event", executionID, strconv.FormatUint(seq, 10))
+	return timed(keyed(secret, "event", executionID, strconv.FormatUint(seq, 10)), t)
+}
+
+// childID names the execution that an attempt is.
+func (k Keys) childID(token string, t Time) string {
+	return timed(keyed(k.Secret, "child", token), t)
+}
+
+// timed makes a UUIDv7 of a hash and a time.
+func timed(sum []byte, t Time) string {
 	var id uuid.UUID
 	copy(id[:], sum[:16])
 	var ms [8]byte

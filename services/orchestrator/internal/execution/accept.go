@@ -84,25 +84,11 @@ func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrat
 	if err != nil {
 		return Accepted{}, Outcome{}, err
 	}
-	def, err := a.catalog.Resolve(ctx, caller, req.WorkflowID)
+	execution, err := a.prepare(ctx, caller, req.WorkflowID, inputs)
 	if err != nil {
 		return Accepted{}, Outcome{}, err
 	}
-	if err := checkInputs(ctx, def.InputSchema, inputs); err != nil {
-		return Accepted{}, Outcome{}, err
-	}
-	if _, err := engine.Compile(def); err != nil { // accepted, it would hold up its partition
-		return Accepted{}, Outcome{}, errs.Wrap(err, errs.Conflict, "this version can not run the workflow: %s", err)
-	}
-	body, err := json.Marshal(def)
-	if err != nil {
-		return Accepted{}, Outcome{}, fmt.Errorf("encode the definition: %w", err)
-	}
-	hash := sha256.Sum256(body)
-	execution := Accepted{
-		ID: uuid.Must(uuid.NewV7()).String(), Caller: caller, Definition: def, DefinitionBody: body, DefinitionHash: hash[:],
-		TriggerType: req.TriggerType, Priority: def.Priority, Inputs: inputs, CreatedAt: time.Now().UTC(),
-	}
+	execution.ID, execution.TriggerType = uuid.Must(uuid.NewV7()).String(), req.TriggerType
 	if req.Priority != nil {
 		execution.Priority = *req.Priority
 	}
@@ -125,7 +111,7 @@ func (a *Acceptor) Accept(ctx context.Context, execution Accepted) (Outcome, err
 		return Outcome{}, err
 	case outcome.Conflict:
 		return Outcome{}, errKeyUsed
-	case outcome.Replayed:
+	case outcome.Replayed, outcome.Obsolete:
 		return outcome, nil
 	}
 	ids := observe.IDsOf(ctx)
@@ -136,6 +122,28 @@ func (a *Acceptor) Accept(ctx context.Context, execution Accepted) (Outcome, err
 		}
 	})
 	return outcome, nil
+}
+
+// prepare freezes a workflow for a caller, and checks the inputs by its schema.
+func (a *Acceptor) prepare(ctx context.Context, caller rpc.Caller, workflowID string, inputs []byte) (Accepted, error) {
+	def, err := a.catalog.Resolve(ctx, caller, workflowID)
+	if err != nil {
+		return Accepted{}, err
+	}
+	if err := checkInputs(ctx, def.InputSchema, inputs); err != nil {
+		return Accepted{}, err
+	}
+	if _, err := engine.Compile(def); err != nil { // accepted, it would hold up its partition
+		return Accepted{}, errs.Wrap(err, errs.Conflict, "this version can not run the workflow: %s", err)
+	}
+	body, err := json.Marshal(def)
+	if err != nil {
+		return Accepted{}, fmt.Errorf("encode the definition: %w", err)
+	}
+	hash := sha256.Sum256(body)
+	return Accepted{
+		Caller: caller, Definition: def, DefinitionBody: body, DefinitionHash: hash[:], Priority: def.Priority, Inputs: inputs, CreatedAt: time.Now().UTC(),
+	}, nil
 }
 
 func checkSubmit(req orchestrator.SubmitRequest) ([]byte, error) {
@@ -308,7 +316,7 @@ func (a *Acceptor) commitBatch(ctx context.Context, batch []pending) {
 			p.reply <- answer{err: err}
 			continue
 		}
-		if !outcomes[i].Replayed && !outcomes[i].Conflict {
+		if !outcomes[i].Replayed && !outcomes[i].Conflict && !outcomes[i].Obsolete {
 			a.accepted.Inc()
 		}
 		p.reply <- answer{outcome: outcomes[i]}

@@ -9,6 +9,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -27,6 +28,8 @@ type Accepted struct {
 	Key            *IdempotencyKey // nil for none
 	RetryOf        string          // the execution that it runs again; "" for none
 	Reused         []ReusedStep    // what is not run again
+	Parent         *engine.Parent  // the task that waits for it; nil for none
+	Depth          int             // how many executions it stands in
 }
 
 // ReusedStep is a step that begins COMPLETED, with the result it had in the execution that is run again.
@@ -49,6 +52,7 @@ type Outcome struct {
 	ID       string
 	Replayed bool // by the same request
 	Conflict bool // by another request: its body differs
+	Obsolete bool // nobody waits for it any more, so it was not accepted
 }
 
 // Record is an execution as the ledger has it.
@@ -80,6 +84,8 @@ type Store interface {
 	// Accept commits executions in one transaction and gives an outcome for each. No two have
 	// the same idempotency key.
 	Accept(ctx context.Context, executions []Accepted) ([]Outcome, error)
+	// Ending reads of an execution what the task that waits for it gets to know, once it has ended; false when it is not there.
+	Ending(ctx context.Context, id string) (e Ending, found bool, err error)
 	// Get reads an execution; NOT_FOUND when it is not there.
 	Get(ctx context.Context, id string) (Record, error)
 	// List reads a page of the executions that userID may see; "" sees all.
@@ -99,6 +105,13 @@ type Store interface {
 	// AddSignal commits a CommandSignal for an execution if admit lets it. The outcome's id is the command's: an earlier one's
 	// when the key, if there is one, was used before. NOT_FOUND when the execution is not there.
 	AddSignal(ctx context.Context, c Command, key *IdempotencyKey, admit func(Standing) error) (Outcome, error)
+}
+
+// Ending is how an execution has ended, or that it has not.
+type Ending struct {
+	Ended   bool
+	Output  []byte
+	Failure *runner.StepError
 }
 
 // Command is something that somebody asks of an execution.

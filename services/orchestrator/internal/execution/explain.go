@@ -32,6 +32,7 @@ const (
 	reasonRetry        = "RETRY"
 	reasonTimer        = "TIMER"
 	reasonSignal       = "SIGNAL"
+	reasonChild        = "CHILD"
 	reasonItems        = "ITEMS"
 	reasonPaused       = "PAUSED"
 	reasonFailed       = "FAILED"
@@ -73,6 +74,11 @@ func explainStep(r Record, i int, now engine.Time) orchestrator.StepExplanation 
 		return waits(r, i)
 	case fansOut(def):
 		return items(r, i, now)
+	case s.Child != "":
+		return orchestrator.StepExplanation{
+			Reason: reasonChild, Message: fmt.Sprintf("attempt %d is the execution %s, which has not ended", s.Attempt, s.Child), Until: moment(s.Backstop),
+			Remedy: "see why: GET /api/v1/executions/" + s.Child + "/explain",
+		}
 	case s.Backstop == 0 && s.Token != "":
 		return queued(x, i, now)
 	}
@@ -273,6 +279,7 @@ func summary(r Record, reasons map[string]int) string {
 		{reasonQueued, "step waits for a runner", "steps wait for a runner"},
 		{reasonRetry, "step waits for another attempt", "steps wait for another attempt"},
 		{reasonTimer, "step waits for a time", "steps wait for a time"},
+		{reasonChild, "step waits for another execution", "steps wait for other executions"},
 		{reasonSignal, "step waits for a signal", "steps wait for a signal"},
 		{reasonDependencies, "step waits for others", "steps wait for others"},
 		{reasonPaused, "step could start", "steps could start"},

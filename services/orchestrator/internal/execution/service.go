@@ -204,6 +204,9 @@ func viewStep(r Record, i int) orchestrator.StepState {
 	} else if s.Attempt > 0 && fansOut(def) {
 		out.Items = &orchestrator.ItemCounts{Begun: s.Begun, Completed: s.Completed, Failed: s.Failed}
 	}
+	if s.Child != "" {
+		out.ChildExecutionID = &s.Child
+	}
 	out.StartedAt, out.CompletedAt, out.DurationMs = span(s.StartedAt, s.CompletedAt)
 	return out
 }
@@ -221,6 +224,8 @@ func waitingFor(x *engine.Execution, i int) *orchestrator.WaitingFor {
 		return nil
 	case s.RetryAt != 0:
 		return &orchestrator.WaitingFor{Reason: "RETRY", Until: moment(s.RetryAt)}
+	case s.Child != "":
+		return &orchestrator.WaitingFor{Reason: "CHILD", Until: moment(s.Backstop)}
 	case def.Type != catalog.StepWait:
 		return nil
 	case x.Signal(i) != "":

@@ -110,6 +110,7 @@ var typesOf = map[engine.Kind]string{
 	engine.Submitted: orchestrator.TypeSubmitted, engine.TimerDue: orchestrator.TypeTimerDue, engine.StepLost: orchestrator.TypeStepLost,
 	engine.Cancel: orchestrator.TypeCancel, engine.Pause: orchestrator.TypePause, engine.Resume: orchestrator.TypeResume,
 	engine.Signaled: orchestrator.TypeSignal, engine.Gathered: orchestrator.TypeStepGathered,
+	engine.StepCompleted: runner.TypeStepCompleted, engine.StepFailed: runner.TypeStepFailed, // of children
 }
 
 // Append implements partition.Transport.
@@ -122,20 +123,23 @@ func (t *Transport) Append(c partition.Control, done func(err error)) {
 		event.HeaderID:          {cmp.Or(c.CommandID, c.Token, c.ExecutionID)},
 	}}
 	var err error
-	switch c.Kind {
-	case engine.StepLost:
-		m.Header[runner.HeaderStepKey], m.Header[runner.HeaderDispatch] = []string{c.Step}, []string{strconv.Itoa(c.Dispatch)}
-		if c.Iteration > 0 {
-			m.Header[runner.HeaderIteration] = []string{strconv.Itoa(c.Iteration)}
-		}
-	case engine.Signaled:
+	if c.Step != "" {
+		m.Header[runner.HeaderStepKey] = []string{c.Step}
+	}
+	if c.Iteration > 0 {
+		m.Header[runner.HeaderIteration] = []string{strconv.Itoa(c.Iteration)}
+	}
+	m.Data = c.Output
+	switch {
+	case c.Kind == engine.StepLost:
+		m.Header[runner.HeaderDispatch] = []string{strconv.Itoa(c.Dispatch)}
+	case c.Kind == engine.Signaled:
 		m.Data, err = json.Marshal(c.Signal)
-	case engine.Gathered:
-		m.Header[runner.HeaderStepKey], m.Data = []string{c.Step}, c.Output
-		if c.Err != nil {
-			m.Header[event.HeaderType] = []string{orchestrator.TypeStepGatherFailed}
-			m.Data, err = json.Marshal(c.Err)
-		}
+	case c.Kind == engine.Gathered && c.Err != nil:
+		m.Header[event.HeaderType] = []string{orchestrator.TypeStepGatherFailed}
+		m.Data, err = json.Marshal(c.Err)
+	case c.Err != nil:
+		m.Data, err = json.Marshal(c.Err)
 	}
 	if err != nil {
 		done(err)

@@ -108,6 +108,7 @@ func (r *run) apply(m Message) error {
 			r.ended = append(r.ended, ended{l.x.ID, m.Seq})
 			if !effects.None() {
 				c.ended = l.x.Status
+				c.ending = endingOf(l.x)
 			}
 		} else if m.Input.Kind == engine.TimerDue && effects.None() {
 			r.cameEarly(l, m.Input.Time)
@@ -144,13 +145,18 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 		return nil
 	}
 	for _, s := range effects.Stop {
-		c.stops = append(c.stops, stopChange{StoppedAttempt{ExecutionID: l.x.ID, Place: s.Place, Token: s.Token}, l.sends[s.Place]})
+		c.stops = append(c.stops, stopChange{StoppedAttempt{ExecutionID: l.x.ID, Place: s.Place, Token: s.Token, Child: s.Child}, l.sends[s.Place]})
 	}
 	for _, p := range effects.Ready {
 		delete(l.sends, p)
 		if !r.catchingUp {
 			r.send(l, p)
 		}
+	}
+	for _, p := range effects.Children {
+		l.sends[p] = begunChild()
+		r.children[waiting{l.x.ID, p}] = &childState{seq: c.seq}
+		c.wakes = true
 	}
 	for _, w := range effects.Warnings {
 		r.transport.Warn(l.x, w)
@@ -169,7 +175,7 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 	}
 	for _, i := range effects.Gather {
 		r.gathers[gathering{l.x.ID, i}] = &gatherState{seq: c.seq}
-		c.gathers = true
+		c.wakes = true
 	}
 	if effects.Kept {
 		c.commands[0].Kept = c.seq

@@ -82,4 +82,5 @@ type StoppedAttempt struct {
 	engine.Place
 	Token string
 	Sent  uint64
+	Child string // the execution to be cancelled; "" for an attempt of a runner
 }

@@ -31,6 +31,7 @@ type Owner struct {
 	id        string
 	ledger    Ledger
 	transport Transport
+	children  Children
 	log       zerolog.Logger
 
 	registerer prometheus.Registerer
@@ -48,6 +49,9 @@ type Option func(*Owner)
 
 // WithMetrics registers what the owner's work is measured by.
 func WithMetrics(r prometheus.Registerer) Option { return func(o *Owner) { o.registerer = r } }
+
+// WithChildren says where the executions of WORKFLOW agents begin; without it none can.
+func WithChildren(c Children) Option { return func(o *Owner) { o.children = c } }
 
 // NewOwner makes an owner. id is unique to the process's start.
 func NewOwner(id string, ledger Ledger, transport Transport, log zerolog.Logger, options ...Option) *Owner {
@@ -84,9 +88,9 @@ func (o *Owner) Run(ctx context.Context, reconnected <-chan struct{}) error {
 	}
 	// The writer outlives ctx: what is applied is still to be committed.
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
-	s := shell{ledger: o.ledger, transport: o.transport, secret: secret, log: o.log, metrics: o.metrics, leased: o.awaitLease}
+	s := shell{ledger: o.ledger, transport: o.transport, begin: o.children, secret: secret, log: o.log, metrics: o.metrics, leased: o.awaitLease}
 	s.writer = newWriter(o.ledger, o.log, o.metrics)
-	s.stopper = newStopper(o.ledger, o.transport, o.log)
+	s.stopper = newStopper(o.ledger, o.transport, o.children, o.log)
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = s.writer.run(writing) })
 	workers.Go(func() { s.stopper.run(writing) })

@@ -48,6 +48,7 @@ type run struct {
 	live       map[string]*live
 	ended      []ended
 	gathers    map[gathering]*gatherState
+	children   map[waiting]*childState
 	timers     timers
 	clock      clock
 	catchingUp bool
@@ -60,6 +61,7 @@ type run struct {
 	reconciling  atomic.Bool   // any goroutine
 	background   sync.WaitGroup
 
+	beginning  chan struct{} // has an entry for each child that begins
 	gatherable chan struct{} // receives when more is committed that may be gathered
 
 	resetOnce sync.Once
@@ -75,6 +77,7 @@ type shell struct {
 	transport Transport
 	writer    *Writer
 	stopper   *stopper
+	begin     Children
 	secret    []byte
 	log       zerolog.Logger
 	metrics   *metrics
@@ -100,7 +103,7 @@ func newRun(s shell, pos Position, relay *relay, verify <-chan struct{}, faulty 
 		shell: s, position: pos, relay: relay, verify: verify, faulty: faulty,
 		seq: pos.InputSeq, seqTime: pos.InputTime, eventN: pos.EventN,
 		keys: engine.Keys{Secret: s.secret, Generation: pos.Generation},
-		live: map[string]*live{}, gathers: map[gathering]*gatherState{}, gatherable: make(chan struct{}, 1), resetting: make(chan struct{}),
+		live: map[string]*live{}, gathers: map[gathering]*gatherState{}, children: map[waiting]*childState{}, gatherable: make(chan struct{}, 1), beginning: make(chan struct{}, childrenAtOnce), resetting: make(chan struct{}),
 	}
 	r.committedSeq.Store(pos.InputSeq)
 	return r
@@ -128,13 +131,16 @@ func (r *run) committed(changes []*change) {
 	var stops []StoppedAttempt
 	for _, c := range changes {
 		events = append(events, c.events...)
+		if c.ending != nil {
+			r.append(*c.ending)
+		}
 		for _, s := range c.stops {
 			s.attempt.Sent = s.send.sequence()
 			stops = append(stops, s.attempt)
 		}
 	}
 	r.committedSeq.Store(changes[len(changes)-1].seq)
-	if slices.ContainsFunc(changes, func(c *change) bool { return c.gathers }) {
+	if slices.ContainsFunc(changes, func(c *change) bool { return c.wakes }) {
 		select {
 		case r.gatherable <- struct{}{}:
 		default:
@@ -201,6 +207,9 @@ func (r *run) admit(l Loaded) *live {
 		if e.x.Gathers(i) {
 			r.gathers[gathering{e.x.ID, i}] = &gatherState{}
 		}
+	}
+	for p := range e.x.Children() {
+		r.children[waiting{e.x.ID, p}] = &childState{}
 	}
 	r.live[e.x.ID] = e
 	if e.x.Terminal() {
@@ -270,12 +279,14 @@ func (r *run) follow(ctx context.Context) error {
 			}
 		case <-r.gatherable:
 			r.gatherAll(ctx)
+			r.watchChildren(ctx)
 		case <-due.C:
 			r.fireTimers()
 		case <-tick.C:
 			r.forgetEnded()
 			r.sendUnsent()
 			r.gatherAll(ctx)
+			r.watchChildren(ctx)
 			r.noteSent()
 			if time.Since(lastReconcile) >= reconcileEvery {
 				lastReconcile = time.Now()

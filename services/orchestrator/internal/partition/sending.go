@@ -44,6 +44,7 @@ func (r *run) caughtUpNow(ctx context.Context) {
 	r.caughtUp.Store(true)
 	r.sendUnsent()
 	r.gatherAll(ctx)
+	r.watchChildren(ctx)
 	r.reconcile(ctx, 0)
 }
 

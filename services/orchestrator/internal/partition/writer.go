@@ -38,7 +38,8 @@ type change struct {
 	events   []EventRow
 	stops    []stopChange
 	commands []CommandRow
-	gathers  bool // a step's items have all ended by this change
+	wakes    bool     // there is something to gather, or to begin, once it is committed
+	ending   *Control // for the execution that waits for the end of this one; nil for none
 	dead     *DeadLetter
 	ended    string // the status that the execution has ended with, by this change
 	size     int

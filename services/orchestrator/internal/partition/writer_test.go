@@ -48,7 +48,7 @@ func (l *ledger) Positions(_ context.Context, ps []int) ([]Position, error) {
 func writing(t *testing.T, l *ledger) (*Writer, shell) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	s := shell{ledger: l, writer: newWriter(l, zerolog.Nop(), newMetrics(nil)), stopper: newStopper(l, nil, zerolog.Nop()), log: zerolog.Nop()}
+	s := shell{ledger: l, writer: newWriter(l, zerolog.Nop(), newMetrics(nil)), stopper: newStopper(l, nil, nil, zerolog.Nop()), log: zerolog.Nop()}
 	var working sync.WaitGroup
 	working.Go(func() { _ = s.writer.run(ctx) })
 	t.Cleanup(func() { cancel(); working.Wait() })

@@ -170,7 +170,7 @@ func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.
 	if n == 0 {
 		return nil
 	}
-	ids, statuses, tokens := make([]string, n), make([]string, n), make([]string, n)
+	ids, statuses, tokens, children := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	outputs, failures := make([][]byte, n), make([][]byte, n)
 	indexes, iterations, ps, attempts, dispatches, sents := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	retries, backstops, wakes, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
@@ -179,22 +179,24 @@ func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.
 		if err != nil {
 			return err
 		}
-		ids[i], statuses[i], tokens[i], outputs[i], failures[i] = r.ExecutionID, r.Status, r.Token, nonNil(r.Output), failure
+		ids[i], statuses[i], tokens[i], children[i], outputs[i], failures[i] = r.ExecutionID, r.Status, r.Token, r.Child, nonNil(r.Output), failure
 		indexes[i], iterations[i], ps[i], attempts[i], dispatches[i], sents[i] = int64(r.Step), int64(r.Iteration), int64(r.P), int64(r.Attempt), int64(r.Dispatch), int64(r.Sent)
 		retries[i], backstops[i], wakes[i], starts[i], ends[i] = int64(r.RetryAt), int64(r.Backstop), int64(r.WakeAt), int64(r.StartedAt), int64(r.CompletedAt)
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO steps (execution_id, step_index, iteration, p, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at,
-			output, error, started_at, completed_at)
+			output, error, started_at, completed_at, child_id)
 		SELECT v.id, v.idx, v.iteration, v.p, v.status, v.attempt, v.token, v.dispatch, v.sent, moment(v.retry), moment(v.backstop), moment(v.wake),
-			nullif(v.output, ''), nullif(v.error, ''), moment(v.started), moment(v.completed)
+			nullif(v.output, ''), nullif(v.error, ''), moment(v.started), moment(v.completed), nullif(v.child, '')::uuid
 		FROM unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[], $5::text[], $6::int[], $7::text[], $8::int[], $9::bigint[], $10::bigint[], $11::bigint[],
-			$12::bigint[], $13::bytea[], $14::bytea[], $15::bigint[], $16::bigint[])
-			v(id, idx, iteration, p, status, attempt, token, dispatch, sent, retry, backstop, wake, output, error, started, completed)
+			$12::bigint[], $13::bytea[], $14::bytea[], $15::bigint[], $16::bigint[], $17::text[])
+			v(id, idx, iteration, p, status, attempt, token, dispatch, sent, retry, backstop, wake, output, error, started, completed, child)
 		ON CONFLICT (execution_id, step_index, iteration) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, token = excluded.token,
 			dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, wake_at = excluded.wake_at,
-			output = excluded.output, error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at`,
+			output = excluded.output, error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at,
+			child_id = excluded.child_id`,
 		pq.Array(ids), pq.Array(indexes), pq.Array(iterations), pq.Array(ps), pq.Array(statuses), pq.Array(attempts), pq.Array(tokens), pq.Array(dispatches),
-		pq.Array(sents), pq.Array(retries), pq.Array(backstops), pq.Array(wakes), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(starts), pq.Array(ends))
+		pq.Array(sents), pq.Array(retries), pq.Array(backstops), pq.Array(wakes), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(starts), pq.Array(ends),
+		pq.Array(children))
 	return err
 }
 
@@ -368,13 +370,14 @@ func (s *Store) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt,
 		Iteration   int    `db:"iteration"`
 		Token       string `db:"token"`
 		Sent        uint64 `db:"sent"`
+		Child       string `db:"child"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, iteration, token, sent FROM steps WHERE p = $1 AND status = 'CANCELLED' AND sent > 0`, p); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, iteration, token, sent, coalesce(child_id::text, '') AS child FROM steps WHERE p = $1 AND status = 'CANCELLED' AND sent > 0`, p); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	out := make([]partition.StoppedAttempt, len(rows))
 	for i, r := range rows {
-		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Place: engine.Place{Step: r.Index, Iteration: r.Iteration}, Token: r.Token, Sent: r.Sent}
+		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Place: engine.Place{Step: r.Index, Iteration: r.Iteration}, Token: r.Token, Sent: r.Sent, Child: r.Child}
 	}
 	return out, nil
 }

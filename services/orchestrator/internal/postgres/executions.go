@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/lib/pq"
 
@@ -23,6 +24,9 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
 		fresh, err := claimKeys(ctx, tx, executions, outcomes)
 		if err != nil {
+			return err
+		}
+		if fresh, err = awaited(ctx, tx, fresh, outcomes); err != nil {
 			return err
 		}
 		if err := s.insertDefinitions(ctx, tx, fresh); err != nil {
@@ -69,6 +73,29 @@ func claimKeys(ctx context.Context, tx *postgres.PreparedTx, executions []execut
 	return fresh, nil
 }
 
+// awaited leaves out the children that nobody waits for any more, and keeps the tasks that wait for the others as they are until the
+// children are there: who cancels such a task then finds its child.
+func awaited(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted, outcomes []execution.Outcome) ([]execution.Accepted, error) {
+	kept := executions[:0:0]
+	for _, x := range executions {
+		if x.Parent != nil {
+			var waits bool
+			err := tx.GetContext(ctx, &waits, `SELECT true FROM steps WHERE execution_id = $1 AND step_index = $2 AND iteration = $3 AND token = $4 AND status = 'RUNNING' FOR SHARE`,
+				x.Parent.ExecutionID, x.Parent.Step, x.Parent.Iteration, x.Parent.Token)
+			if errs.CodeOf(notFound(err, "step")) == errs.NotFound {
+				i := slices.IndexFunc(outcomes, func(o execution.Outcome) bool { return o.ID == x.ID })
+				outcomes[i].Obsolete = true
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		kept = append(kept, x)
+	}
+	return kept, nil
+}
+
 // insertDefinitions writes those that this process has not read from the table before.
 func (s *Store) insertDefinitions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
 	seen := map[string]bool{}
@@ -98,6 +125,8 @@ func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions [
 	hashes, inputs := make([][]byte, n), make([][]byte, n)
 	ps, versions, priorities, created := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	retried, totals, reused, percents := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	parentIDs, parentSteps, parentTokens := make([]string, n), make([]string, n), make([]string, n)
+	parentIterations, depths := make([]int64, n), make([]int64, n)
 	for i, x := range executions {
 		ids[i], workflows[i], owners[i], users[i] = x.ID, x.Definition.WorkflowID, x.Definition.WorkflowOwner, x.Caller.UserID
 		triggers[i], requests[i], parents[i] = x.TriggerType, x.Caller.RequestID, x.Caller.Traceparent
@@ -105,17 +134,27 @@ func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions [
 		ps[i], versions[i], priorities[i], created[i] = int64(subject.PartitionOf(x.ID)), int64(x.Definition.WorkflowVersion), int64(x.Priority), x.CreatedAt.UnixMicro()
 		retried[i], totals[i], reused[i] = x.RetryOf, int64(len(x.Definition.Steps)), int64(len(x.Reused))
 		percents[i] = reused[i] * 100 / max(totals[i], 1)
+		depths[i] = int64(x.Depth)
+		if p := x.Parent; p != nil {
+			parentIDs[i], parentSteps[i], parentIterations[i], parentTokens[i] = p.ExecutionID, p.StepKey, int64(p.Iteration), p.Token
+		}
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
-			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at, retry_of, steps_completed, percent)
-		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $18, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created),
-			nullif(v.retried, '')::uuid, v.reused, v.percent
+			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at, retry_of, steps_completed, percent,
+			parent_execution_id, parent_step, parent_iteration, parent_token, depth)
+		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $23, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created),
+			nullif(v.retried, '')::uuid, v.reused, v.percent,
+			nullif(v.pid, '')::uuid, nullif(v.pstep, ''), CASE WHEN v.pid = '' THEN NULL ELSE v.piteration END, nullif(v.ptoken, ''), v.depth
 		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::int[], $5::uuid[], $6::uuid[], $7::bytea[], $8::text[], $9::smallint[], $10::bytea[],
-			$11::text[], $12::text[], $13::int[], $14::bigint[], $15::text[], $16::int[], $17::smallint[])
-			v(id, p, workflow, version, owner, usr, definition, trigger, priority, inputs, request, parent, total, created, retried, reused, percent)`,
+			$11::text[], $12::text[], $13::int[], $14::bigint[], $15::text[], $16::int[], $17::smallint[],
+			$18::text[], $19::text[], $20::int[], $21::text[], $22::smallint[])
+			v(id, p, workflow, version, owner, usr, definition, trigger, priority, inputs, request, parent, total, created, retried, reused, percent,
+				pid, pstep, piteration, ptoken, depth)
+		ON CONFLICT (id) DO NOTHING`,
 		pq.Array(ids), pq.Array(ps), pq.Array(workflows), pq.Array(versions), pq.Array(owners), pq.Array(users), pq.ByteaArray(hashes), pq.Array(triggers),
 		pq.Array(priorities), pq.ByteaArray(inputs), pq.Array(requests), pq.Array(parents), pq.Array(totals), pq.Array(created),
-		pq.Array(retried), pq.Array(reused), pq.Array(percents), partition.EngineVersion)
+		pq.Array(retried), pq.Array(reused), pq.Array(percents),
+		pq.Array(parentIDs), pq.Array(parentSteps), pq.Array(parentIterations), pq.Array(parentTokens), pq.Array(depths), partition.EngineVersion)
 	return err
 }
 
@@ -140,6 +179,26 @@ func insertReused(ctx context.Context, tx *postgres.PreparedTx, executions []exe
 		LEFT JOIN steps s ON s.execution_id = v.source AND s.step_index = v.step AND s.iteration = 0`,
 		pq.Array(ids), pq.Array(ps), pq.Array(from), pq.Array(steps), pq.ByteaArray(outputs))
 	return err
+}
+
+// Ending implements execution.Store.
+func (s *Store) Ending(ctx context.Context, id string) (execution.Ending, bool, error) {
+	var ended bool
+	err := s.db.GetContext(ctx, &ended, `SELECT completed_at IS NOT NULL FROM executions WHERE id = $1`, id)
+	switch {
+	case errs.CodeOf(notFound(err, "execution")) == errs.NotFound:
+		return execution.Ending{}, false, nil
+	case err != nil:
+		return execution.Ending{}, false, postgres.Translate(err)
+	case !ended:
+		return execution.Ending{}, true, nil
+	}
+	record, err := s.Get(ctx, id)
+	if err != nil {
+		return execution.Ending{}, false, err
+	}
+	output, failure := record.Execution.Ending()
+	return execution.Ending{Ended: true, Output: output, Failure: failure}, true, nil
 }
 
 // Get implements execution.Store.

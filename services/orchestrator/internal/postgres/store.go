@@ -121,6 +121,10 @@ type executionRow struct {
 	RequestID       string       `db:"request_id"`
 	Traceparent     string       `db:"traceparent"`
 	ParentID        *string      `db:"parent_execution_id"`
+	ParentStep      *string      `db:"parent_step"`
+	ParentIteration *int         `db:"parent_iteration"`
+	ParentToken     *string      `db:"parent_token"`
+	Depth           int          `db:"depth"`
 	RetryOf         *string      `db:"retry_of"`
 	Total           int          `db:"steps_total"`
 	Completed       int          `db:"steps_completed"`
@@ -135,12 +139,20 @@ type executionRow struct {
 }
 
 const executionColumns = `id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, status, trigger_type, priority,
-	inputs, outputs, error, request_id, traceparent, parent_execution_id, retry_of, steps_total, steps_completed, steps_failed,
+	inputs, outputs, error, request_id, traceparent, parent_execution_id, parent_step, parent_iteration, parent_token, depth, retry_of, steps_total, steps_completed, steps_failed,
 	steps_skipped, percent, event_seq, last_input, created_at, started_at, completed_at`
 
 // hasSteps tells whether there may be rows of its steps: it has begun, or began with results of another.
 func (r executionRow) hasSteps() bool {
 	return r.Status != orchestrator.ExecutionPending || r.RetryOf != nil
+}
+
+// parent gives the task that waits for it; nil for none.
+func (r executionRow) parent() *engine.Parent {
+	if r.ParentID == nil || r.ParentStep == nil || r.ParentIteration == nil || r.ParentToken == nil {
+		return nil
+	}
+	return &engine.Parent{ExecutionID: *r.ParentID, StepKey: *r.ParentStep, Place: engine.Place{Iteration: *r.ParentIteration}, Token: *r.ParentToken}
 }
 
 type stepRow struct {
@@ -156,13 +168,14 @@ type stepRow struct {
 	Backstop    sql.NullTime `db:"backstop"`
 	WakeAt      sql.NullTime `db:"wake_at"`
 	ReusedFrom  *string      `db:"reused_from"`
+	Child       *string      `db:"child_id"`
 	Output      []byte       `db:"output"`
 	Error       []byte       `db:"error"`
 	StartedAt   sql.NullTime `db:"started_at"`
 	CompletedAt sql.NullTime `db:"completed_at"`
 }
 
-const stepColumns = `execution_id, step_index, iteration, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at, reused_from, output, error,
+const stepColumns = `execution_id, step_index, iteration, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at, reused_from, child_id, output, error,
 	started_at, completed_at`
 
 // inMemory are the rows that an execution's state has: all of its steps, and the items that have not ended.
@@ -172,6 +185,9 @@ func (r stepRow) task() (engine.Task, error) {
 	t := engine.Task{
 		Status: r.Status, Attempt: r.Attempt, Token: r.Token, Dispatch: r.Dispatch, RetryAt: timeOf(r.RetryAt), Backstop: timeOf(r.Backstop),
 		Output: r.Output, StartedAt: timeOf(r.StartedAt), CompletedAt: timeOf(r.CompletedAt),
+	}
+	if r.Child != nil {
+		t.Child = *r.Child
 	}
 	var err error
 	t.Error, err = stepErrorOf(r.Error)
@@ -288,7 +304,7 @@ func (s *Store) appliedCommands(ctx context.Context, executions []executionRow) 
 func restoreOne(row executionRow, steps []stepRow, items []itemCounts, commands []appliedCommand, def *engine.Definition) (partition.Loaded, error) {
 	x := engine.New(engine.Execution{
 		ID: row.ID, WorkflowID: row.WorkflowID, UserID: row.UserID, TriggerType: row.TriggerType, RequestID: row.RequestID, Traceparent: row.Traceparent,
-		Partition: row.P, Priority: row.Priority, Inputs: row.Inputs, CreatedAt: engine.TimeOf(row.CreatedAt),
+		Partition: row.P, Priority: row.Priority, Depth: row.Depth, Parent: row.parent(), Inputs: row.Inputs, CreatedAt: engine.TimeOf(row.CreatedAt),
 	}, def)
 	sent := map[engine.Place]uint64{}
 	x.Status, x.EventSeq = row.Status, row.EventSeq

@@ -202,6 +202,8 @@ func messageOf(c partition.Control) partition.Message {
 		m.Input.Step, m.Input.Iteration, m.Input.Token, m.Input.Dispatch = c.Step, c.Iteration, c.Token, c.Dispatch
 	case engine.Gathered:
 		m.Input.Step, m.Input.Token, m.Input.Output, m.Input.Err = c.Step, c.ExecutionID, c.Output, c.Err
+	case engine.StepCompleted, engine.StepFailed: // of children
+		m.Input.Step, m.Input.Iteration, m.Input.Token, m.Input.Output, m.Input.Err = c.Step, c.Iteration, c.Token, c.Output, c.Err
 	default:
 		m.Input.Token = c.ExecutionID
 	}

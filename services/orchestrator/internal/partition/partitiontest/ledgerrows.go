@@ -341,7 +341,7 @@ func (l *Ledger) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt
 	for _, x := range l.rows(func(x *executionRow) bool { return x.p == p }) {
 		for _, p := range slices.SortedFunc(maps.Keys(x.steps), byPlace) {
 			if row := x.steps[p]; row.Status == orchestrator.StepCancelled && row.sent > 0 {
-				out = append(out, partition.StoppedAttempt{ExecutionID: x.id, Place: p, Token: row.Token, Sent: row.sent})
+				out = append(out, partition.StoppedAttempt{ExecutionID: x.id, Place: p, Token: row.Token, Sent: row.sent, Child: row.Child})
 			}
 		}
 	}
