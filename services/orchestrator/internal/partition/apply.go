@@ -85,10 +85,10 @@ func (r *run) loadUnknown(ctx context.Context, batch []Message) error {
 // apply applies one input and queues what it did for the writer.
 func (r *run) apply(m Message) error {
 	c := &change{run: r, from: r.seq, seq: m.Seq, time: m.Time, size: m.Size + 512, made: time.Now()}
-	if m.Input.Command != "" {
-		c.commands = append(c.commands, CommandRow{ID: m.Input.Command})
-	}
 	l := r.live[m.ExecutionID]
+	if id := m.Input.Command; id != "" && (l == nil || !l.x.Commands[id]) { // a second one would forget that a signal is kept
+		c.commands = append(c.commands, CommandRow{ID: id})
+	}
 	switch {
 	case m.Fault != "":
 		c.dead = &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Reason: m.Fault}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -96,15 +97,17 @@ func TestBeginsAgainWhereTheLedgerSays(t *testing.T) {
 	})
 }
 
-// accept accepts an execution of one step, s.
-func accept(t *testing.T, ledger *partitiontest.Ledger, step catalog.Step) string {
+// accept accepts an execution of the steps s, ss and so on.
+func accept(t *testing.T, ledger *partitiontest.Ledger, steps ...catalog.Step) string {
 	t.Helper()
 	agent := uuid.NewString()
-	step.StepKey, step.AgentID, step.OnError, step.TimeoutMs = "s", &agent, catalog.OnErrorFail, 60_000
+	for i := range steps {
+		steps[i].StepKey, steps[i].AgentID, steps[i].OnError, steps[i].TimeoutMs = "s"+strings.Repeat("s", i), &agent, catalog.OnErrorFail, 60_000
+	}
 	x := execution.Accepted{
 		ID: uuid.Must(uuid.NewV7()).String(), Inputs: []byte(`{}`), CreatedAt: time.Now(),
 		Definition: catalog.Definition{
-			Steps:  []catalog.Step{step},
+			Steps:  steps,
 			Agents: []catalog.DefinitionAgent{{ID: agent, Type: catalog.AgentData, Config: json.RawMessage(`{}`)}},
 		},
 	}
