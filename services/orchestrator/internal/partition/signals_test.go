@@ -48,7 +48,7 @@ func TestASignalThatComesTwiceIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := execution.Command{ID: uuid.NewString(), ExecutionID: id, Partition: subject.PartitionOf(id), Kind: execution.CommandSignal, Name: "go", Signal: body}
-		if err := ledger.AddCommands(t.Context(), []execution.Command{c}); err != nil {
+		if _, err := ledger.AddSignal(t.Context(), c, nil, func(execution.Standing) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 		control := partition.Control{P: c.Partition, Kind: engine.Signaled, ExecutionID: id, CommandID: c.ID, Signal: &signal}

@@ -278,7 +278,8 @@ type appliedCommand struct {
 	Kept *int64 `db:"kept"`
 }
 
-// appliedCommands gives the commands that the executions know of, those with kept signals in the order in which they came.
+// appliedCommands gives the commands that the executions know of, those with kept signals in the order in which they came: kept counts
+// anew when the log is another.
 func (s *Store) appliedCommands(ctx context.Context, executions []executionRow) (map[string][]appliedCommand, error) {
 	var ids []string
 	for _, x := range executions {
@@ -291,7 +292,7 @@ func (s *Store) appliedCommands(ctx context.Context, executions []executionRow) 
 	}
 	var rows []appliedCommand
 	if err := s.db.SelectContext(ctx, &rows, `SELECT id, execution_id, kind, signal, kept FROM commands
-		WHERE execution_id = ANY($1::uuid[]) AND applied_at IS NOT NULL ORDER BY kept`, pq.Array(ids)); err != nil {
+		WHERE execution_id = ANY($1::uuid[]) AND applied_at IS NOT NULL ORDER BY applied_at, kept`, pq.Array(ids)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	out := map[string][]appliedCommand{}

@@ -31,6 +31,7 @@ func Conform(t *testing.T, open func(t *testing.T) Store) {
 		"CommitOnce": testCommitOnce, "CommitNote": testCommitNote, "CommitFenced": testCommitFenced, "CommitRefused": testCommitRefused,
 		"CommitKeepsEveryField": testCommitKeepsEveryField, "DeadLetterOfAnyBytes": testDeadLetters,
 		"LoadKnowsOneSpellingOfAnID": testSpelling, "LoadLive": testLoadLive, "Events": testEvents, "Unseen": testUnseen,
+		"Items": testItems, "KeptSignals": testKeptSignals,
 		"Stopped": testStopped, "AcceptOnce": testAcceptOnce, "Step": testStep, "Secret": testSecret, "EndedContext": testEndedContext,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -108,6 +108,10 @@ func (l faultyLedger) AddCommands(ctx context.Context, commands []execution.Comm
 	return l.do(ctx, "AddCommands", commands[0].ID, func(ctx context.Context) error { return l.to.AddCommands(ctx, commands) })
 }
 
+func (l faultyLedger) AddSignal(ctx context.Context, c execution.Command, key *execution.IdempotencyKey, admit func(execution.Standing) error) (execution.Outcome, error) {
+	return order(ctx, l.process, toLedger, "AddSignal", c.ID, func(ctx context.Context) (execution.Outcome, error) { return l.to.AddSignal(ctx, c, key, admit) })
+}
+
 func (l faultyLedger) ItemOutputs(ctx context.Context, executionID string, step, limit int) ([]engine.ItemOutput, error) {
 	return ask(ctx, l.process, toLedger, "ItemOutputs", executionID+" "+number(step), func(ctx context.Context) ([]engine.ItemOutput, error) {
 		return l.to.ItemOutputs(ctx, executionID, step, limit)

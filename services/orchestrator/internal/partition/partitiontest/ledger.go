@@ -26,6 +26,7 @@ type Store interface {
 	partition.Ledger
 	Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error)
 	AddCommands(ctx context.Context, commands []execution.Command) error
+	AddSignal(ctx context.Context, c execution.Command, key *execution.IdempotencyKey, admit func(execution.Standing) error) (execution.Outcome, error)
 	Step(ctx context.Context, id, key string, iteration int) (task engine.Task, recorded bool, err error)
 }
 
@@ -50,6 +51,7 @@ type Ledger struct {
 	events     [][]partition.EventRow // of each partition, in the order of their numbers
 	taken      map[eventKey]bool
 	commands   []*commandRow
+	commits    int
 	keys       map[[3]string]keyRow
 	dead       []partition.DeadLetter
 }
@@ -62,7 +64,7 @@ type partitionRow struct {
 type commandRow struct {
 	execution.Command
 	createdAt time.Time
-	applied   bool
+	applied   int // the commit that did; 0 for none yet
 	kept      uint64
 }
 
@@ -273,7 +275,7 @@ func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partit
 		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: x.id})
 	}
 	for _, c := range l.commands {
-		if c.Partition == p && !c.applied && !c.createdAt.After(until) {
+		if c.Partition == p && c.applied == 0 && !c.createdAt.After(until) {
 			out = append(out, c.control())
 		}
 	}
@@ -325,14 +327,54 @@ func (l *Ledger) AddCommands(ctx context.Context, commands []execution.Command) 
 	}
 	defer l.mu.Unlock()
 	for _, c := range commands {
-		if !isUUID(c.ID) || slices.ContainsFunc(l.commands, func(r *commandRow) bool { return r.ID == c.ID }) {
-			return fmt.Errorf("%w: command %q", partition.ErrRefused, c.ID)
+		if err := l.checkCommand(c); err != nil {
+			return err
 		}
 	}
 	for _, c := range commands {
+		c.Name, c.Signal = "", nil
 		l.commands = append(l.commands, &commandRow{Command: c, createdAt: l.Now()})
 	}
 	return nil
+}
+
+func (l *Ledger) checkCommand(c execution.Command) error {
+	if !isUUID(c.ID) || slices.ContainsFunc(l.commands, func(r *commandRow) bool { return r.ID == c.ID }) {
+		return fmt.Errorf("%w: command %q", partition.ErrRefused, c.ID)
+	}
+	return nil
+}
+
+// AddSignal implements execution.Store. It knows no keys.
+func (l *Ledger) AddSignal(ctx context.Context, c execution.Command, _ *execution.IdempotencyKey, admit func(execution.Standing) error) (execution.Outcome, error) {
+	if err := l.lock(ctx); err != nil {
+		return execution.Outcome{}, err
+	}
+	defer l.mu.Unlock()
+	x := l.executions[c.ExecutionID]
+	if x == nil {
+		return execution.Outcome{}, errs.New(errs.NotFound, "execution not found")
+	}
+	if err := l.checkCommand(c); err != nil {
+		return execution.Outcome{}, err
+	}
+	now := execution.Standing{Status: x.status}
+	for _, r := range l.commands {
+		if r.ExecutionID != x.id || r.Kind != execution.CommandSignal {
+			continue
+		}
+		if r.applied == 0 || r.kept > 0 {
+			now.Kept++
+		}
+		if r.Name == c.Name {
+			now.Named++
+		}
+	}
+	if err := admit(now); err != nil {
+		return execution.Outcome{}, err
+	}
+	l.commands = append(l.commands, &commandRow{Command: c, createdAt: l.Now()})
+	return execution.Outcome{ID: c.ID}, nil
 }
 
 // Step implements execution.Store.

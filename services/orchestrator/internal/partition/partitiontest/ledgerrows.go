@@ -73,7 +73,7 @@ func (x *executionRow) load(commands []*commandRow) partition.Loaded {
 	}
 	if !state.Terminal() && state.LastInput != 0 {
 		for _, c := range commands {
-			if c.ExecutionID != x.id || !c.applied {
+			if c.ExecutionID != x.id || c.applied == 0 {
 				continue
 			}
 			state.Commands[c.ID] = true
@@ -161,7 +161,9 @@ func (l *Ledger) rows(holds func(*executionRow) bool) []*executionRow {
 }
 
 func (l *Ledger) loaded(rows []*executionRow) []partition.Loaded {
-	commands := slices.SortedStableFunc(slices.Values(l.commands), func(a, b *commandRow) int { return cmp.Compare(a.kept, b.kept) })
+	commands := slices.SortedStableFunc(slices.Values(l.commands), func(a, b *commandRow) int {
+		return cmp.Or(cmp.Compare(a.applied, b.applied), cmp.Compare(a.kept, b.kept))
+	})
 	var out []partition.Loaded
 	for _, x := range rows {
 		out = append(out, x.load(commands))
@@ -275,6 +277,7 @@ func (l *Ledger) check(b partition.Batch) error {
 }
 
 func (l *Ledger) write(b partition.Batch) {
+	l.commits++
 	for _, a := range b.Partitions {
 		row := &l.partitions[a.P]
 		row.InputSeq, row.InputTime, row.EventN = a.InputSeq, a.InputTime, a.EventN
@@ -305,7 +308,10 @@ func (l *Ledger) write(b partition.Batch) {
 	for _, c := range l.commands {
 		for _, row := range b.Commands {
 			if row.ID == c.ID {
-				c.applied, c.kept = true, row.Kept
+				if c.applied == 0 {
+					c.applied = l.commits
+				}
+				c.kept = row.Kept
 			}
 		}
 	}
