@@ -269,7 +269,7 @@ func (o *outside) answer(p engine.Place) engine.Input {
 		}
 		answer := enginetest.AnswerTo(p.Step, body.Input, 0)
 		if p.Iteration > 0 {
-			answer = enginetest.ItemAnswer(p.Step, p.Iteration, body.Input)
+			answer = enginetest.ItemAnswer(p.Step, p.Iteration, body.Input, 0)
 		}
 		output, err := json.Marshal(answer)
 		if err != nil {

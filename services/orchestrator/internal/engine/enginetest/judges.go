@@ -127,12 +127,16 @@ func (w *World) item(i, n int, input map[string]any) Verdict {
 	if items := w.happens[i].Items; n < len(items) {
 		h = items[n]
 	}
-	return s.attempts(s.Items[n], h, func() any { return ItemAnswer(i, n+1, input) })
+	salt := 0
+	if n < len(s.Salts) {
+		salt = s.Salts[n]
+	}
+	return s.attempts(s.Items[n], h, func() any { return ItemAnswer(i, n+1, input, salt) })
 }
 
-// ItemAnswer is the output of an item that completes; iteration is from 1.
-func ItemAnswer(i, iteration int, input map[string]any) map[string]any {
-	return AnswerTo(i+1000*iteration, input, 0)
+// ItemAnswer is the output of an item that completes, as AnswerTo is that of a step; iteration is from 1.
+func ItemAnswer(i, iteration int, input map[string]any, salt int) map[string]any {
+	return AnswerTo(i+1000*iteration, input, salt)
 }
 
 func (w *World) forEach(i int) Verdict {

@@ -36,6 +36,7 @@ type Step struct {
 	Branches []Branch   // of a PARALLEL
 	Join     string     // of a PARALLEL: "" or what the catalog knows, or a number
 	Items    [][]Answer // of a LOOP or PARALLEL, instead of Script: of iteration 1, 2, ...
+	Salts    []int      // of the runs that succeed of these; none are 0
 	Wait     *Wait      // of a WAIT
 }
 

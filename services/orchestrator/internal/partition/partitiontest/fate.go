@@ -21,7 +21,7 @@ type Faults struct {
 type Incident struct {
 	Process string
 	Call    string // the method
-	About   string // what it was about: an execution and a step for Send, a partition for Commit
+	About   string // what it was about: an execution, a step and the iteration of an item for Send, a partition for Commit
 	What    string // happened
 }
 

@@ -43,7 +43,11 @@ func (t faultyTransport) Purge(ctx context.Context, seq uint64) error {
 }
 
 func (t faultyTransport) Send(m partition.StepMessage, done func(seq uint64, err error)) {
-	t.process.publish("Send", m.ExecutionID+" "+m.StepKey, "", func(done func(uint64, error)) { t.to.Send(m, done) }, done)
+	about := m.ExecutionID + " " + m.StepKey
+	if m.Iteration > 0 {
+		about += " " + number(m.Iteration)
+	}
+	t.process.publish("Send", about, "", func(done func(uint64, error)) { t.to.Send(m, done) }, done)
 }
 
 func (t faultyTransport) Append(c partition.Control, done func(err error)) {

@@ -20,14 +20,37 @@ import (
 func (w *world) work(x *scripted) time.Duration {
 	var all time.Duration
 	for i, s := range x.plan.Steps {
-		for n := range s.Script {
-			takes := w.duration(x.id, x.plan.Key(i), n+1, s.TimeoutMs, s.Script[n])
-			if s.Script[n] == enginetest.StaysSilent {
-				takes = 2*time.Duration(s.TimeoutMs)*time.Millisecond + 100*time.Second
+		limit := time.Duration(s.TimeoutMs) * time.Millisecond
+		switch {
+		case s.Wait != nil && x.plan.SignalOf(i) == "":
+			all += min(limit, time.Duration(s.Wait.Ms)*time.Millisecond)
+		case s.Wait != nil && s.TimeoutMs <= shortWait:
+			all += limit
+		case s.Wait != nil: // its signal is there
+		case s.Items != nil:
+			var items time.Duration
+			for n := range s.Items {
+				items += w.attempts(x, engine.Place{Step: i, Iteration: n + 1})
 			}
-			delay := time.Duration(s.DelayMs) * time.Millisecond << n
-			all += takes + min(delay, 5*time.Minute)*12/10 + time.Second
+			all += min(limit, items) + 10*time.Second
+		default:
+			all += w.attempts(x, engine.Place{Step: i})
 		}
+	}
+	return all
+}
+
+// attempts is how long all that a script holds may take.
+func (w *world) attempts(x *scripted, p engine.Place) time.Duration {
+	var all time.Duration
+	s := x.plan.Steps[p.Step]
+	for n, answer := range x.script(p) {
+		takes := w.duration(placeOf{x.id, p}, n+1, answer)
+		if answer == enginetest.StaysSilent {
+			takes = 2*time.Duration(s.TimeoutMs)*time.Millisecond + 100*time.Second
+		}
+		delay := time.Duration(s.DelayMs) * time.Millisecond << n
+		all += takes + min(delay, 5*time.Minute)*12/10 + time.Second
 	}
 	return all
 }
@@ -35,9 +58,13 @@ func (w *world) work(x *scripted) time.Duration {
 // deadline is when an execution must have ended: its own time and 60 s after the last fault.
 func (w *world) deadline(x *scripted, healed time.Time) time.Time {
 	begin := healed
-	if x.accepted.After(begin) {
-		begin = x.accepted
+	w.mu.Lock()
+	for _, later := range []time.Time{x.accepted, x.left} {
+		if later.After(begin) {
+			begin = later
+		}
 	}
+	w.mu.Unlock()
 	own := w.work(x)
 	if w.profile.slots < 16 { // it waits for the others
 		own = 0
@@ -172,7 +199,6 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 	v := w.witness
 	v.mu.Lock()
 	a := v.account(x.id)
-	ends := a.ends
 	v.mu.Unlock()
 	code := ""
 	if got.Error != nil {
@@ -184,8 +210,11 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 		}
 		return nil
 	}
-	plan, happens, err := w.told(x, got, ends)
+	plan, happens, err := w.told(x, got, a)
 	if err != nil {
+		return err
+	}
+	if err := w.checkGatheredInTime(x, a, plan, happens); err != nil {
 		return err
 	}
 	reference := enginetest.WorldOf(plan, happens)
@@ -194,19 +223,19 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 		if !x.cancelled {
 			return fmt.Errorf("nobody has cancelled it")
 		}
-		return compareSteps(got, func(i int) []enginetest.Verdict {
+		return compareSteps(got, a.held, func(i int) []enginetest.Verdict {
 			v := reference.Of(i)
 			if got.StartedAt == 0 {
 				v = enginetest.Verdict{Status: orchestrator.StepPending}
 			}
-			return []enginetest.Verdict{v.Cut(orchestrator.StepCancelled)}
+			return cut(v, a.held, orchestrator.StepCancelled)
 		})
 	case orchestrator.ExecutionTimeout:
 		if x.plan.TimeoutMs == 0 || got.CompletedAt < got.StartedAt.Add(x.plan.TimeoutMs) || code != runner.CodeWorkflowTime {
 			return fmt.Errorf("it ended by its timeout of %d ms after %d ms with %q", x.plan.TimeoutMs, got.CompletedAt.Ms(got.StartedAt), code)
 		}
-		return compareSteps(got, func(i int) []enginetest.Verdict {
-			return []enginetest.Verdict{reference.Of(i).Cut(orchestrator.StepCancelled)}
+		return compareSteps(got, a.held, func(i int) []enginetest.Verdict {
+			return cut(reference.Of(i), a.held, orchestrator.StepCancelled)
 		})
 	}
 	status, outputs, wantCode := reference.Ends()
@@ -219,13 +248,50 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 	if have := decoded(got.OutputsByKey()); !reflect.DeepEqual(have, outputs) {
 		return fmt.Errorf("its outputs are %v, the reference has %v", have, outputs)
 	}
-	return compareSteps(got, func(i int) []enginetest.Verdict {
-		if status == orchestrator.ExecutionCompleted {
+	failed := status == orchestrator.ExecutionFailed
+	return compareSteps(got, failed, func(i int) []enginetest.Verdict {
+		if !failed {
 			return []enginetest.Verdict{reference.Of(i)}
 		}
 		// What the last input would have done beside the failure may have come before it or not any more.
-		return []enginetest.Verdict{reference.Of(i).Cut(orchestrator.StepSkipped), {Status: orchestrator.StepSkipped}}
+		return cut(reference.Of(i), true, orchestrator.StepSkipped)
 	})
+}
+
+// checkGatheredInTime holds that no step ran out of time whose outputs had only to be put together while nothing went wrong.
+func (w *world) checkGatheredInTime(x *scripted, a *account, plan enginetest.Plan, happens []enginetest.History) error {
+	for i := range happens {
+		if plan.Steps[i].Items == nil || !happens[i].TimedOut {
+			continue
+		}
+		inTime := slices.Clone(happens)
+		inTime[i].TimedOut = false
+		since := w.healed
+		for n := range plan.Steps[i].Items {
+			for _, at := range a.settled[engine.Place{Step: i, Iteration: n + 1}] {
+				if at.After(since) {
+					since = at
+				}
+			}
+		}
+		ended := a.settled[engine.Place{Step: i}][1]
+		if enginetest.WorldOf(plan, inTime).Of(i).Gathers && ended.Sub(since) > gatherTime {
+			return fmt.Errorf("%s ran out of time %v after its items had ended", x.plan.Key(i), ended.Sub(since))
+		}
+	}
+	return nil
+}
+
+// gatherTime is within which the outputs of items that have ended are put together when nothing goes wrong.
+const gatherTime = 20 * time.Second
+
+// cut is what the end of the execution may have made of a step. Of one that was held, as by a pause, it may not have begun.
+func cut(v enginetest.Verdict, held bool, pending string) []enginetest.Verdict {
+	accepted := []enginetest.Verdict{v.Cut(pending)}
+	if held {
+		accepted = append(accepted, enginetest.Verdict{Status: pending})
+	}
+	return accepted
 }
 
 // failedBy gives the code of the step that ended the execution, if the reference lets it.
@@ -240,64 +306,149 @@ func failedBy(reference *enginetest.World, got *engine.Execution) string {
 
 // told gives the plan as it went: the same workflow with the ends that its attempts had. Where
 // nothing went wrong they are those of the script.
-func (w *world) told(x *scripted, got *engine.Execution, ends map[int][]string) (enginetest.Plan, []enginetest.History, error) {
+func (w *world) told(x *scripted, got *engine.Execution, a *account) (enginetest.Plan, []enginetest.History, error) {
 	plan := x.plan
 	plan.Steps = slices.Clone(plan.Steps)
 	happens := make([]enginetest.History, len(plan.Steps))
 	for i := range plan.Steps {
-		s := &plan.Steps[i]
-		var script []enginetest.Answer
-		for n, code := range ends[i] {
-			if code == runner.CodeTemplate {
-				break // of its own making; the reference knows
+		s, h, end := &plan.Steps[i], &happens[i], &got.Steps[i]
+		h.Retries = max(0, end.Attempt-1)
+		var err error
+		switch {
+		case s.Script != nil:
+			p := engine.Place{Step: i}
+			if s.Script, err = w.heard(x, p, a); err != nil {
+				return plan, nil, err
 			}
-			answer, ok := map[string]enginetest.Answer{
-				"": enginetest.Succeeds, enginetest.Retryable.Code: enginetest.FailsForNow, enginetest.Final.Code: enginetest.FailsForGood,
-				runner.CodeStepTimeout: enginetest.StaysSilent, runner.CodeRunnerLost: enginetest.LosesRunner,
-			}[code]
-			if !ok {
-				return plan, nil, fmt.Errorf("attempt %d of %s ended with %s", n+1, plan.Key(i), code)
+			h.Heard = len(s.Script)
+			s.Salt = w.saltOf(x, p, a)
+		case s.Wait != nil:
+			if c := a.heard[i]; c != nil {
+				h.Signal = c.signal
 			}
-			byFault := answer == enginetest.StaysSilent || answer == enginetest.LosesRunner
-			if answer != s.Script[n] && (w.profile.calm || !byFault) {
-				return plan, nil, fmt.Errorf("attempt %d of %s ended with %q, the script says %d", n+1, plan.Key(i), code, s.Script[n])
+			h.Woke = end.Status == orchestrator.StepCompleted
+			h.TimedOut = end.Status == orchestrator.StepFailed
+			if err := punctual(x, i, end, h.Signal != nil); err != nil {
+				return plan, nil, err
 			}
-			script = append(script, answer)
+		case s.Items != nil:
+			if err := w.toldItems(x, i, end, a, s, h); err != nil {
+				return plan, nil, err
+			}
 		}
-		s.Script = script
-		s.Salt = w.saltOf(x, got, i)
-		happens[i] = enginetest.History{Heard: len(script), Retries: max(0, got.Steps[i].Attempt-1)}
+		if s.Loop != nil || s.Branches != nil {
+			h.Begun = end.Begun
+			h.Gathered = end.Status == orchestrator.StepCompleted
+			h.TimedOut = end.Status == orchestrator.StepFailed && end.CompletedAt >= end.StartedAt.Add(s.TimeoutMs)
+		}
 	}
 	return plan, happens, nil
 }
 
-// saltOf gives the run whose output is recorded; -1 when no run with these inputs has made it.
-func (w *world) saltOf(x *scripted, got *engine.Execution, i int) int {
-	if got.Steps[i].Status != orchestrator.StepCompleted {
-		return 0
+// toldItems does the same for the items of a step.
+func (w *world) toldItems(x *scripted, i int, end *engine.Step, a *account, s *enginetest.Step, h *enginetest.History) error {
+	scripts := s.Items
+	s.Items, s.Salts = slices.Clone(scripts), make([]int, len(scripts))
+	h.Items = make([]enginetest.History, len(scripts))
+	for n := range scripts {
+		p := engine.Place{Step: i, Iteration: n + 1}
+		var err error
+		if s.Items[n], err = w.heard(x, p, a); err != nil {
+			return err
+		}
+		h.Items[n].Heard = len(s.Items[n])
+		s.Salts[n] = w.saltOf(x, p, a)
+		if t := a.tasks[p]; t.Status == orchestrator.StepFailed && t.CompletedAt == end.CompletedAt && end.Error != nil && end.Error.Code == t.Error.Code {
+			h.Last = p.Iteration
+		}
 	}
-	var input map[string]any
-	if raw, _, failure := got.Input(engine.Place{Step: i}); failure != nil || json.Unmarshal(raw, &input) != nil {
-		return -1
+	return nil
+}
+
+// heard gives the ends that the attempts at a place had.
+func (w *world) heard(x *scripted, p engine.Place, a *account) ([]enginetest.Answer, error) {
+	var answers []enginetest.Answer
+	script := x.script(p)
+	for n, code := range a.ends[p] {
+		if code == runner.CodeTemplate {
+			break // of its own making; the reference knows
+		}
+		answer, ok := map[string]enginetest.Answer{
+			"": enginetest.Succeeds, enginetest.Retryable.Code: enginetest.FailsForNow, enginetest.Final.Code: enginetest.FailsForGood,
+			runner.CodeStepTimeout: enginetest.StaysSilent, runner.CodeRunnerLost: enginetest.LosesRunner,
+		}[code]
+		if !ok {
+			return nil, fmt.Errorf("attempt %d of %s ended with %s", n+1, w.name(placeOf{x.id, p}), code)
+		}
+		byFault := answer == enginetest.StaysSilent || answer == enginetest.LosesRunner
+		if answer != script[n] && (w.profile.calm || !byFault) {
+			return nil, fmt.Errorf("attempt %d of %s ended with %q, the script says %d", n+1, w.name(placeOf{x.id, p}), code, script[n])
+		}
+		answers = append(answers, answer)
+	}
+	return answers, nil
+}
+
+// punctual holds that a WAIT that was not ended by a signal did not end before its time.
+func punctual(x *scripted, i int, end *engine.Step, signaled bool) error {
+	s := x.plan.Steps[i]
+	limit := s.TimeoutMs
+	switch {
+	case signaled || !enginetest.StepTerminal(end.Status) || end.Status == orchestrator.StepCancelled || end.Status == orchestrator.StepSkipped:
+		return nil
+	case s.Wait.Form == enginetest.PastMoment || s.Wait.Form == enginetest.PassesNot:
+		limit = 0
+	case s.Wait.Form == enginetest.PassesBy:
+		limit = 20
+	case s.Wait.Form == enginetest.Passes:
+		limit = min(limit, s.Wait.Ms)
+	case s.Wait.TimeoutMs > 0:
+		limit = min(limit, s.Wait.TimeoutMs)
+	}
+	if end.CompletedAt < end.StartedAt.Add(limit) {
+		return fmt.Errorf("the WAIT %s ended after %d ms, it had to wait for %d", x.plan.Key(i), end.CompletedAt.Ms(end.StartedAt), limit)
+	}
+	return nil
+}
+
+// saltOf gives the run whose output is recorded; -1 when no run has made it.
+func (w *world) saltOf(x *scripted, p engine.Place, a *account) int {
+	t := a.tasks[p]
+	if t.Status != orchestrator.StepCompleted {
+		return 0
 	}
 	w.witness.mu.Lock()
 	defer w.witness.mu.Unlock()
-	for salt := range w.witness.effects[stepOf{x.id, x.plan.Key(i)}] {
-		if reflect.DeepEqual(decoded(got.Steps[i].Output), any(enginetest.AnswerTo(i, input, salt))) {
+	for salt, e := range w.witness.effects[placeOf{x.id, p}] {
+		var body struct{ Input map[string]any }
+		if json.Unmarshal(e.delivery.Body, &body) != nil {
+			continue
+		}
+		if reflect.DeepEqual(decoded(t.Output), any(answerTo(p, body.Input, salt))) {
 			return salt
 		}
 	}
 	return -1
 }
 
-func compareSteps(got *engine.Execution, want func(i int) []enginetest.Verdict) error {
+// compareSteps holds the steps against what is accepted. Of one whose end came in the middle of things it does not count
+// how many items had begun.
+func compareSteps(got *engine.Execution, amid bool, want func(i int) []enginetest.Verdict) error {
 	for i := range got.Steps {
 		s := &got.Steps[i]
-		have := enginetest.Verdict{Status: s.Status, Attempts: s.Attempt, Output: decoded(s.Output)}
+		have := enginetest.Verdict{
+			Status: s.Status, Attempts: s.Attempt, Output: decoded(s.Output), Items: enginetest.Counts{Begun: s.Begun, Completed: s.Completed, Failed: s.Failed},
+		}
 		if s.Error != nil {
 			have.Code = s.Error.Code
 		}
-		if accepted := want(i); !slices.ContainsFunc(accepted, func(v enginetest.Verdict) bool { return reflect.DeepEqual(v, have) }) {
+		accepted := want(i)
+		if !slices.ContainsFunc(accepted, func(v enginetest.Verdict) bool {
+			if amid && s.Status == orchestrator.StepCancelled {
+				v.Items.Begun = have.Items.Begun
+			}
+			return reflect.DeepEqual(v, have)
+		}) {
 			return fmt.Errorf("step %s is %+v, the reference has %+v", got.Definition.Steps[i].Key, have, accepted)
 		}
 	}
@@ -321,36 +472,64 @@ func (w *world) checkEffects(x *scripted, got *engine.Execution) {
 	v := w.witness
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for i := range got.Steps {
-		s, of := &got.Steps[i], stepOf{x.id, x.plan.Key(i)}
-		effects := v.effects[of]
-		if s.Status == orchestrator.StepCompleted {
-			if len(effects) == 0 {
-				v.failed("I3: step %s of %s is COMPLETED and never ran", of.key, x.id)
-			}
-			made := slices.ContainsFunc(effects, func(e effect) bool {
-				return slices.ContainsFunc(v.results[e.delivery.Token], func(r []byte) bool { return bytes.Equal(r, s.Output) })
-			})
-			if !made {
-				v.failed("I3: the result of %s of %s is %s, and no runner has reported it", of.key, x.id, s.Output)
-			}
-		}
-		if len(v.storeHits) > 0 {
-			continue // what was lost with the log may have run
-		}
-		if s.Attempt == 0 && len(effects) > 0 {
-			v.failed("I4: step %s of %s never began, and ran %d times", of.key, x.id, len(effects))
-		}
-		if most := s.Attempt + v.hits[of]; len(effects) > most {
-			v.failed("I3: step %s of %s ran %d times in %d attempts with %d faults", of.key, x.id, len(effects), s.Attempt, v.hits[of])
-		}
-		if s.Attempt > 0 {
-			body, _ := got.Body(engine.Place{Step: i})
-			for _, e := range effects {
-				if !bytes.Equal(body, e.delivery.Body) {
-					v.failed("I4: step %s of %s ran with %s, and should with %s", of.key, x.id, e.delivery.Body, body)
-				}
-			}
+	a := v.account(x.id)
+	places := map[engine.Place]bool{}
+	for p := range a.tasks {
+		places[p] = p.Iteration > 0 || x.plan.Steps[p.Step].Script != nil
+	}
+	for of := range v.effects {
+		if of.execution == x.id {
+			places[of.Place] = true
 		}
 	}
+	for p, works := range places {
+		if works {
+			w.checkPlace(placeOf{x.id, p}, a, got)
+		}
+	}
+}
+
+func (w *world) checkPlace(of placeOf, a *account, got *engine.Execution) {
+	v, t, name := w.witness, a.tasks[of.Place], w.name(of)
+	effects := v.effects[of]
+	if t.Status == orchestrator.StepCompleted {
+		if len(effects) == 0 {
+			v.failed("I3: %s of %s is COMPLETED and never ran", name, of.execution)
+		}
+		made := slices.ContainsFunc(effects, func(e effect) bool {
+			return slices.ContainsFunc(v.results[e.delivery.Token], func(r []byte) bool { return bytes.Equal(r, t.Output) })
+		})
+		if !made {
+			v.failed("I3: the result of %s of %s is %s, and no runner has reported it", name, of.execution, t.Output)
+		}
+	}
+	if len(v.storeHits) > 0 {
+		return // what was lost with the log may have run
+	}
+	if t.Attempt == 0 && len(effects) > 0 {
+		v.failed("I4: %s of %s never began, and ran %d times", name, of.execution, len(effects))
+	}
+	if most := t.Attempt + v.hits[of]; len(effects) > most {
+		v.failed("I3: %s of %s ran %d times in %d attempts with %d faults", name, of.execution, len(effects), t.Attempt, v.hits[of])
+	}
+	if t.Attempt == 0 {
+		return
+	}
+	got.Steps[of.Step].Last = a.before(of.Place)
+	body, _ := got.Body(of.Place)
+	for _, e := range effects {
+		if !bytes.Equal(body, e.delivery.Body) {
+			v.failed("I4: %s of %s ran with %s, and should with %s", name, of.execution, e.delivery.Body, body)
+		}
+	}
+}
+
+// before gives the output of the last item before one that has completed.
+func (a *account) before(p engine.Place) json.RawMessage {
+	for p.Iteration--; p.Iteration > 0; p.Iteration-- {
+		if t := a.tasks[p]; t.Status == orchestrator.StepCompleted {
+			return t.Output
+		}
+	}
+	return nil
 }

@@ -29,7 +29,8 @@ type scripted struct {
 	plan      enginetest.Plan
 	def       *engine.Definition
 	accepted  time.Time
-	cancelled bool // a cancel is committed
+	cancelled bool      // a cancel is committed
+	left      time.Time // when the last of its clients had said everything
 	poisonous bool
 	cursed    bool
 }
@@ -41,12 +42,21 @@ func draw[T any](r *rand.Rand, from func(*rapid.T) T) T {
 
 // drawPlan fits a plan into the time that a world has.
 func (w *world) drawPlan(r *rand.Rand) enginetest.Plan {
-	p := draw(r, enginetest.DrawPlan)
+	from := enginetest.DrawPlan
+	if r.Float64() < w.profile.mixed {
+		from = enginetest.DrawMixedPlan
+	}
+	p := draw(r, from)
 	for i := range p.Steps {
 		s := &p.Steps[i]
-		s.TimeoutMs = 20_000
-		if w.profile.slow {
+		switch {
+		case s.Wait != nil: // it has its own
+		case w.profile.slow:
 			s.TimeoutMs = 240_000
+		case s.Items != nil:
+			s.TimeoutMs = []int64{20_000, 60_000, 120_000}[r.IntN(3)] // of each item and of all
+		default:
+			s.TimeoutMs = 20_000
 		}
 		if s.DelayMs > 1000 && !w.profile.slow {
 			s.DelayMs = 4000
@@ -124,6 +134,8 @@ func (w *world) client(n int) {
 func (w *world) submit(name string, r *rand.Rand, accepted execution.Accepted, x scripted) string {
 	process := w.process(name)
 	ledger, transport := process.Ledger(w.ledger), process.Transport(w.server.Connect())
+	var tried []string
+	defer func() { w.command(name, tried) }()
 	for {
 		accepted.ID, accepted.CreatedAt = w.newID(r), time.Now().UTC().Truncate(time.Microsecond)
 		known := x
@@ -131,6 +143,7 @@ func (w *world) submit(name string, r *rand.Rand, accepted execution.Accepted, x
 		w.mu.Lock()
 		w.defs[accepted.ID] = &known // it may be accepted although nobody is told
 		w.mu.Unlock()
+		tried = append(tried, accepted.ID)
 		outcomes, err := ledger.Accept(w.ending, []execution.Accepted{accepted})
 		if err != nil {
 			if errs.CodeOf(err) != errs.DependencyUnavailable {
@@ -151,19 +164,10 @@ func (w *world) submit(name string, r *rand.Rand, accepted execution.Accepted, x
 }
 
 func (w *world) cancel(name string, r *rand.Rand, id string) {
-	process := w.process(name)
-	ledger, transport := process.Ledger(w.ledger), process.Transport(w.server.Connect())
-	c := execution.Command{ID: w.newID(r), ExecutionID: id, Partition: subject.PartitionOf(id), Kind: execution.CommandCancel}
 	w.mu.Lock()
 	w.defs[id].cancelled = true // it may be committed although nobody is told
 	w.mu.Unlock()
-	if err := ledger.AddCommands(w.ending, []execution.Command{c}); err != nil {
-		return
-	}
-	w.trace.note("%s cancels %s", name, short(id))
-	if r.Float64() >= w.profile.unsaid {
-		transport.Append(partition.Control{P: c.Partition, Kind: engine.Cancel, ExecutionID: id, CommandID: c.ID}, func(error) {})
-	}
+	w.say(name, r, &command{execution: id, kind: execution.CommandCancel}, false)
 }
 
 // disturb puts what is no input of anybody into the log.

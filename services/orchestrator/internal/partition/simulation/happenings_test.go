@@ -3,6 +3,7 @@ package simulation
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"turbocat.io/contracts/subject"
@@ -104,6 +105,24 @@ func (w *world) plan() {
 		w.happen("junk", n, func(*rand.Rand) { w.disturb(n) })
 	}
 	w.planNATS()
+}
+
+// ambush kills all owners when something has just been committed that they were about to go on with.
+func (w *world) ambush(b partition.Batch) {
+	items := slices.ContainsFunc(b.Steps, func(s partition.StepRow) bool { return s.Iteration > 0 })
+	if !items && len(b.Commands) == 0 || w.healthy.Load() {
+		return
+	}
+	r := w.chance.Draw("ambush", fmt.Sprint(b.Partitions[0].P))
+	if r.Float64() >= w.profile.ambush {
+		return
+	}
+	w.later(r, 5*time.Millisecond, func() {
+		for s := range w.profile.owners {
+			w.killOwner(s)
+			w.startLater(r, s)
+		}
+	})
 }
 
 func (w *world) planNATS() {

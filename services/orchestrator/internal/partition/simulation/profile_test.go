@@ -34,8 +34,12 @@ type profile struct {
 	poisoned                    bool          // an execution that the ledger refuses, and one that Apply panics on
 	ledgerClock, jetstreamClock time.Duration // how far they are off
 	cancels                     float64       // share of the executions
-	unsaid                      float64       // share of the `submitted` and `cancel` that clients never send
+	unsaid                      float64       // share of the `submitted` and of the commands that clients never send
 	impatient                   float64       // share of the clients that submit again, with the same key
+	mixed                       float64       // share of the workflows that have steps of every type
+	pauses                      float64       // share of the executions that are paused for a while
+	repeats                     float64       // share of the commands that come twice
+	ambush                      float64       // share of the commits with items or commands after which all owners die
 }
 
 // runnerFaults are what may happen to an attempt: probabilities.
@@ -68,6 +72,10 @@ func drawProfile(r *rand.Rand) profile {
 	if r.IntN(100) == 0 {
 		p.partitions = 32
 	}
+	if r.IntN(5) >= 2 {
+		p.mixed = 0.5 + 0.5*r.Float64()
+	}
+	p.pauses = some(1)
 	if p.calm = r.IntN(12) == 0; p.calm {
 		return p
 	}
@@ -105,7 +113,8 @@ func drawProfile(r *rand.Rand) profile {
 		p.ledgerClock = time.Duration(r.Int64N(int64(20*time.Minute))) - 10*time.Minute
 		p.jetstreamClock = time.Duration(r.Int64N(int64(20*time.Minute))) - 10*time.Minute
 	}
-	p.cancels, p.unsaid, p.impatient = some(0.5), some(0.3), some(0.5)
+	p.cancels, p.unsaid, p.impatient, p.repeats = some(0.5), some(0.3), some(0.5), some(0.3)
+	p.ambush = some(0.1)
 	p.crashes = often(4)
 	return p
 }

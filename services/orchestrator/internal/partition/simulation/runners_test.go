@@ -125,7 +125,7 @@ func (r *runnerProcess) dies(chance *rand.Rand, d partitiontest.Delivery, when s
 func (r *runnerProcess) handle(d partitiontest.Delivery) {
 	w := r.w
 	sending := d.Token + "." + strconv.Itoa(d.Dispatch)
-	chance := w.chance.Draw("attempt", d.ExecutionID, d.StepKey, strconv.Itoa(d.Attempt), strconv.Itoa(d.Dispatch), strconv.Itoa(d.Count))
+	chance := w.chance.Draw("attempt", d.ExecutionID, d.StepKey, strconv.Itoa(d.Iteration), strconv.Itoa(d.Attempt), strconv.Itoa(d.Dispatch), strconv.Itoa(d.Count))
 	if pause(r.ctx, lag(chance)) != nil || r.dies(chance, d, "before the attempt") {
 		return
 	}
@@ -157,7 +157,7 @@ func (r *runnerProcess) handle(d partitiontest.Delivery) {
 	}
 	if d.Count >= maxDeliveries {
 		lost := &runner.StepError{Code: runner.CodeRunnerLost, Message: "lost", Retryable: true}
-		r.report(chance, d, engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Token: d.Token, Err: lost})
+		r.report(chance, d, engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Iteration: d.Iteration, Token: d.Token, Err: lost})
 		return
 	}
 	leasing, release := context.WithCancel(r.ctx)
@@ -180,7 +180,7 @@ func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery
 		ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 		asked := time.Now()
 		answer, err := r.awaited.AttemptAwaited(ctx, rpc.System("runner"), orchestrator.AttemptRequest{
-			ExecutionID: d.ExecutionID, StepKey: d.StepKey, Attempt: d.Attempt, Token: d.Token,
+			ExecutionID: d.ExecutionID, StepKey: d.StepKey, Iteration: d.Iteration, Attempt: d.Attempt, Token: d.Token,
 		})
 		cancel()
 		switch {
@@ -188,6 +188,7 @@ func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery
 			r.w.witness.awaited(d, asked)
 			return true
 		case err == nil:
+			r.w.witness.declined(d)
 			r.w.trace.note("%s: %s of %s is recorded and not run again", r.name, d.StepKey, short(d.ExecutionID))
 			r.ack(chance, d)
 			return false
@@ -205,7 +206,7 @@ func (r *runnerProcess) run(chance *rand.Rand, d partitiontest.Delivery, cancell
 	w := r.w
 	takes, answer := w.script(d)
 	salt := w.witness.effect(r.name, d)
-	started := engine.Input{Kind: engine.StepStarted, Step: d.StepKey, Token: d.Token}
+	started := engine.Input{Kind: engine.StepStarted, Step: d.StepKey, Iteration: d.Iteration, Token: d.Token}
 	if d.Count > 1 {
 		r.announce(chance, d, started)
 	}
@@ -236,6 +237,7 @@ func (r *runnerProcess) run(chance *rand.Rand, d partitiontest.Delivery, cancell
 		return
 	}
 	if hangs {
+		w.witness.hit(d.Token, "its runner never answers") // without a backstop, when its start was lost, another takes it
 		return
 	}
 	r.report(chance, d, w.result(d, answer, salt))
@@ -359,37 +361,49 @@ func isClosed(ch <-chan struct{}) bool {
 
 // script says how long an attempt takes and how it ends.
 func (w *world) script(d partitiontest.Delivery) (time.Duration, enginetest.Answer) {
-	x := w.scripted(d.ExecutionID)
-	i, _ := x.def.StepIndex(d.StepKey)
+	of := w.placeOf(d.StepMessage)
 	answer := enginetest.Succeeds
-	if n := d.Attempt - 1; n < len(x.plan.Steps[i].Script) {
-		answer = x.plan.Steps[i].Script[n]
+	if script := w.scripted(d.ExecutionID).script(of.Place); d.Attempt <= len(script) {
+		answer = script[d.Attempt-1]
 	}
-	return w.duration(d.ExecutionID, d.StepKey, d.Attempt, x.plan.Steps[i].TimeoutMs, answer), answer
+	return w.duration(of, d.Attempt, answer), answer
+}
+
+// script is how the attempts of a place end.
+func (x *scripted) script(p engine.Place) []enginetest.Answer {
+	if p.Iteration > 0 {
+		return x.plan.Steps[p.Step].Items[p.Iteration-1]
+	}
+	return x.plan.Steps[p.Step].Script
 }
 
 // duration is the same however often it is asked for.
-func (w *world) duration(id, key string, attempt int, timeoutMs int64, answer enginetest.Answer) time.Duration {
-	r := w.chance.Same("duration", id, key, strconv.Itoa(attempt))
+func (w *world) duration(of placeOf, attempt int, answer enginetest.Answer) time.Duration {
+	r := w.chance.Same("duration", of.execution, strconv.Itoa(of.Step), strconv.Itoa(of.Iteration), strconv.Itoa(attempt))
+	timeoutMs := w.scripted(of.execution).plan.Steps[of.Step].TimeoutMs
+	most := timeoutMs
+	if of.Iteration > 0 { // that of all of them
+		most /= 4
+	}
 	takes := lag(r)
 	switch n := r.IntN(20); {
 	case answer == enginetest.StaysSilent:
 		return time.Duration(timeoutMs) * time.Millisecond
 	case w.profile.slow && n < 8:
-		takes += time.Duration(r.Int64N(timeoutMs*8/10)) * time.Millisecond
+		takes += time.Duration(r.Int64N(most*8/10)) * time.Millisecond
 	case n < 12:
 		takes += time.Duration(r.Int64N(int64(20 * time.Millisecond)))
 	case n < 17:
 		takes += time.Duration(r.Int64N(int64(time.Second)))
 	default:
-		takes += time.Duration(r.Int64N(timeoutMs*6/10)) * time.Millisecond
+		takes += time.Duration(r.Int64N(most*6/10)) * time.Millisecond
 	}
 	return takes
 }
 
 // result is what a runner says at the end of an attempt: no two runs say the same.
 func (w *world) result(d partitiontest.Delivery, answer enginetest.Answer, salt int) engine.Input {
-	in := engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Token: d.Token}
+	in := engine.Input{Kind: engine.StepFailed, Step: d.StepKey, Iteration: d.Iteration, Token: d.Token}
 	switch answer {
 	case enginetest.FailsForNow:
 		failure := enginetest.Retryable
@@ -405,12 +419,18 @@ func (w *world) result(d partitiontest.Delivery, answer enginetest.Answer, salt 
 			w.witness.fail("the body of %s of %s does not decode: %v", d.StepKey, d.ExecutionID, err)
 			return in
 		}
-		i, _ := w.scripted(d.ExecutionID).def.StepIndex(d.StepKey)
-		output, err := json.Marshal(enginetest.AnswerTo(i, body.Input, salt))
+		output, err := json.Marshal(answerTo(w.placeOf(d.StepMessage).Place, body.Input, salt))
 		if err != nil {
 			w.witness.fail("the output of %s does not encode: %v", d.StepKey, err)
 		}
 		in.Kind, in.Output = engine.StepCompleted, output
 	}
 	return in
+}
+
+func answerTo(p engine.Place, input map[string]any, salt int) map[string]any {
+	if p.Iteration > 0 {
+		return enginetest.ItemAnswer(p.Step, p.Iteration, input, salt)
+	}
+	return enginetest.AnswerTo(p.Step, input, salt)
 }

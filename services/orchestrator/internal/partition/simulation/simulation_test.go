@@ -76,9 +76,9 @@ func simulate(ctx context.Context, seed uint64) *world {
 	w.plan()
 	_ = pause(w.ending, w.profile.length)
 	w.heal()
-	healed := time.Now()
+	w.healed = time.Now()
 	w.clients.Wait()
-	w.awaitEnds(healed)
+	w.awaitEnds(w.healed)
 	_ = pause(w.ending, 70*time.Second) // what is late by now comes, and must change nothing
 	w.awaitRest()
 	w.trace.note("the end")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,24 +32,48 @@ type witness struct {
 	heard      [subject.Partitions]uint64   // number of the last event that a reader of EVENTS has
 	gaps       int                          // that the reader had to fill from the ledger
 	repeated   int                          // events that it dropped
-	effects    map[stepOf][]effect
-	hits       map[stepOf]int // faults that hit an attempt of the step
-	sendFaults map[stepOf]int // those of them that hit its message on the way to STEPS
-	storeHits  []time.Time    // when messages of JetStream were lost
-	tokens     map[string]stepOf
+	effects    map[placeOf][]effect
+	hits       map[placeOf]int // faults that hit an attempt of it
+	sendFaults map[placeOf]int // those of them that hit its message on the way to STEPS
+	storeHits  []time.Time     // when messages of JetStream were lost
+	tokens     map[string]placeOf
 	unnoted    map[string]time.Time // when tokens were sent first that the ledger knows no message of
 	results    map[string][][]byte  // what runners reported as completed, by token
 	ended      map[string]time.Time // when the log, as it is, took the first result of a token
+	commands   map[string]*command  // by id
+	applied    int                  // of them
 	incidents  int
 	inputs     int
 }
 
 // mostInputs is far more than any world needs.
-const mostInputs = 500
+const mostInputs = 2000
 
-type stepOf struct{ execution, key string }
+// placeOf is a place of an execution.
+type placeOf struct {
+	execution string
+	engine.Place
+}
 
-// effect is one beginning of a step's side effect.
+// placeOf gives what a message is to be done for.
+func (w *world) placeOf(m partition.StepMessage) placeOf {
+	i, _ := w.scripted(m.ExecutionID).def.StepIndex(m.StepKey)
+	return placeOf{m.ExecutionID, engine.Place{Step: i, Iteration: m.Iteration}}
+}
+
+// name is how a place is called in texts.
+func (w *world) name(of placeOf) string {
+	x := w.scripted(of.execution)
+	if x == nil { // its token was never seen
+		return "something"
+	}
+	if of.Iteration > 0 {
+		return fmt.Sprintf("%s[%d]", x.plan.Key(of.Step), of.Iteration)
+	}
+	return x.plan.Key(of.Step)
+}
+
+// effect is one beginning of a side effect.
 type effect struct {
 	at       time.Time
 	delivery partitiontest.Delivery
@@ -58,15 +83,21 @@ type effect struct {
 type account struct {
 	story   *enginetest.Story
 	row     partition.ExecutionRow
-	steps   map[int]engine.Task
-	settled map[int]map[int]time.Time // step, attempt: when the ledger had its end
-	ends    map[int][]string          // of each step the codes with which its attempts ended; "" for success
+	tasks   map[engine.Place]engine.Task
+	settled map[engine.Place]map[int]time.Time // by attempt: when the ledger had its end
+	ends    map[engine.Place][]string          // the codes with which attempts ended; "" for success
+	heard   map[int]*command                   // the signals that WAITs have taken
+	resumes map[string]bool                    // commands that are in the log and not applied
+	last    string                             // name of the last event of the execution itself
+	lastAt  time.Time
+	held    bool // it ended while it was paused, or by its resume
 }
 
 func newWitness(w *world) *witness {
 	return &witness{
-		w: w, executions: map[string]*account{}, effects: map[stepOf][]effect{}, hits: map[stepOf]int{}, sendFaults: map[stepOf]int{},
-		tokens: map[string]stepOf{}, unnoted: map[string]time.Time{}, results: map[string][][]byte{}, ended: map[string]time.Time{},
+		w: w, executions: map[string]*account{}, effects: map[placeOf][]effect{}, hits: map[placeOf]int{}, sendFaults: map[placeOf]int{},
+		tokens: map[string]placeOf{}, unnoted: map[string]time.Time{}, results: map[string][][]byte{}, ended: map[string]time.Time{},
+		commands: map[string]*command{},
 	}
 }
 
@@ -103,11 +134,16 @@ func (v *witness) incident(i partitiontest.Incident) {
 	if i.Call != "Send" {
 		return
 	}
-	id, key, _ := strings.Cut(i.About, " ")
+	about := strings.Fields(i.About)
+	m := partition.StepMessage{ExecutionID: about[0], StepKey: about[1]}
+	if len(about) > 2 {
+		m.Iteration, _ = strconv.Atoi(about[2])
+	}
+	of := v.w.placeOf(m)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.hits[stepOf{id, key}]++
-	v.sendFaults[stepOf{id, key}]++
+	v.hits[of]++
+	v.sendFaults[of]++
 }
 
 // hit notes that a fault hits an attempt, which may run once more because of it.
@@ -117,7 +153,7 @@ func (v *witness) hit(token, why string) {
 	of := v.tokens[token]
 	v.hits[of]++
 	v.incidents++
-	v.w.trace.note("FAULT %s of %s: %s", of.key, short(of.execution), why)
+	v.w.trace.note("FAULT %s of %s: %s", v.w.name(of), short(of.execution), why)
 }
 
 // bereaved notes that a process is hit: what it has sent and the ledger does not know of yet may
@@ -151,7 +187,8 @@ func (v *witness) account(id string) *account {
 	if a == nil {
 		a = &account{
 			story: enginetest.NewStory(v.w.scripted(id).def), row: partition.ExecutionRow{Status: orchestrator.ExecutionPending},
-			steps: map[int]engine.Task{}, settled: map[int]map[int]time.Time{}, ends: map[int][]string{},
+			tasks: map[engine.Place]engine.Task{}, settled: map[engine.Place]map[int]time.Time{}, ends: map[engine.Place][]string{},
+			heard: map[int]*command{}, resumes: map[string]bool{},
 		}
 		v.executions[id] = a
 	}
@@ -160,13 +197,20 @@ func (v *witness) account(id string) *account {
 
 // committed looks at a batch as it is written.
 func (v *witness) committed(b partition.Batch) {
+	v.w.ambush(b)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, p := range b.Partitions {
 		v.w.trace.note("commit of %d: %d to %d under epoch %d, events up to %d", p.P, p.From, p.InputSeq, p.Epoch, p.EventN)
 	}
+	paused := map[string]bool{} // before and all the time since
+	for _, s := range b.Steps {
+		paused[s.ExecutionID] = v.account(s.ExecutionID).row.Status == orchestrator.ExecutionPaused
+	}
 	for _, e := range b.Events {
-		v.committedEvent(e)
+		if v.committedEvent(e) == "resumed" {
+			delete(paused, e.ExecutionID)
+		}
 	}
 	changed := map[string]*account{}
 	for _, x := range b.Executions {
@@ -180,15 +224,24 @@ func (v *witness) committed(b partition.Batch) {
 		a.row, changed[x.ID] = x, a
 	}
 	for _, s := range b.Steps {
+		if before := v.account(s.ExecutionID).tasks[s.Place]; paused[s.ExecutionID] && s.Attempt > before.Attempt {
+			v.failed("attempt %d of %s of %s begins during a pause", s.Attempt, v.w.name(placeOf{s.ExecutionID, s.Place}), s.ExecutionID)
+		}
 		v.committedStep(s)
 		changed[s.ExecutionID] = v.account(s.ExecutionID)
 	}
+	for _, s := range b.Steps {
+		v.checkGathered(s)
+	}
+	v.committedCommands(b.Commands)
+	v.checkOldest(b.Commands)
 	for id, a := range changed {
+		v.checkWaits(id, a)
 		if told := a.story.Status(); told != a.row.Status {
 			v.failed("I5: execution %s is committed as %s, its events say %s", id, a.row.Status, told)
 		}
 		for i, def := range v.w.scripted(id).def.Steps {
-			s, told, attempts := a.steps[i], a.story.StepStatus(i), a.story.Attempts(i)
+			s, told, attempts := a.tasks[engine.Place{Step: i}], a.story.StepStatus(i), a.story.Attempts(i)
 			if s.Status == "" {
 				s.Status = orchestrator.StepPending
 			}
@@ -205,7 +258,47 @@ func (v *witness) committed(b partition.Batch) {
 	}
 }
 
-func (v *witness) committedEvent(e partition.EventRow) {
+// checkGathered holds that what was gathered is what the items have recorded, and that items end with their step.
+func (v *witness) checkGathered(r partition.StepRow) {
+	def := &v.w.scripted(r.ExecutionID).def.Steps[r.Step]
+	if r.Iteration > 0 || !def.FansOut() || !enginetest.StepTerminal(r.Status) {
+		return
+	}
+	begun := 0
+	var outputs []engine.ItemOutput
+	tasks := v.account(r.ExecutionID).tasks
+	for p := (engine.Place{Step: r.Step, Iteration: 1}); tasks[p].Status != ""; p.Iteration++ {
+		t := tasks[p]
+		if begun++; t.Status == orchestrator.StepCompleted {
+			outputs = append(outputs, engine.ItemOutput{Iteration: p.Iteration, Output: t.Output})
+		}
+		if !enginetest.StepTerminal(t.Status) {
+			v.failed("%s of %s is %s, and its item %d is %s", def.Key, r.ExecutionID, r.Status, p.Iteration, t.Status)
+		}
+	}
+	if r.Status != orchestrator.StepCompleted {
+		return
+	}
+	if want, failure := def.Gather(begun, outputs, false); failure != nil || !bytes.Equal(want, r.Output) {
+		v.failed("%s of %s has gathered %s, its items give %s", def.Key, r.ExecutionID, r.Output, want)
+	}
+}
+
+// checkWaits holds that no step waits for a signal that is kept.
+func (v *witness) checkWaits(id string, a *account) {
+	for _, c := range v.commands {
+		if !c.kept || c.execution != id {
+			continue
+		}
+		for i := range v.w.scripted(id).plan.Steps {
+			if v.w.scripted(id).plan.SignalOf(i) == c.signal.Name && a.tasks[engine.Place{Step: i}].Status == orchestrator.StepRunning {
+				v.failed("step %d of %s waits for the signal %s, which is kept as command %s", i, id, c.signal.Name, c.id)
+			}
+		}
+	}
+}
+
+func (v *witness) committedEvent(e partition.EventRow) (name string) {
 	all := v.committedN[e.P]
 	if e.N != uint64(len(all))+1 {
 		v.failed("I5: event %d of partition %d follows %d", e.N, e.P, len(all))
@@ -214,14 +307,14 @@ func (v *witness) committedEvent(e partition.EventRow) {
 	decoded, err := event.Decode(e.Body)
 	if err != nil {
 		v.failed("I5: event %d of partition %d: %v", e.N, e.P, err)
-		return
+		return ""
 	}
 	var data orchestrator.ExecutionEvent
 	if err := decoded.DataAs(&data); err != nil {
 		v.failed("I5: event %d of partition %d: %v", e.N, e.P, err)
-		return
+		return ""
 	}
-	name, _, _ := strings.Cut(strings.TrimPrefix(event.Path(decoded.Type()), "execution."), ".")
+	name, _, _ = strings.Cut(strings.TrimPrefix(event.Path(decoded.Type()), "execution."), ".")
 	n, _ := decoded.Extensions()["n"].(string)
 	if data.ExecutionID != e.ExecutionID || data.Seq != e.Seq || decoded.Type() != e.Type || n != fmt.Sprint(e.N) || decoded.Subject() != e.ExecutionID {
 		v.failed("I5: event %d of partition %d says %s, its row %s %d %s", e.N, e.P, e.Body, e.ExecutionID, e.Seq, e.Type)
@@ -231,44 +324,60 @@ func (v *witness) committedEvent(e partition.EventRow) {
 		v.failed("I5: execution %s: %v", e.ExecutionID, err)
 	}
 	i, _ := v.w.scripted(e.ExecutionID).def.StepIndex(data.StepKey)
-	switch name {
-	case "step_completed":
-		a.ends[i] = append(a.ends[i], "")
-	case "step_failed", "step_retry_scheduled":
-		a.ends[i] = append(a.ends[i], data.Error.Code)
+	p := engine.Place{Step: i, Iteration: data.Iteration}
+	switch {
+	case data.StepKey == "":
+		if engine.Terminal(data.Status) {
+			a.held = a.last == "paused" || a.last == "resumed" && a.lastAt.Equal(decoded.Time())
+		}
+		a.last, a.lastAt = name, decoded.Time()
+	case name == "step_completed":
+		a.ends[p] = append(a.ends[p], "")
+	case name == "step_failed", name == "step_retry_scheduled":
+		a.ends[p] = append(a.ends[p], data.Error.Code)
 	}
 	v.w.trace.note("committed: event %d of %d: %d of %s: %s %s", e.N, e.P, e.Seq, short(e.ExecutionID), name, data.StepKey)
+	return name
 }
 
 func (v *witness) committedStep(r partition.StepRow) {
 	a := v.account(r.ExecutionID)
-	before := a.steps[r.Step]
-	if enginetest.StepTerminal(before.Status) && !reflect.DeepEqual(before, r.Task) {
-		v.failed("I2: step %d of %s was %+v and is committed as %+v", r.Step, r.ExecutionID, before, r.Task)
+	before, of := a.tasks[r.Place], placeOf{r.ExecutionID, r.Place}
+	switch over := enginetest.StepTerminal(before.Status); {
+	case over && !reflect.DeepEqual(before, r.Task):
+		v.failed("I2: %s of %s was %+v and is committed as %+v", v.w.name(of), r.ExecutionID, before, r.Task)
+	case over:
+	case r.Iteration > 0 && r.Status == orchestrator.StepCompleted:
+		a.ends[r.Place] = append(a.ends[r.Place], "")
+	case r.Iteration > 0 && r.Status == orchestrator.StepFailed:
+		a.ends[r.Place] = append(a.ends[r.Place], r.Error.Code)
+	case enginetest.StepTerminal(r.Status) && v.w.scripted(r.ExecutionID).waits(r.Place) != nil:
+		v.hears(r.ExecutionID, r.Place, r.Task)
 	}
-	a.steps[r.Step] = r.Task
+	a.tasks[r.Place] = r.Task
 	if r.Sent > 0 {
 		delete(v.unnoted, r.Task.Token)
 	}
-	if a.settled[r.Step] == nil {
-		a.settled[r.Step] = map[int]time.Time{}
+	if a.settled[r.Place] == nil {
+		a.settled[r.Place] = map[int]time.Time{}
 	}
 	for attempt := 1; attempt <= r.Task.Attempt; attempt++ {
 		// What is cancelled may begin until its runner is told.
-		over := attempt < r.Task.Attempt || !r.Task.AwaitsResult() && r.Task.Status != orchestrator.StepCancelled
-		if _, known := a.settled[r.Step][attempt]; !known && over {
-			a.settled[r.Step][attempt] = time.Now()
+		over := attempt < r.Task.Attempt || !r.Task.AwaitsResult() && r.Task.Status != orchestrator.StepCancelled && (r.Task.Status != orchestrator.StepRunning || r.Task.RetryAt != 0)
+		if _, known := a.settled[r.Place][attempt]; !known && over {
+			a.settled[r.Place][attempt] = time.Now()
 		}
 	}
-	v.w.trace.note("committed: step %d of %s is %s, attempt %d, token %s.%d, sent %d",
-		r.Step, short(r.ExecutionID), r.Task.Status, r.Task.Attempt, short(r.Task.Token), r.Task.Dispatch, r.Sent)
+	v.w.trace.note("committed: %s of %s is %s, attempt %d, token %s.%d, sent %d",
+		v.w.name(of), short(r.ExecutionID), r.Task.Status, r.Task.Attempt, short(r.Task.Token), r.Task.Dispatch, r.Sent)
 }
 
 // input notes what the log takes.
 func (v *witness) input(p int, m partition.Message) {
-	kinds := map[engine.Kind]string{
+	names := map[engine.Kind]string{
 		engine.Submitted: "submitted", engine.StepStarted: "started", engine.StepCompleted: "completed", engine.StepFailed: "failed",
 		engine.StepLost: "lost", engine.TimerDue: "timer", engine.Cancel: "cancel",
+		engine.Pause: "pause", engine.Resume: "resume", engine.Signaled: "signal", engine.Gathered: "gathered",
 	}
 	v.mu.Lock()
 	if m.Fault == "" && m.ExecutionID != "nobody" {
@@ -279,12 +388,15 @@ func (v *witness) input(p int, m partition.Message) {
 			v.ended[m.Input.Token] = time.Now()
 		}
 	}
+	if c := v.commands[m.Input.Command]; c != nil && m.Input.Kind == engine.Resume && c.applied == 0 {
+		v.account(c.execution).resumes[c.id] = true
+	}
 	if v.inputs == mostInputs {
 		v.failed("the log has %d inputs: somebody repeats himself without end", v.inputs)
 		v.w.end()
 	}
 	v.mu.Unlock()
-	v.w.trace.note("input %d of %d: %s of %s %s %s.%d %s%s", m.Seq, p, kinds[m.Input.Kind], short(m.ExecutionID), m.Input.Step,
+	v.w.trace.note("input %d of %d: %s of %s %s[%d] %s.%d %s%s", m.Seq, p, names[m.Input.Kind], short(m.ExecutionID), m.Input.Step, m.Input.Iteration,
 		short(m.Input.Token), m.Input.Dispatch, m.Input.Output, m.Fault)
 }
 
@@ -295,8 +407,7 @@ func (v *witness) counts(token string) bool {
 	if !sent || len(v.storeHits) == 0 {
 		return sent
 	}
-	i, _ := v.w.scripted(of.execution).def.StepIndex(of.key)
-	s := v.account(of.execution).steps[i]
+	s := v.account(of.execution).tasks[of.Place]
 	return s.AwaitsResult() && s.Token == token
 }
 
@@ -307,12 +418,16 @@ func (v *witness) sent(m partition.StepMessage, seq uint64, duplicate bool) {
 	if _, known := v.tokens[m.Token]; !known {
 		v.unnoted[m.Token] = time.Now()
 	}
-	of := stepOf{m.ExecutionID, m.StepKey}
+	of := v.w.placeOf(m)
 	v.tokens[m.Token] = of
-	if at, over := v.ended[m.Token]; over && !duplicate && time.Since(at) > readTime && v.sendFaults[of] == 0 {
-		v.failed("I3: %s of %s is sent %v after its result came into the log", of.key, of.execution, time.Since(at))
+	a := v.account(m.ExecutionID)
+	if a.row.Status == orchestrator.ExecutionPaused && m.Attempt > a.tasks[of.Place].Attempt && len(a.resumes) == 0 && len(v.storeHits) == 0 {
+		v.failed("attempt %d of %s of %s is sent during a pause", m.Attempt, v.w.name(of), of.execution)
 	}
-	v.w.trace.note("sent %d: %s of %s, attempt %d, token %s.%d, duplicate %t", seq, m.StepKey, short(m.ExecutionID), m.Attempt, short(m.Token), m.Dispatch, duplicate)
+	if at, over := v.ended[m.Token]; over && !duplicate && time.Since(at) > readTime && v.sendFaults[of] == 0 {
+		v.failed("I3: %s of %s is sent %v after its result came into the log", v.w.name(of), of.execution, time.Since(at))
+	}
+	v.w.trace.note("sent %d: %s of %s, attempt %d, token %s.%d, duplicate %t", seq, v.w.name(of), short(m.ExecutionID), m.Attempt, short(m.Token), m.Dispatch, duplicate)
 }
 
 // published is a reader of EVENTS: it drops what it has, and fills gaps from the ledger.
@@ -348,9 +463,8 @@ func (v *witness) stopped(token string) {
 	if !sent {
 		return
 	}
-	i, _ := v.w.scripted(of.execution).def.StepIndex(of.key)
-	if s := v.account(of.execution).steps[i]; s.Status == "" || s.AwaitsResult() && s.Token == token {
-		v.failed("%s of %s is stopped before its end is committed", of.key, of.execution)
+	if s := v.account(of.execution).tasks[of.Place]; s.Status == "" || s.AwaitsResult() && s.Token == token {
+		v.failed("%s of %s is stopped before its end is committed", v.w.name(of), of.execution)
 	}
 }
 
@@ -367,14 +481,13 @@ func (v *witness) reported(d partitiontest.Delivery, in engine.Input) {
 func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.w.trace.note("%s: runs %s of %s, attempt %d, token %s.%d, message %d, delivery %d", runner, d.StepKey, short(d.ExecutionID), d.Attempt, short(d.Token), d.Dispatch, d.Seq, d.Count)
-	of := stepOf{d.ExecutionID, d.StepKey}
+	of := v.w.placeOf(d.StepMessage)
+	v.w.trace.note("%s: runs %s of %s, attempt %d, token %s.%d, message %d, delivery %d", runner, v.w.name(of), short(d.ExecutionID), d.Attempt, short(d.Token), d.Dispatch, d.Seq, d.Count)
 	before = len(v.effects[of])
 	v.effects[of] = append(v.effects[of], effect{time.Now(), d})
-	i, _ := v.w.scripted(d.ExecutionID).def.StepIndex(d.StepKey)
 	if a := v.executions[d.ExecutionID]; a != nil {
-		if since, known := a.settled[i][d.Attempt]; known && !v.excused(of, since) {
-			v.failed("I3: step %s of %s begins once more %v after its end was recorded", d.StepKey, d.ExecutionID, time.Since(since))
+		if since, known := a.settled[of.Place][d.Attempt]; known && !v.excused(of, since) {
+			v.failed("I3: %s of %s begins once more %v after its end was recorded", v.w.name(of), d.ExecutionID, time.Since(since))
 		}
 	}
 	return before
@@ -389,8 +502,18 @@ func (v *witness) awaited(d partitiontest.Delivery, asked time.Time) {
 	}
 }
 
+// declined notes that a runner was told not to run an attempt that it was given once more.
+func (v *witness) declined(d partitiontest.Delivery) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	of := v.w.placeOf(d.StepMessage)
+	if t := v.account(d.ExecutionID).tasks[of.Place]; t.AwaitsResult() && t.Token == d.Token {
+		v.failed("%s of %s is not run again, and its result is awaited", v.w.name(of), d.ExecutionID)
+	}
+}
+
 // excused tells whether a beginning after the end was recorded comes of a fault: its message
 // was on its way, or messages were lost.
-func (v *witness) excused(of stepOf, since time.Time) bool {
+func (v *witness) excused(of placeOf, since time.Time) bool {
 	return time.Since(since) < 10*time.Millisecond || v.hits[of] > 0 || len(v.storeHits) > 0
 }

@@ -33,6 +33,7 @@ type world struct {
 	begun   time.Time
 
 	healthy       atomic.Bool  // no faults any more
+	healed        time.Time    // since when
 	jetstreamLags atomic.Int64 // how far the server's clock is ahead, in ns
 	clockWentBack atomic.Int64 // by how much, in ns
 
@@ -254,7 +255,7 @@ func (w *world) compile(d catalog.Definition) (*engine.Definition, error) {
 	s := bad.Steps[i]
 	// Without its inputs, which only Compile can give it.
 	bad.Steps[i] = engine.StepDefinition{
-		Key: s.Key, Type: s.Type, OnError: s.OnError, TimeoutMs: s.TimeoutMs, Rule: s.Rule, DependsOn: s.DependsOn, Dependents: s.Dependents,
+		Key: s.Key, Type: s.Type, OnError: s.OnError, TimeoutMs: s.TimeoutMs, Rule: s.Rule, DependsOn: s.DependsOn, Dependents: s.Dependents, NamedBy: s.NamedBy,
 	}
 	return &bad, nil
 }
