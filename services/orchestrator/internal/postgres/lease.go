@@ -112,8 +112,8 @@ func (s *Store) Orphans(ctx context.Context) (int, error) {
 func (s *Store) Rebuild(ctx context.Context, p int, epoch int64, before uint64, created int64) (partition.Position, error) {
 	var row positionRow
 	err := s.db.GetContext(ctx, &row, `UPDATE partitions SET
-			epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-			generation = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+			epoch = greatest(epoch + 1, (extract(epoch FROM statement_timestamp()) * 1000)::bigint),
+			generation = greatest(epoch + 1, (extract(epoch FROM statement_timestamp()) * 1000)::bigint),
 			input_seq = $3, input_time = 0, stream_created = $4
 		WHERE p = $1 AND epoch = $2 RETURNING `+positionColumns, p, epoch, before, created)
 	if errors.Is(err, sql.ErrNoRows) {
