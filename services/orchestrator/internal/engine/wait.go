@@ -99,7 +99,7 @@ func (a *applier) startWait(i int) {
 	a.touch(Place{Step: i})
 	data := a.stepEvent(Place{Step: i})
 	data.Signal = w.signal
-	if until := earlier(at, x.deadline(i)); until != 0 {
+	if until := x.WaitsUntil(i); until != 0 {
 		std := until.Std()
 		data.Until = &std
 	}
@@ -183,10 +183,21 @@ func (d *Definition) Awaits(signal string) (waits int, approval bool) {
 	return waits, approval
 }
 
-// Signal gives the name of the signal that a RUNNING step waits for; "" when it waits for none.
-func (x *Execution) Signal(i int) string {
-	if w := x.Definition.Steps[i].wait; w != nil && x.Steps[i].Status == orchestrator.StepRunning {
+// Signal gives the name of the signal that a step is to wait for; "" when it is for none.
+func (d *Definition) Signal(i int) string {
+	if w := d.Steps[i].wait; w != nil {
 		return w.signal
 	}
 	return ""
 }
+
+// Signal gives the name of the signal that a RUNNING step waits for; "" when it waits for none.
+func (x *Execution) Signal(i int) string {
+	if x.Steps[i].Status != orchestrator.StepRunning {
+		return ""
+	}
+	return x.Definition.Signal(i)
+}
+
+// WaitsUntil is when a RUNNING WAIT is over, or fails, at the latest; 0 for never.
+func (x *Execution) WaitsUntil(i int) Time { return earlier(x.Steps[i].WakeAt, x.deadline(i)) }

@@ -63,7 +63,7 @@ func (s *Service) cancelAll(ctx context.Context, caller rpc.Caller, ids []string
 		return out, err
 	}
 	for _, c := range commands {
-		s.append(c, nil)
+		appendCommand(s.inputLog, c)
 	}
 	out.Done = len(commands)
 	return out, nil

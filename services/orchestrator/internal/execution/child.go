@@ -60,6 +60,6 @@ func (c Children) Cancel(ctx context.Context, id string) error {
 	if err := a.store.AddCommands(ctx, []Command{command}); err != nil {
 		return err
 	}
-	a.inputLog.Append(partition.Control{P: command.Partition, Kind: inputKinds[CommandCancel], ExecutionID: id, CommandID: command.ID}, func(error) {})
+	appendCommand(a.inputLog, command)
 	return nil
 }

@@ -10,20 +10,13 @@ import (
 
 	"github.com/google/uuid"
 
-	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/rawjson"
 	"turbocat.io/services/orchestrator/internal/engine"
-	"turbocat.io/services/orchestrator/internal/partition"
 )
-
-// inputKinds says as which input a command takes effect.
-var inputKinds = map[string]engine.Kind{
-	CommandCancel: engine.Cancel, CommandPause: engine.Pause, CommandResume: engine.Resume, CommandSignal: engine.Signaled,
-}
 
 // Cancel asks for the end of an execution. Asking again is the same as asking once; a
 // terminal execution is a CONFLICT.
@@ -54,15 +47,15 @@ func (s *Service) command(ctx context.Context, caller rpc.Caller, id, kind, part
 	if err := s.store.AddCommands(ctx, []Command{c}); err != nil {
 		return orchestrator.CommandResponse{}, err
 	}
-	s.append(c, nil)
+	appendCommand(s.inputLog, c)
 	return orchestrator.CommandResponse{CommandID: c.ID}, nil
 }
 
-// append puts a command into the input log. It is committed: if NATS does not take it now, the reconciler repeats it.
-func (s *Service) append(c Command, signal *orchestrator.Signal) {
-	s.inputLog.Append(partition.Control{
-		P: c.Partition, Kind: inputKinds[c.Kind], ExecutionID: c.ExecutionID, CommandID: c.ID, Signal: signal,
-	}, func(error) {})
+// appendCommand puts a committed command into the input log; if that does not take it now, the reconciler repeats it.
+func appendCommand(log InputLog, c Command) {
+	if control, err := c.Control(); err == nil { // it was made here
+		log.Append(control, func(error) {})
+	}
 }
 
 const (
@@ -108,7 +101,7 @@ func (s *Service) SendSignal(ctx context.Context, caller rpc.Caller, req orchest
 	case outcome.Conflict:
 		return orchestrator.CommandResponse{}, errKeyUsed
 	case !outcome.Replayed:
-		s.append(c, &signal)
+		appendCommand(s.inputLog, c)
 	}
 	return orchestrator.CommandResponse{CommandID: outcome.ID}, nil
 }
@@ -154,23 +147,11 @@ func signalHash(s orchestrator.Signal) []byte {
 func reusedWaits(r Record, signal string) int {
 	n := 0
 	for i := range r.Reused {
-		if step := r.Definition.Steps[i]; step.StepType == catalog.StepWait && awaited(step) == signal {
+		if r.Execution.Definition.Signal(i) == signal {
 			n++
 		}
 	}
 	return n
-}
-
-// awaited gives the name of the signal that a WAIT is for; "" when it is for none.
-func awaited(step catalog.Step) string {
-	var c catalog.WaitConfig
-	if json.Unmarshal(step.Config, &c) != nil { // it would not compile
-		return ""
-	}
-	if c.Approval && c.Signal == "" {
-		return step.StepKey
-	}
-	return c.Signal
 }
 
 // admitSignal decides whether an execution takes a signal in; decisions is how many of its name can be, -1 for any number.

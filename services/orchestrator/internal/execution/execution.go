@@ -4,6 +4,8 @@ package execution
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"turbocat.io/contracts/catalog"
@@ -132,6 +134,25 @@ const (
 	CommandResume = "RESUME"
 	CommandSignal = "SIGNAL"
 )
+
+// inputKinds says as which input a command takes effect.
+var inputKinds = map[string]engine.Kind{
+	CommandCancel: engine.Cancel, CommandPause: engine.Pause, CommandResume: engine.Resume, CommandSignal: engine.Signaled,
+}
+
+// Control gives the input that a command becomes.
+func (c Command) Control() (partition.Control, error) {
+	out := partition.Control{P: c.Partition, Kind: inputKinds[c.Kind], ExecutionID: c.ExecutionID, CommandID: c.ID}
+	if out.Kind == 0 {
+		return out, fmt.Errorf("the command %s has the kind %q, which this version does not know", c.ID, c.Kind)
+	}
+	if len(c.Signal) > 0 {
+		if err := json.Unmarshal(c.Signal, &out.Signal); err != nil {
+			return out, fmt.Errorf("decode the signal of the command %s: %w", c.ID, err)
+		}
+	}
+	return out, nil
+}
 
 // Standing is what decides whether an execution takes a signal in. It does not change while that is decided.
 type Standing struct {

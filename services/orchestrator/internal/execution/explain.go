@@ -72,7 +72,7 @@ func explainStep(r Record, i int, now engine.Time) orchestrator.StepExplanation 
 		return backingOff(x, &s.Task, now)
 	case def.Type == catalog.StepWait:
 		return waits(r, i)
-	case fansOut(def):
+	case def.FansOut():
 		return items(r, i, now)
 	case s.Child != "":
 		return orchestrator.StepExplanation{
@@ -130,7 +130,7 @@ func backingOff(x *engine.Execution, t *engine.Task, now engine.Time) orchestrat
 
 func waits(r Record, i int) orchestrator.StepExplanation {
 	x := r.Execution
-	until := waitsUntil(x, i)
+	until := x.WaitsUntil(i)
 	name := x.Signal(i)
 	if name == "" {
 		return orchestrator.StepExplanation{Reason: reasonTimer, Message: "it waits for a time", Until: moment(until)}

@@ -38,6 +38,10 @@ func remedy(code string) string {
 		return "raise maxIterations, or loop over less" + andRetry
 	case runner.CodeRejected:
 		return "retry it to ask again, or rerun it from an earlier step"
+	case runner.CodeChildFailed, runner.CodeChildTimeout, runner.CodeChildStopped:
+		return "see why the other execution ended so, then retry this one"
+	case runner.CodeDepth:
+		return "let the workflow not run itself without end" + andRetry
 	case runner.CodeWorkflowTime:
 		return "give the workflow more timeoutMs, or retry it"
 	case runner.CodeUnsupported:

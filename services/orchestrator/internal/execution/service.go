@@ -201,7 +201,7 @@ func viewStep(r Record, i int) orchestrator.StepState {
 	}
 	if reused, ok := r.Reused[i]; ok {
 		out.ReusedFrom = &reused
-	} else if s.Attempt > 0 && fansOut(def) {
+	} else if s.Attempt > 0 && def.FansOut() {
 		out.Items = &orchestrator.ItemCounts{Begun: s.Begun, Completed: s.Completed, Failed: s.Failed}
 	}
 	if s.Child != "" {
@@ -209,11 +209,6 @@ func viewStep(r Record, i int) orchestrator.StepState {
 	}
 	out.StartedAt, out.CompletedAt, out.DurationMs = span(s.StartedAt, s.CompletedAt)
 	return out
-}
-
-// fansOut tells whether a step has items.
-func fansOut(def *engine.StepDefinition) bool {
-	return def.Type == catalog.StepLoop || def.Type == catalog.StepParallel
 }
 
 // waitingFor tells what a step waits for; nil when it is nothing that is known here.
@@ -229,22 +224,10 @@ func waitingFor(x *engine.Execution, i int) *orchestrator.WaitingFor {
 	case def.Type != catalog.StepWait:
 		return nil
 	case x.Signal(i) != "":
-		return &orchestrator.WaitingFor{Reason: "SIGNAL", Until: moment(waitsUntil(x, i))}
+		return &orchestrator.WaitingFor{Reason: "SIGNAL", Until: moment(x.WaitsUntil(i))}
 	default:
-		return &orchestrator.WaitingFor{Reason: "TIMER", Until: moment(waitsUntil(x, i))}
+		return &orchestrator.WaitingFor{Reason: "TIMER", Until: moment(x.WaitsUntil(i))}
 	}
-}
-
-// waitsUntil is when a WAIT is over at the latest; 0 for never.
-func waitsUntil(x *engine.Execution, i int) engine.Time {
-	s, def := &x.Steps[i], &x.Definition.Steps[i]
-	until := s.WakeAt
-	if def.TimeoutMs > 0 {
-		if deadline := s.StartedAt.Add(def.TimeoutMs); until == 0 || deadline < until {
-			until = deadline
-		}
-	}
-	return until
 }
 
 // moment gives a time of the engine; nil for none.

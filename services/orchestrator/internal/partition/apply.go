@@ -155,8 +155,8 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 	}
 	for _, p := range effects.Children {
 		l.sends[p] = begunChild()
-		r.children[waiting{l.x.ID, p}] = &childState{seq: c.seq}
-		c.wakes = true
+		r.toFollowUp(l.x, p, c.seq)
+		c.follows = true
 	}
 	for _, w := range effects.Warnings {
 		r.transport.Warn(l.x, w)
@@ -174,8 +174,8 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 		}
 	}
 	for _, i := range effects.Gather {
-		r.gathers[gathering{l.x.ID, i}] = &gatherState{seq: c.seq}
-		c.wakes = true
+		r.toFollowUp(l.x, engine.Place{Step: i}, c.seq)
+		c.follows = true
 	}
 	if effects.Kept {
 		c.commands[0].Kept = c.seq

@@ -2,8 +2,6 @@ package partition
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"turbocat.io/contracts/runner"
@@ -40,17 +38,6 @@ type Children interface {
 	Cancel(ctx context.Context, id string) error
 }
 
-// waiting names a task that waits for a child.
-type waiting struct {
-	execution string
-	engine.Place
-}
-
-type childState struct {
-	seq uint64    // of the input that began the attempt: the child begins once that is committed
-	at  time.Time // when it was looked at last
-}
-
 // begunChild stands where an attempt of a runner has its message, so that the ledger remembers to stop the child.
 func begunChild() *send {
 	s := &send{done: make(chan struct{}), seq: 1, at: time.Now()}
@@ -79,42 +66,21 @@ func resultOf(parent engine.Parent, output []byte, failure *runner.StepError) *C
 	return c
 }
 
-// watchChildren begins the executions that steps wait for, and asks for those it has not heard of.
-func (r *run) watchChildren(ctx context.Context) {
-	if r.catchingUp || len(r.children) == 0 {
+// watchChild begins the execution that a task waits for, or asks for it when nothing was heard of it.
+func (r *run) watchChild(ctx context.Context, x *engine.Execution, p engine.Place) {
+	t, def := x.Task(p), &x.Definition.Steps[p.Step]
+	config := def.Work(p.Iteration).Child
+	parent := engine.Parent{ExecutionID: x.ID, StepKey: def.Key, Place: p, Token: t.Token}
+	inputs, failure := x.ChildInputs(p)
+	if failure != nil {
+		r.append(*resultOf(parent, nil, failure))
 		return
 	}
-	committed := r.committedSeq.Load()
-	var due []waiting
-	for w, state := range r.children {
-		l := r.live[w.execution]
-		if l == nil || !awaitsChild(l.x.Task(w.Place)) {
-			delete(r.children, w)
-		} else if state.seq <= committed && time.Since(state.at) > lookAtChild {
-			state.at = time.Now()
-			due = append(due, w)
-		}
+	c := Child{
+		ID: t.Child, Parent: parent, Depth: x.Depth + 1, WorkflowID: config.WorkflowID, Inputs: inputs, Priority: x.Priority,
+		UserID: x.UserID, TriggerType: x.TriggerType, RequestID: x.RequestID, Traceparent: x.Traceparent,
 	}
-	slices.SortFunc(due, func(a, b waiting) int { return strings.Compare(a.execution, b.execution) })
-	var children []Child
-	for _, w := range due {
-		x := r.live[w.execution].x
-		t, def := x.Task(w.Place), &x.Definition.Steps[w.Step]
-		parent := engine.Parent{ExecutionID: x.ID, StepKey: def.Key, Place: w.Place, Token: t.Token}
-		inputs, failure := x.ChildInputs(w.Place)
-		if failure != nil {
-			r.append(*resultOf(parent, nil, failure))
-			continue
-		}
-		children = append(children, Child{
-			ID: t.Child, Parent: parent, Depth: x.Depth + 1, WorkflowID: def.Work(w.Iteration).Child.WorkflowID, Inputs: inputs, Priority: x.Priority,
-			UserID: x.UserID, TriggerType: x.TriggerType, RequestID: x.RequestID, Traceparent: x.Traceparent,
-		})
-	}
-	for _, c := range children {
-		detached := r.live[c.Parent.ExecutionID].x.Definition.Steps[c.Parent.Step].Work(c.Parent.Iteration).Child.Detached
-		r.background.Go(func() { r.beginChild(ctx, c, detached) })
-	}
+	r.background.Go(func() { r.beginChild(ctx, c, config.Detached) })
 }
 
 func awaitsChild(t *engine.Task) bool { return t != nil && t.AwaitsResult() && t.Child != "" }

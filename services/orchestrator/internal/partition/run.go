@@ -47,8 +47,7 @@ type run struct {
 	keys       engine.Keys
 	live       map[string]*live
 	ended      []ended
-	gathers    map[gathering]*gatherState
-	children   map[waiting]*childState
+	followUps  map[followUp]*followUpState
 	timers     timers
 	clock      clock
 	catchingUp bool
@@ -61,8 +60,8 @@ type run struct {
 	reconciling  atomic.Bool   // any goroutine
 	background   sync.WaitGroup
 
-	beginning  chan struct{} // has an entry for each child that begins
-	gatherable chan struct{} // receives when more is committed that may be gathered
+	beginning chan struct{} // has an entry for each child that begins
+	ready     chan struct{} // receives when something is committed that is to be followed up
 
 	resetOnce sync.Once
 	resetting chan struct{} // closed by reset
@@ -103,7 +102,7 @@ func newRun(s shell, pos Position, relay *relay, verify <-chan struct{}, faulty 
 		shell: s, position: pos, relay: relay, verify: verify, faulty: faulty,
 		seq: pos.InputSeq, seqTime: pos.InputTime, eventN: pos.EventN,
 		keys: engine.Keys{Secret: s.secret, Generation: pos.Generation},
-		live: map[string]*live{}, gathers: map[gathering]*gatherState{}, children: map[waiting]*childState{}, gatherable: make(chan struct{}, 1), beginning: make(chan struct{}, childrenAtOnce), resetting: make(chan struct{}),
+		live: map[string]*live{}, followUps: map[followUp]*followUpState{}, ready: make(chan struct{}, 1), beginning: make(chan struct{}, childrenAtOnce), resetting: make(chan struct{}),
 	}
 	r.committedSeq.Store(pos.InputSeq)
 	return r
@@ -140,9 +139,9 @@ func (r *run) committed(changes []*change) {
 		}
 	}
 	r.committedSeq.Store(changes[len(changes)-1].seq)
-	if slices.ContainsFunc(changes, func(c *change) bool { return c.wakes }) {
+	if slices.ContainsFunc(changes, func(c *change) bool { return c.follows }) {
 		select {
-		case r.gatherable <- struct{}{}:
+		case r.ready <- struct{}{}:
 		default:
 		}
 	}
@@ -205,11 +204,11 @@ func (r *run) admit(l Loaded) *live {
 	}
 	for i := range e.x.Steps {
 		if e.x.Gathers(i) {
-			r.gathers[gathering{e.x.ID, i}] = &gatherState{}
+			r.toFollowUp(e.x, engine.Place{Step: i}, 0)
 		}
 	}
 	for p := range e.x.Children() {
-		r.children[waiting{e.x.ID, p}] = &childState{}
+		r.toFollowUp(e.x, p, 0)
 	}
 	r.live[e.x.ID] = e
 	if e.x.Terminal() {
@@ -277,16 +276,14 @@ func (r *run) follow(ctx context.Context) error {
 			if err := r.handle(ctx, reader, m); err != nil {
 				return err
 			}
-		case <-r.gatherable:
-			r.gatherAll(ctx)
-			r.watchChildren(ctx)
+		case <-r.ready:
+			r.followUpAll(ctx)
 		case <-due.C:
 			r.fireTimers()
 		case <-tick.C:
 			r.forgetEnded()
 			r.sendUnsent()
-			r.gatherAll(ctx)
-			r.watchChildren(ctx)
+			r.followUpAll(ctx)
 			r.noteSent()
 			if time.Since(lastReconcile) >= reconcileEvery {
 				lastReconcile = time.Now()

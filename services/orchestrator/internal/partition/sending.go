@@ -43,8 +43,7 @@ func (r *run) caughtUpNow(ctx context.Context) {
 	r.catchingUp = false
 	r.caughtUp.Store(true)
 	r.sendUnsent()
-	r.gatherAll(ctx)
-	r.watchChildren(ctx)
+	r.followUpAll(ctx)
 	r.reconcile(ctx, 0)
 }
 

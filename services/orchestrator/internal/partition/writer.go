@@ -38,7 +38,7 @@ type change struct {
 	events   []EventRow
 	stops    []stopChange
 	commands []CommandRow
-	wakes    bool     // there is something to gather, or to begin, once it is committed
+	follows  bool     // there is something to follow up once it is committed
 	ending   *Control // for the execution that waits for the end of this one; nil for none
 	dead     *DeadLetter
 	ended    string // the status that the execution has ended with, by this change

@@ -298,12 +298,12 @@ func (s *Store) Unseen(ctx context.Context, p int, age time.Duration) ([]partiti
 		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: id})
 	}
 	var commands []commandRow
-	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id, kind, signal FROM commands WHERE p = $1 AND applied_at IS NULL
+	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id, p, kind, signal FROM commands WHERE p = $1 AND applied_at IS NULL
 		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	for _, c := range commands {
-		control, err := c.control(p)
+		control, err := c.control()
 		if err != nil {
 			return nil, err
 		}
@@ -315,26 +315,13 @@ func (s *Store) Unseen(ctx context.Context, p int, age time.Duration) ([]partiti
 type commandRow struct {
 	ID          string `db:"id"`
 	ExecutionID string `db:"execution_id"`
+	P           int    `db:"p"`
 	Kind        string `db:"kind"`
 	Signal      []byte `db:"signal"`
 }
 
-// kindOf is the input that a command becomes.
-var kindOf = map[string]engine.Kind{
-	execution.CommandCancel: engine.Cancel, execution.CommandPause: engine.Pause, execution.CommandResume: engine.Resume, execution.CommandSignal: engine.Signaled,
-}
-
-func (c commandRow) control(p int) (partition.Control, error) {
-	control := partition.Control{P: p, Kind: kindOf[c.Kind], ExecutionID: c.ExecutionID, CommandID: c.ID}
-	if control.Kind == 0 {
-		return control, fmt.Errorf("the command %s has the kind %q, which this version does not know", c.ID, c.Kind)
-	}
-	if len(c.Signal) > 0 {
-		if err := json.Unmarshal(c.Signal, &control.Signal); err != nil {
-			return control, fmt.Errorf("decode the signal of the command %s: %w", c.ID, err)
-		}
-	}
-	return control, nil
+func (c commandRow) control() (partition.Control, error) {
+	return execution.Command{ID: c.ID, ExecutionID: c.ExecutionID, Partition: c.P, Kind: c.Kind, Signal: c.Signal}.Control()
 }
 
 // ItemOutputs implements partition.Ledger.

@@ -291,7 +291,7 @@ func (s *Store) appliedCommands(ctx context.Context, executions []executionRow) 
 		return nil, nil
 	}
 	var rows []appliedCommand
-	if err := s.db.SelectContext(ctx, &rows, `SELECT id, execution_id, kind, signal, kept FROM commands
+	if err := s.db.SelectContext(ctx, &rows, `SELECT id, execution_id, p, kind, signal, kept FROM commands
 		WHERE execution_id = ANY($1::uuid[]) AND applied_at IS NOT NULL ORDER BY applied_at, kept`, pq.Array(ids)); err != nil {
 		return nil, postgres.Translate(err)
 	}
@@ -342,7 +342,7 @@ func restoreOne(row executionRow, steps []stepRow, items []itemCounts, commands 
 		if c.Kept == nil {
 			continue
 		}
-		control, err := c.control(row.P)
+		control, err := c.control()
 		if err != nil || control.Signal == nil {
 			return partition.Loaded{}, errors.Join(fmt.Errorf("the kept signal of the command %s is none", c.ID), err)
 		}

@@ -3,7 +3,6 @@ package partitiontest
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -66,19 +65,6 @@ type commandRow struct {
 	createdAt time.Time
 	applied   int // the commit that did; 0 for none yet
 	kept      uint64
-}
-
-// kinds are what the kinds of commands become in the log.
-var kinds = map[string]engine.Kind{
-	execution.CommandCancel: engine.Cancel, execution.CommandPause: engine.Pause, execution.CommandResume: engine.Resume, execution.CommandSignal: engine.Signaled,
-}
-
-func (c *commandRow) control() partition.Control {
-	out := partition.Control{P: c.Partition, Kind: kinds[c.Kind], ExecutionID: c.ExecutionID, CommandID: c.ID}
-	if len(c.Signal) > 0 && json.Unmarshal(c.Signal, &out.Signal) != nil {
-		out.Signal = nil
-	}
-	return out
 }
 
 type keyRow struct {
@@ -276,7 +262,11 @@ func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partit
 	}
 	for _, c := range l.commands {
 		if c.Partition == p && c.applied == 0 && !c.createdAt.After(until) {
-			out = append(out, c.control())
+			control, err := c.Control()
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, control)
 		}
 	}
 	return out, nil

@@ -77,7 +77,7 @@ func (x *executionRow) load(commands []*commandRow) partition.Loaded {
 				continue
 			}
 			state.Commands[c.ID] = true
-			if control := c.control(); c.kept > 0 && control.Signal != nil {
+			if control, err := c.Control(); err == nil && c.kept > 0 && control.Signal != nil {
 				state.Signals = append(state.Signals, engine.KeptSignal{Command: c.ID, Signal: *control.Signal})
 			}
 		}

@@ -30,11 +30,6 @@ type command struct {
 	heard   bool // a step has taken its signal
 }
 
-// kinds are what commands are in the log.
-var kinds = map[string]engine.Kind{
-	execution.CommandCancel: engine.Cancel, execution.CommandPause: engine.Pause, execution.CommandResume: engine.Resume, execution.CommandSignal: engine.Signaled,
-}
-
 // command says everything else than a cancel that somebody has to say to those executions of a client that were
 // accepted: the signals that their steps wait for, too early or when they wait, and perhaps a pause with the resume that
 // follows it.
@@ -164,7 +159,10 @@ func (w *world) say(name string, r *rand.Rand, c *command, insists bool) {
 		}
 	}
 	w.trace.note("%s: %s of %s, command %s", name, c.kind, short(c.execution), short(c.id))
-	control := partition.Control{P: row.Partition, Kind: kinds[c.kind], ExecutionID: c.execution, CommandID: c.id, Signal: c.signal}
+	control, err := row.Control()
+	if err != nil {
+		panic(err)
+	}
 	put := func() { transport.Append(control, func(error) {}) }
 	if r.Float64() >= w.profile.unsaid {
 		put()
