@@ -37,11 +37,14 @@ test: .cache/testenv ## run every test of every module beside a PostgreSQL and a
 	@echo 'the end-to-end tests once more, each service a process of its own'
 	@TURBOCAT_E2E_SHAPE=processes exec .cache/testenv -- go test $(RACE) -timeout 15m turbocat.io/tools/e2e
 
-chaos: .cache/testenv ## run all reliability checks and print a table with their seeds
-	@TURBOCAT_CHAOS=full exec .cache/testenv -- go test $(RACE) -count=1 -v -timeout 60m turbocat.io/tools/chaos
+chaos: .cache/testenv ## run all reliability checks and write a table; RUN=TestR03 SEED=17 repeats one, FOR=2h is how long R02 lasts
+	@mkdir -p .cache
+	@TURBOCAT_CHAOS=$(or $(SIZE),full) TURBOCAT_CHAOS_SEED=$(SEED) TURBOCAT_CHAOS_FOR=$(FOR) TURBOCAT_CHAOS_REPORT=$(CURDIR)/.cache/chaos.md exec .cache/testenv -- \
+	  go test $(RACE) -count=1 -v -timeout 6h -run '^$(or $(RUN),Test)' turbocat.io/tools/chaos
 
-fuzz: ## run every fuzz target for 10 s each
-	@exec go run ./tools/fuzz -time 10s
+fuzz: .cache/testenv ## run every fuzz target for 10 s each, and send 3,000 requests drawn from the OpenAPI document
+	@go run ./tools/fuzz -time 10s
+	@TURBOCAT_E2E_FUZZ=3000 exec .cache/testenv -- go test -count=1 -timeout 15m -v -run '^TestFuzzAPI$$' turbocat.io/tools/e2e
 
 cover: .cache/testenv ## say how much of each module the tests run; too little is an error
 	@rm -rf .cache/cover && mkdir -p .cache/cover/programs
@@ -59,9 +62,10 @@ fmt: $(GOLANGCI_LINT) ## format all Go files
 linter: $(GOLANGCI_LINT)
 	@echo $(GOLANGCI_LINT)
 
-contracts: ## write what is generated from the contracts: schemas, OpenAPI, AsyncAPI, docs/events.md
+contracts: .cache/testenv ## write what is generated: schemas, OpenAPI, AsyncAPI, docs/events.md, errors.md and database.md
 	@go test ./services/gateway/internal/httpapi -run '^TestDocumentIsTheGoldenOne$$' -count=1 -update
 	@go run ./tools/contractgen
+	@exec .cache/testenv -- go test ./tools/contractgen -run '^TestDatabasePage$$' -count=1 -update
 
 hooks: ## have git check what is committed before it is
 	git config core.hooksPath .ci/hooks

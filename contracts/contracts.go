@@ -29,9 +29,9 @@ type Mode string
 
 // Modes of a message.
 const (
-	Structured Mode = "structured" // a CloudEvent in one JSON document
-	Binary     Mode = "binary"     // a CloudEvent: attributes in the headers, data is the body
-	Plain      Mode = "plain"      // no CloudEvent
+	Batched Mode = "batched" // one or more CloudEvents, each one JSON document, in an array
+	Binary  Mode = "binary"  // a CloudEvent: attributes in headers, which stand in a line before the data (event.Headers)
+	Plain   Mode = "plain"   // no CloudEvent
 )
 
 // Message is a public event or an internal message.
@@ -41,7 +41,7 @@ type Message struct {
 	Senders   []string
 	Receivers []string // none: only that it is stored matters
 	Subject   string   // with Parameters in braces
-	Stream    string
+	Stream    string   // "" for none: who does not listen misses it
 	Mode      Mode
 	Headers   []Field
 	Data      reflect.Type // of the CloudEvents data, or of the body; nil for none

@@ -48,10 +48,9 @@ func public[T any](t event.Type[T], doc string) Message {
 	d := t.Describe()
 	return Message{
 		Name: d.Type, Doc: doc, Senders: []string{orchestrator.Service}, Receivers: []string{gateway},
-		Subject: "evt.{p}." + event.Path(d.Type), Stream: subject.EventsStream, Mode: Structured, Data: d.Data,
+		Subject: "evt.{p}", Stream: subject.EventsStream, Mode: Batched, Data: d.Data,
 		Headers: []Field{
-			{Name: event.HeaderContentType, Doc: "says that the body is the whole event", Value: event.ContentType},
-			{Name: event.HeaderSubject, Doc: "the execution, for readers that pick some", Format: "uuid"},
+			{Name: event.HeaderContentType, Doc: "says that the body is an array of whole events", Value: event.BatchContentType},
 		},
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"reflect"
 
+	"turbocat.io/contracts/audit"
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/event"
+	"turbocat.io/contracts/identity"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
@@ -48,9 +51,35 @@ func Messages() []Message {
 		carrying(control(orchestrator.TypeStepGatherFailed, "the results of a step's items can not be put together; the body says why", "the execution", stepKey, jsonBody), reflect.TypeFor[runner.StepError]()),
 
 		{
+			Name: "runner.heartbeat.v1", Doc: "a runner is alive, and says what it can run; every 2 s, at once when that changes, and when it stops",
+			Senders: []string{runner.Service}, Receivers: []string{orchestrator.Service},
+			Subject: subject.RunnerHeartbeat, Mode: Plain, Data: reflect.TypeFor[runner.Heartbeat](),
+		},
+		{
 			Name: "log.batch.v1", Doc: "log lines of executions of one partition, in order",
 			Senders: []string{runner.Service, orchestrator.Service}, Receivers: []string{telemetry.Service},
 			Subject: "log.{p}", Stream: subject.LogsStream, Mode: Plain, Data: reflect.TypeFor[telemetry.LogBatch](),
+		},
+		{
+			Name: "step.open.v1", Doc: "nothing; it stands in STEPS for some seconds, so that the queue is not empty while steps come and go",
+			Senders: []string{orchestrator.Service},
+			Subject: subject.StepsOpen, Stream: subject.StepsStream, Mode: Plain,
+		},
+		{
+			Name: audit.TypeRecorded, Doc: "something was changed, or a security event happened; sent again until identity has it committed",
+			Senders: recorders, Receivers: []string{identity.Service},
+			Subject: "audit.{service}", Stream: subject.AuditStream, Mode: Binary,
+			Headers: []Field{
+				{Name: event.HeaderSpecVersion, Doc: "version of CloudEvents", Value: event.SpecVersion},
+				{Name: event.HeaderType, Doc: "what it says", Value: audit.TypeRecorded},
+				{Name: event.HeaderSource, Doc: "the service that recorded it"},
+				{Name: event.HeaderID, Doc: "the entry", Format: "uuid"},
+				{Name: event.HeaderSubject, Doc: "what it was done to: type/id"},
+				jsonBody,
+				{Name: event.HeaderRequestID, Doc: "the request that did it", Optional: true},
+				{Name: "Nats-Msg-Id", Doc: "the entry, by which the stream drops a second copy"},
+			},
+			Data: reflect.TypeFor[audit.TrailEntry](),
 		},
 		{
 			Name: "probe.v1", Doc: "a service tries whether JetStream stores messages; of each service the last one stays",
@@ -59,6 +88,9 @@ func Messages() []Message {
 		},
 	}
 }
+
+// recorders are the services that change something.
+var recorders = []string{identity.Service, catalog.Service, orchestrator.Service}
 
 var (
 	jsonBody    = Field{Name: event.HeaderContentType, Doc: "of the body", Value: "application/json"}

@@ -12,6 +12,12 @@ var timezonesText string
 //go:embed review/workflow.yaml
 var reviewWorkflow []byte
 
+//go:embed order/workflow.yaml
+var orderWorkflow []byte
+
+// Order gives the workflow file of order/, whose steps are undone when it fails.
+func Order() []byte { return orderWorkflow }
+
 // Review gives the workflow file of review/, which has a step of every type.
 func Review() []byte { return reviewWorkflow }
 

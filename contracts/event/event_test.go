@@ -81,3 +81,27 @@ func TestEncodeQuotes(t *testing.T) {
 		}
 	}
 }
+
+func TestBatchKeepsTheBytes(t *testing.T) {
+	for _, events := range [][]string{{`{"a": 1}`}, {`{"a":[1,"],{"]}`, `{ }`, `{"b":"\u0001"}`}} {
+		var bodies [][]byte
+		for _, e := range events {
+			bodies = append(bodies, []byte(e))
+		}
+		batch := event.AppendBatch(nil, bodies...)
+		got, err := event.Split(batch)
+		if err != nil || len(got) != len(events) {
+			t.Fatalf("%s: %s, %v", batch, got, err)
+		}
+		for i, e := range events {
+			if string(got[i]) != e {
+				t.Errorf("event %d is %s, was %s", i, got[i], e)
+			}
+		}
+	}
+	for _, wrong := range []string{``, `{}`, `[{}`, `[{}]]`, `1`} {
+		if got, err := event.Split([]byte(wrong)); err == nil {
+			t.Errorf("%q is taken for %s", wrong, got)
+		}
+	}
+}

@@ -4,6 +4,7 @@ package orchestrator
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"turbocat.io/contracts/event"
@@ -58,12 +59,24 @@ type Execution struct {
 	Priority          int               `json:"priority"`
 	ParentExecutionID *string           `json:"parentExecutionId"`
 	RetryOf           *string           `json:"retryOf"`
+	AgentID           *string           `json:"agentId,omitempty" format:"uuid"`   // of a test of an agent, which stands for the workflow; absent for others
+	CompensationOf    *string           `json:"compensationOf,omitempty"`          // the execution whose steps this one undoes
+	CompensatedBy     *string           `json:"compensatedBy,omitempty"`           // the execution that undoes its steps; of several that were tried the last
+	TriggerID         *string           `json:"triggerId,omitempty" format:"uuid"` // that started it by itself; absent for others
+	ScheduledFor      *time.Time        `json:"scheduledFor,omitempty"`            // the time of its schedule; absent for others
 	Progress          Progress          `json:"progress"`
 	CreatedAt         time.Time         `json:"createdAt"`
 	StartedAt         *time.Time        `json:"startedAt"`
 	CompletedAt       *time.Time        `json:"completedAt"`
 	DurationMs        *int64            `json:"durationMs"`
-	Steps             []StepState       `json:"steps,omitempty"` // absent in lists
+	Steps             []StepState       `json:"steps,omitempty"`   // absent in lists
+	Omitted           []Omitted         `json:"omitted,omitempty"` // payloads that are null here, because they are too large together for one answer
+}
+
+// Omitted is a payload that is left out of an answer.
+type Omitted struct {
+	Field string `json:"field"` // such as steps.a.input
+	Bytes int    `json:"bytes"`
 }
 
 // Progress counts the steps of an execution. Percent is of those that are terminal.
@@ -103,16 +116,17 @@ type ItemCounts struct {
 	Failed    int `json:"failed"`
 }
 
-// WaitingFor says what a RUNNING step waits for.
+// WaitingFor says what a RUNNING step waits for: for a RUNNER until one has said that it has begun, which it does after 200 ms.
 type WaitingFor struct {
 	Reason string     `json:"reason" enum:"RETRY,TIMER,SIGNAL,CHILD,RUNNER,LIMIT"`
 	Until  *time.Time `json:"until"`
 }
 
-// SubmitRequest starts an execution of a workflow.
+// SubmitRequest starts an execution of a workflow, or of an agent alone.
 type SubmitRequest struct {
 	WorkflowID     string          `json:"workflowId"`
-	Inputs         json.RawMessage `json:"inputs"` // a JSON object; absent means {}
+	AgentID        string          `json:"agentId,omitempty"` // instead of WorkflowID: run it once, as catalog.ResolveRequest says
+	Inputs         json.RawMessage `json:"inputs"`            // a JSON object; absent means {}
 	Priority       *int            `json:"priority"`
 	TriggerType    string          `json:"triggerType"`
 	IdempotencyKey string          `json:"idempotencyKey"` // "" for none; per caller, 24 h
@@ -135,6 +149,7 @@ type ListRequest struct {
 	WorkflowID  string     `json:"workflowId,omitempty"`
 	Status      string     `json:"status,omitempty"`
 	TriggerType string     `json:"triggerType,omitempty"`
+	TriggerID   string     `json:"triggerId,omitempty"`
 	From        *time.Time `json:"from,omitempty"` // createdAt, inclusive
 	To          *time.Time `json:"to,omitempty"`   // createdAt, exclusive
 }
@@ -156,14 +171,15 @@ type SignalRequest struct {
 }
 
 // RetryRequest runs again what has not completed in an execution that FAILED, was CANCELLED or ran into TIMEOUT; CONFLICT
-// for any other. It is a new execution with the same definition and inputs, in which the COMPLETED steps keep their results.
+// for any other, and while its compensation has not COMPLETED. It is a new execution with the same definition and inputs, in
+// which the COMPLETED steps keep their results, but for those that were compensated and all that depend on them.
 type RetryRequest struct {
 	ID             string `json:"id"`
 	IdempotencyKey string `json:"idempotencyKey"` // "" for none; per caller, 24 h
 }
 
 // RerunRequest runs an execution that has ended again from a step on, as a new one with the same definition: that step
-// and all that depend on it run, the other COMPLETED ones keep their results.
+// and all that depend on it run, the other COMPLETED ones keep their results, as with a RetryRequest.
 type RerunRequest struct {
 	ID             string                     `json:"id"`
 	From           string                     `json:"from"`    // a step key
@@ -207,14 +223,25 @@ type Explanation struct {
 	ExecutionID string            `json:"executionId" format:"uuid"`
 	Status      string            `json:"status"`
 	Summary     string            `json:"summary"` // one sentence
+	Limit       *LimitExplanation `json:"limit"`   // what it is queued behind; null when that is nothing
 	Steps       []StepExplanation `json:"steps"`   // those that have not ended, failed or were skipped; in the definition's order
+}
+
+// LimitExplanation tells what an execution waits for that is queued behind its workflow's concurrency limit.
+type LimitExplanation struct {
+	Key     string   `json:"key"` // what the limit's key has become
+	Max     int      `json:"max"`
+	Held    int      `json:"held"`                  // executions that count for it
+	Holders []string `json:"holders" format:"uuid"` // of them, those that have held their slot longest; at most 10
+	Place   int      `json:"place"`                 // in the queue, from 1
+	Waiting int      `json:"waiting"`               // executions in the queue
 }
 
 // StepExplanation tells why a step is where it is, and what a person can do.
 type StepExplanation struct {
 	StepKey string     `json:"stepKey"`
 	Status  string     `json:"status"`
-	Reason  string     `json:"reason" enum:"DEPENDENCIES,QUEUED,RUNNING,RETRY,TIMER,SIGNAL,CHILD,ITEMS,PAUSED,FAILED,SKIPPED"`
+	Reason  string     `json:"reason" enum:"DEPENDENCIES,LIMIT,QUEUED,RUNNER,RUNNING,RETRY,TIMER,SIGNAL,CHILD,ITEMS,PAUSED,FAILED,SKIPPED"`
 	Message string     `json:"message"` // a sentence
 	Until   *time.Time `json:"until"`   // when that is over at the latest; null when nobody knows
 	Remedy  string     `json:"remedy"`  // what to do; "" when nothing is to be done
@@ -255,6 +282,24 @@ type AttemptResponse struct {
 	Awaited bool `json:"awaited"`
 }
 
+// AttemptBodyResponse has what an attempt is to do, when that was too large for its message: the body, a runner.StepBody, or why there
+// is none, which is then how the attempt ends. Neither when its result would no longer count.
+type AttemptBodyResponse struct {
+	Body    []byte            `json:"body,omitempty"`
+	Failure *runner.StepError `json:"failure,omitempty"`
+}
+
+// StorePayloadRequest brings a payload of an execution, JSON that is larger than runner.MaxInline.
+type StorePayloadRequest struct {
+	ExecutionID string `json:"executionId"`
+	Payload     []byte `json:"payload"`
+}
+
+// GrantKeyResponse is the Ed25519 key that verifies grants of secrets; see package identity.
+type GrantKeyResponse struct {
+	PublicKey []byte `json:"publicKey"`
+}
+
 // The methods of the service. All answer NOT_FOUND for what the caller may not see.
 var (
 	Submit        = rpc.Method[SubmitRequest, SubmitResponse]{Service: Service, Name: "submit", Version: 1}
@@ -270,7 +315,13 @@ var (
 	Explain       = rpc.Method[IDRequest, Explanation]{Service: Service, Name: "explain", Version: 1}
 	// AttemptAwaited is asked by runners that a step is delivered to once more. System callers only.
 	AttemptAwaited = rpc.Method[AttemptRequest, AttemptResponse]{Service: Service, Name: "attempt_awaited", Version: 1}
-	ListEvents     = rpc.Method[EventsRequest, EventsResponse]{Service: Service, Name: "list_events", Version: 1}
+	// AttemptBody is asked by runners for a step whose message has no body. System callers only.
+	AttemptBody = rpc.Method[AttemptRequest, AttemptBodyResponse]{Service: Service, Name: "attempt_body", Version: 1}
+	// GrantKey is asked by identity, to know the grants that this service signs. System callers only.
+	GrantKey = rpc.Method[rpc.Empty, GrantKeyResponse]{Service: Service, Name: "grant_key", Version: 1}
+	// StorePayload is asked by runners before they report an output by its reference; it is safe to repeat. System callers only.
+	StorePayload = rpc.Method[StorePayloadRequest, rpc.Empty]{Service: Service, Name: "store_payload", Version: 1}
+	ListEvents   = rpc.Method[EventsRequest, EventsResponse]{Service: Service, Name: "list_events", Version: 1}
 )
 
 // CloudEvents types of the inputs the orchestrator puts into the log itself. ce-subject
@@ -316,6 +367,50 @@ type ExecutionEvent struct {
 	Until      *time.Time  `json:"until,omitempty"`      // when the next attempt begins, or the wait is over
 	Signal     string      `json:"signal,omitempty"`     // that the step waits for
 	Iteration  int         `json:"iteration,omitempty"`  // from 1: the item of the LOOP or branch of the PARALLEL that is tried again
+}
+
+// AppendJSON appends what encoding/json gives of an event.
+func (e ExecutionEvent) AppendJSON(b []byte) []byte {
+	text := func(name, value string) {
+		b = append(b, name...)
+		b = event.AppendString(b, value)
+	}
+	number := func(name string, value int64) {
+		b = append(b, name...)
+		b = strconv.AppendInt(b, value, 10)
+	}
+	text(`{"executionId":`, e.ExecutionID)
+	text(`,"workflowId":`, e.WorkflowID)
+	text(`,"userId":`, e.UserID)
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendUint(b, e.Seq, 10)
+	text(`,"status":`, e.Status)
+	if e.StepKey != "" {
+		text(`,"stepKey":`, e.StepKey)
+	}
+	if e.Attempt != 0 {
+		number(`,"attempt":`, int64(e.Attempt))
+	}
+	if e.DurationMs != nil {
+		number(`,"durationMs":`, *e.DurationMs)
+	}
+	if e.Error != nil {
+		text(`,"error":{"code":`, e.Error.Code)
+		text(`,"message":`, e.Error.Message)
+		b = append(b, '}')
+	}
+	if e.Until != nil {
+		b = append(b, `,"until":"`...)
+		b = e.Until.AppendFormat(b, time.RFC3339Nano)
+		b = append(b, '"')
+	}
+	if e.Signal != "" {
+		text(`,"signal":`, e.Signal)
+	}
+	if e.Iteration != 0 {
+		number(`,"iteration":`, int64(e.Iteration))
+	}
+	return append(b, '}')
 }
 
 // EventError says in an event why something failed, without payloads.

@@ -2,7 +2,10 @@
 // descriptor and the caller on whose behalf it is made. The transport is pkg/bus.
 package rpc
 
-import "reflect"
+import (
+	"context"
+	"reflect"
+)
 
 // Method describes one remote procedure: which service answers it and with which types.
 // Its NATS subject is rpc.<service>.v<version>.<name>.
@@ -38,16 +41,23 @@ const (
 	HeaderUser        = "Tc-User"
 	HeaderRole        = "Tc-Role"
 	HeaderSession     = "Tc-Session"
+	HeaderAPIKey      = "Tc-Api-Key"
 	HeaderScopes      = "Tc-Scopes"
 	HeaderRequestID   = "Tc-Request-Id"
 	HeaderTraceparent = "traceparent"
 	HeaderIP          = "Tc-Ip"
 	HeaderUserAgent   = "Tc-User-Agent"
 	HeaderTimeoutMs   = "Tc-Timeout-Ms"
+
+	HeaderIdempotencyKey = "Tc-Idempotency-Key"
 )
 
-// HeaderPartsLeft stands on a part of an answer too large for one message: how many follow.
-const HeaderPartsLeft = "Tc-Parts-Left"
+// Headers of a request or an answer that is too large for one message: where its parts are to be had, by their
+// decimal number from 0, or "done" once all are there; and how many bytes it has.
+const (
+	HeaderPartsAt = "Tc-Parts-At"
+	HeaderSize    = "Tc-Size"
+)
 
 // Caller says who asks. Only the gateway makes one from a verified token; a service
 // that acts by itself uses System. It travels in the request's headers.
@@ -55,11 +65,15 @@ type Caller struct {
 	UserID      string   // UUID; empty for an anonymous request
 	Role        string   // RoleAdmin, RoleUser or RoleAgent
 	SessionID   string   // UUID of the login session; empty when none
-	Scopes      []string // of an API key; nil means no restriction
+	APIKeyID    string   // UUID of the API key; empty when none
+	Scopes      []string // of the API key; nil means no restriction
 	RequestID   string
 	Traceparent string
 	IP          string // of the client, as the gateway saw it
 	UserAgent   string
+
+	// IdempotencyKey of the client, by which a method that creates something gives its first answer again; "" for none.
+	IdempotencyKey string
 }
 
 // System is the caller of work that no user asked for, such as seeding. It may do everything.
@@ -85,9 +99,11 @@ type Page struct {
 type Pagination struct {
 	Page       int     `json:"page"`
 	PageSize   int     `json:"pageSize"`
-	Total      int     `json:"total"`
+	Total      int     `json:"total"` // items of the list; beyond 10,000, or what a common search lets through of 5,000, they are not counted
 	TotalPages int     `json:"totalPages"`
 	NextCursor *string `json:"nextCursor"`
+	// TotalIsAtLeast says that there are more than total, and that pages follow the last of totalPages
+	TotalIsAtLeast bool `json:"totalIsAtLeast,omitempty"`
 }
 
 // List is one page of items with its pagination.
@@ -122,4 +138,20 @@ const (
 // HealthOf is the health method that pkg/service answers for every service.
 func HealthOf(service string) Method[Empty, Health] {
 	return Method[Empty, Health]{Service: service, Name: "health", Version: 1}
+}
+
+type callerKey struct{}
+
+// WithCaller puts the caller on whose behalf something is done into ctx. Whoever answers requests does so once, for those who
+// record it; what a caller may do is decided by the one that a method is given.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerOf gives the caller of ctx; System when there is none, because nobody has asked then.
+func CallerOf(ctx context.Context) Caller {
+	if c, ok := ctx.Value(callerKey{}).(Caller); ok {
+		return c
+	}
+	return System("")
 }

@@ -2,8 +2,11 @@
 //
 //	exec.in.<p>.run | exec.in.<p>.ctl          stream EXECUTION_INPUT: what can change an execution
 //	step.<pool>.<agentType>.<priority>         stream STEPS: ready steps, a work queue
-//	evt.<p>.<entity>.<name>.v<version>         stream EVENTS: public events
+//	step.open                                  stream STEPS: nothing, which keeps it from being empty
+//	evt.<p>                                    stream EVENTS: batches of public events
 //	log.<p>                                    stream LOGS: batches of log lines
+//	runner.heartbeat                           no stream: who runs steps at present
+//	audit.<service>                            stream AUDIT: entries of the audit trail on their way to identity
 //	probe.<service>                            stream PROBE: anything, to see whether it is stored
 //	rpc.<service>.v<version>.<method>          request and reply
 //
@@ -28,15 +31,18 @@ const (
 	StepsStream          = "STEPS"
 	EventsStream         = "EVENTS"
 	LogsStream           = "LOGS"
+	AuditStream          = "AUDIT"
 	ProbeStream          = "PROBE"
 )
 
-// Wildcards that the streams listen on.
+// Wildcards that the streams listen on, or messages are counted by.
 const (
 	ExecutionInputAll = "exec.in.>"
 	StepsAll          = "step.>"
+	StepsWaiting      = "step.*.*.*" // without StepsOpen
 	EventsAll         = "evt.>"
 	LogsAll           = "log.>"
+	AuditAll          = "audit.>"
 	ProbeAll          = "probe.>"
 )
 
@@ -63,10 +69,14 @@ func ExecutionInputControl(p int) string { return "exec.in." + strconv.Itoa(p) +
 // ExecutionInputPartition matches all inputs of partition p.
 func ExecutionInputPartition(p int) string { return "exec.in." + strconv.Itoa(p) + ".*" }
 
-// Step is where a ready step of an agent type waits for a runner. priority is 0..9, 9 first.
+// Step is where a ready step of an agent type waits for a runner. priority is 0..9; it is there to be seen, the order was
+// decided before the step came here.
 func Step(pool, agentType string, priority int) string {
 	return "step." + pool + "." + agentType + "." + strconv.Itoa(priority)
 }
+
+// StepsOpen is where a message stands for some seconds that no runner takes: it keeps STEPS from being empty.
+const StepsOpen = "step.open"
 
 // StepsOf matches the ready steps of one agent type in a pool.
 func StepsOf(pool, agentType string) string { return "step." + pool + "." + agentType + ".*" }
@@ -74,11 +84,17 @@ func StepsOf(pool, agentType string) string { return "step." + pool + "." + agen
 // StepConsumer is the durable consumer of StepsOf(pool, agentType).
 func StepConsumer(pool, agentType string) string { return pool + "-" + agentType }
 
-// Event is the subject of a public event of partition p; path is <entity>.<name>.v<version>.
-func Event(p int, path string) string { return "evt." + strconv.Itoa(p) + "." + path }
+// Events is where the public events of partition p are told, several in a message.
+func Events(p int) string { return "evt." + strconv.Itoa(p) }
 
 // Logs is where a runner puts batches of log lines of executions in partition p.
 func Logs(p int) string { return "log." + strconv.Itoa(p) }
+
+// RunnerHeartbeat is where runners say that they are alive. What nobody hears is gone.
+const RunnerHeartbeat = "runner.heartbeat"
+
+// Audit is where a service puts what it has recorded for the audit trail.
+func Audit(service string) string { return "audit." + service }
 
 // Probe is where a service that depends on JetStream's store tries whether it takes a message.
 func Probe(service string) string { return "probe." + service }

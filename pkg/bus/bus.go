@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,8 @@ func WithMetrics(r prometheus.Registerer) Option { return func(c *Conn) { c.regi
 // WithTracing makes a span of every call and of every answer.
 func WithTracing(t *observe.Tracing) Option { return func(c *Conn) { c.tracing = t } }
 
-// Connect opens a connection and waits until it stands or ctx ends. name tells operators whose it is.
+// Connect opens a connection and waits until it stands or ctx ends. natsURL is the address of a server, or of several of a cluster
+// with commas between them, of which any will do. name tells operators whose it is.
 func Connect(ctx context.Context, natsURL, name string, log zerolog.Logger, options ...Option) (*Conn, error) {
 	c := &Conn{closed: make(chan struct{})}
 	for _, o := range options {
@@ -186,11 +188,15 @@ func (c *Conn) Close() {
 	}
 }
 
-// redact leaves credentials out of an address.
+// redact leaves credentials out of addresses with commas between them.
 func redact(natsURL string) string {
-	u, err := url.Parse(natsURL)
-	if err != nil {
-		return "the given address"
+	addresses := strings.Split(natsURL, ",")
+	for i, address := range addresses {
+		u, err := url.Parse(strings.TrimSpace(address))
+		if err != nil || u.Host == "" {
+			return "the given address"
+		}
+		addresses[i] = u.Redacted()
 	}
-	return u.Redacted()
+	return strings.Join(addresses, ",")
 }

@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
@@ -29,9 +30,9 @@ func TestCall(t *testing.T) {
 	t.Parallel()
 	c := bustest.New(t)
 	s := bus.NewServer("test", zerolog.Nop())
-	caller := rpc.Caller{UserID: "u", Role: rpc.RoleUser, Scopes: []string{"agents:read"}, RequestID: "r", UserAgent: "a\r\nb"}
+	caller := rpc.Caller{UserID: "u", Role: rpc.RoleUser, APIKeyID: "k", Scopes: []string{"agents:read"}, RequestID: "r", UserAgent: "a\r\nb"}
 	bus.Handle(s, echo, func(_ context.Context, who rpc.Caller, req text) (text, error) {
-		if who.UserID != "u" || who.Role != rpc.RoleUser || who.RequestID != "r" || len(who.Scopes) != 1 || who.UserAgent != "a  b" {
+		if who.UserID != "u" || who.APIKeyID != "k" || who.Role != rpc.RoleUser || who.RequestID != "r" || len(who.Scopes) != 1 || who.UserAgent != "a  b" {
 			t.Errorf("the caller is %+v", who)
 		}
 		switch req.Text {
@@ -45,12 +46,19 @@ func TestCall(t *testing.T) {
 		return req, nil
 	})
 	bustest.Serve(t, c, s)
-	// Beyond one message's size the answer travels in parts.
-	for _, want := range []string{"", "hello", strings.Repeat("x", 5<<20), strings.Repeat("<", 5<<20)} { // none of them grows
+	const quotes = len(`{"text":""}`)
+	for _, want := range []string{ // none of them grows; beyond one message's size, requests and answers are fetched in parts
+		"", "hello", strings.Repeat("<", 5<<20),
+		strings.Repeat("x", bus.PartSize-quotes), strings.Repeat("x", bus.PartSize-quotes+1), strings.Repeat("x", 2*bus.PartSize-quotes), strings.Repeat("x", 64<<20),
+	} {
 		got, err := await(t, c, caller, want)
 		if err != nil || got.Text != want {
 			t.Errorf("%d bytes: %v, %d bytes back", len(want), err, len(got.Text))
 		}
+	}
+	raw := rpc.Method[json.RawMessage, json.RawMessage](echo)
+	if got, err := bus.Call(t.Context(), c, raw, caller, json.RawMessage(` {"text": "as it is"} `)); err != nil || string(got) != `{"text":"as it is"}` {
+		t.Errorf("raw: %s, %v", got, err)
 	}
 	for request, code := range map[string]errs.Code{"refuse": errs.Validation, "fail": errs.Internal, "panic": errs.Internal} {
 		_, err := await(t, c, caller, request)
@@ -61,11 +69,101 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// What is too large for any message is refused by who would have to send it.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	c := bustest.New(t)
+	s := bus.NewServer("test", zerolog.Nop())
+	bus.Handle(s, echo, func(_ context.Context, _ rpc.Caller, req text) (text, error) {
+		if req.Text == "much" {
+			return text{strings.Repeat("x", bus.MaxBody)}, nil
+		}
+		return req, nil
+	})
+	bustest.Serve(t, c, s)
+	for _, request := range []string{"much", strings.Repeat("x", bus.MaxBody)} {
+		if _, err := await(t, c, rpc.Caller{}, request); errs.CodeOf(err) != errs.PayloadTooLarge {
+			t.Errorf("%d bytes: %v", len(request), err)
+		}
+	}
+	if got, err := await(t, c, rpc.Caller{}, "small"); err != nil || got.Text != "small" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Large requests beyond what a server may hold wait until others are done with.
+func TestLargeRequestsTakeTurns(t *testing.T) {
+	t.Parallel()
+	c := bustest.New(t)
+	s := bus.NewServer("test", zerolog.Nop())
+	s.HoldAtMost(4 << 20)
+	entered, leave := make(chan struct{}, 3), make(chan struct{})
+	bus.Handle(s, echo, func(_ context.Context, _ rpc.Caller, req text) (text, error) {
+		if req.Text != "small" {
+			entered <- struct{}{}
+			<-leave
+		}
+		return text{}, nil
+	})
+	bustest.Serve(t, c, s)
+	if _, err := await(t, c, rpc.Caller{}, "small"); err != nil {
+		t.Fatal(err)
+	}
+	large := strings.Repeat("x", 2<<20-64)
+	var calls sync.WaitGroup
+	for range 3 {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if _, err := bus.Call(ctx, c, echo, rpc.Caller{}, text{large}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-entered
+	<-entered
+	select {
+	case <-entered:
+		t.Error("three requests are held at once")
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(leave)
+	calls.Wait()
+}
+
+// A call with a large body has more time, and so has its server.
+func TestLargeCallsHaveTheirTime(t *testing.T) {
+	t.Parallel()
+	c := bustest.New(t)
+	s := bus.NewServer("test", zerolog.Nop())
+	bus.Handle(s, echo, func(ctx context.Context, _ rpc.Caller, _ text) (text, error) {
+		deadline, _ := ctx.Deadline()
+		return text{time.Until(deadline).String()}, nil
+	})
+	bustest.Serve(t, c, s)
+	if _, err := await(t, c, rpc.Caller{}, "are you there?"); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int]time.Duration{1: bus.DefaultTimeout, 20 << 20: bus.DefaultTimeout + 10*time.Second} {
+		begin := time.Now()
+		got, err := bus.Call(t.Context(), c, echo, rpc.Caller{}, text{strings.Repeat("x", size)})
+		took := time.Since(begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left, err := time.ParseDuration(got.Text); err != nil || left > want+time.Second || left < want-took-time.Second {
+			t.Errorf("%d bytes have %s after at most %s, %v", size, got.Text, took, err)
+		}
+	}
+}
+
 // await calls until the server is there; its subscriptions take a moment.
 func await(t *testing.T, c *bus.Conn, caller rpc.Caller, request string) (text, error) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		got, err := bus.Call(t.Context(), c, echo, caller, text{request})
+		got, err := bus.Call(ctx, c, echo, caller, text{request})
 		if errs.CodeOf(err) != errs.DependencyUnavailable || time.Now().After(deadline) {
 			return got, err
 		}

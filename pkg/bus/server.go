@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
@@ -31,7 +32,10 @@ type Server struct {
 	log       zerolog.Logger
 	endpoints []endpoint
 	slots     chan struct{}
+	pulled    *semaphore.Weighted // the bytes of requests whose parts are fetched
 	inFlight  sync.WaitGroup
+	serving   chan struct{} // closed once it can be asked
+	begun     sync.Once
 }
 
 type endpoint struct {
@@ -41,7 +45,7 @@ type endpoint struct {
 
 // NewServer makes a server without methods.
 func NewServer(service string, log zerolog.Logger) *Server {
-	return &Server{service: service, log: log, slots: make(chan struct{}, maxConcurrent)}
+	return &Server{serving: make(chan struct{}), service: service, log: log, slots: make(chan struct{}, maxConcurrent), pulled: semaphore.NewWeighted(maxPulled)}
 }
 
 // Handle lets fn answer a method. fn runs in a goroutine of its own, with the deadline of the
@@ -62,6 +66,9 @@ func Handle[Req, Resp any](s *Server, m rpc.Method[Req, Resp], fn func(ctx conte
 		},
 	})
 }
+
+// Serving is closed once Run has brought the server so far that it can be asked.
+func (s *Server) Serving() <-chan struct{} { return s.serving }
 
 // Run answers requests until ctx ends. Then it takes no more, and finishes those that the
 // server has handed to it: a planned stop loses none. The service is announced over micro; the
@@ -89,6 +96,7 @@ func (s *Server) Run(ctx context.Context, c *Conn) error {
 	if err := c.nc.FlushTimeout(5 * time.Second); err != nil {
 		s.log.Warn().Err(err).Msg("NATS is slow to take the subscriptions")
 	}
+	s.begun.Do(func() { close(s.serving) })
 	<-ctx.Done()
 	for _, sub := range subscriptions {
 		if sub.Drain() != nil {
@@ -127,16 +135,37 @@ func (s *Server) accept(c *Conn, e endpoint, r *nats.Msg) {
 		ctx, done := c.answering(e.name, &caller)
 		ctx, cancel := context.WithTimeout(ctx, timeoutOf(r.Header))
 		defer cancel()
-		body, err := s.answer(ctx, e, caller, r.Data)
+		body, err := s.work(ctx, c.nc, e, caller, r)
 		done(err)
 		if err != nil {
 			s.fail(ctx, c.nc, r, e, err)
 			return
 		}
-		if err := respond(c.nc, r, body); err != nil {
+		if err := respond(ctx, c.nc, r, body); err != nil {
 			s.log.Warn().EmbedObject(observe.IDsOf(ctx)).Err(err).Str("method", e.subject).Msg("answer not sent")
 		}
 	}()
+}
+
+// work reads a request and gives the answer to it.
+func (s *Server) work(ctx context.Context, nc *nats.Conn, e endpoint, caller rpc.Caller, r *nats.Msg) ([]byte, error) {
+	size, err := sizeOf(r.Header)
+	if err != nil {
+		return nil, errs.Wrap(err, errs.Internal, "the request does not say how large it is")
+	}
+	if s.pulled.Acquire(ctx, int64(size)) != nil {
+		return nil, errs.New(errs.DependencyUnavailable, "the %s service has too many large requests; try again shortly", s.service)
+	}
+	defer s.pulled.Release(int64(size))
+	body, err := bodyOf(ctx, nc, r)
+	if err != nil {
+		return nil, errs.Wrap(err, errs.DependencyUnavailable, "the request did not arrive; try again")
+	}
+	resp, err := s.answer(ctx, e, caller, body)
+	if err == nil && len(resp) > maxBody {
+		return nil, errs.New(errs.PayloadTooLarge, "the answer is larger than %d bytes; ask for less at once", maxBody)
+	}
+	return resp, err
 }
 
 func (s *Server) answer(ctx context.Context, e endpoint, caller rpc.Caller, body []byte) (resp []byte, err error) {
@@ -145,7 +174,7 @@ func (s *Server) answer(ctx context.Context, e endpoint, caller rpc.Caller, body
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return e.answer(ctx, caller, body)
+	return e.answer(rpc.WithCaller(ctx, caller), caller, body)
 }
 
 // fail answers with an error, in the headers that micro's clients know.
@@ -167,18 +196,20 @@ func (s *Server) fail(ctx context.Context, nc *nats.Conn, r *nats.Msg, e endpoin
 	}
 }
 
-// respond sends a reply, in parts when it is larger than a message may be.
-func respond(nc *nats.Conn, r *nats.Msg, body []byte) error {
-	for len(body) > partSize {
-		part := nats.NewMsg(r.Reply)
-		part.Header.Set(rpc.HeaderPartsLeft, strconv.Itoa((len(body)-1)/partSize))
-		part.Data = body[:partSize]
-		if err := nc.PublishMsg(part); err != nil {
-			return err
-		}
-		body = body[partSize:]
+// respond sends a reply. One that does not fit into a message is there to be fetched until it was, or has had the time for that.
+func respond(ctx context.Context, nc *nats.Conn, r *nats.Msg, body []byte) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeoutFor(len(body)))
+	defer cancel()
+	msg := nats.NewMsg(r.Reply)
+	offered, err := attach(nc, msg, body)
+	if err != nil {
+		return err
 	}
-	return nc.Publish(r.Reply, body)
+	defer offered.close()
+	if err := nc.PublishMsg(msg); err != nil {
+		return err
+	}
+	return offered.wait(ctx)
 }
 
 func timeoutOf(h nats.Header) time.Duration {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"turbocat.io/contracts/errs"
@@ -257,6 +258,23 @@ func whole(raw json.RawMessage) (int64, error) {
 		return int64(f), nil
 	}
 	return 0, err
+}
+
+// Time reads a moment in RFC 3339, as the database keeps it; null is none.
+func (o Object) Time(name string, dst **time.Time) {
+	raw, ok := given(o, name, dst, nil)
+	if !ok {
+		return
+	}
+	var s string
+	_ = json.Unmarshal(raw, &s)
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 1 || t.Year() > 9999 {
+		o.faults.Add(o.Field(name), errs.BadValue, "is not a time; give one like 2026-01-31T08:00:00Z")
+		return
+	}
+	t = t.UTC().Truncate(time.Microsecond)
+	*dst = &t
 }
 
 // Strings reads an array of at most count texts of least to most characters.

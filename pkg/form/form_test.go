@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
@@ -53,6 +54,28 @@ func TestInt(t *testing.T) {
 		o.Int("n", &got, 7, 0, 10)
 		if faults.Err("x") == nil || got != 5 {
 			t.Errorf("%s was taken as %d", raw, got)
+		}
+	}
+}
+
+func TestTime(t *testing.T) {
+	was := time.Unix(0, 0)
+	for raw, want := range map[string]string{`"2026-01-02T04:04:05.0000019+01:00"`: "2026-01-02T03:04:05.000001Z", `null`: ""} {
+		var faults form.Faults
+		got := &was
+		o, _ := form.Read(json.RawMessage(`{"t":`+raw+`}`), &faults)
+		o.Time("t", &got)
+		if err := faults.Err("x"); err != nil || (got == nil) != (want == "") || got != nil && got.Format(time.RFC3339Nano) != want {
+			t.Errorf("%s: %v, %v", raw, got, err)
+		}
+	}
+	for _, raw := range []string{`"2026-01-02"`, `1767323045`, `""`, `"2026-02-30T00:00:00Z"`, `"0000-01-01T00:00:00Z"`, `{}`} {
+		var faults form.Faults
+		got := &was
+		o, _ := form.Read(json.RawMessage(`{"t":`+raw+`}`), &faults)
+		o.Time("t", &got)
+		if faults.Err("x") == nil || got != &was {
+			t.Errorf("%s was taken as %v", raw, got)
 		}
 	}
 }

@@ -35,6 +35,8 @@ func open(databaseURL, schema string, silence time.Duration) (*sqlx.DB, error) {
 		"lock_timeout":                        "3000",
 		"idle_in_transaction_session_timeout": "4000", // a process that is paused must not keep rows locked for longer than its leases
 		"connect_timeout":                     "5",
+		"binary_parameters":                   "yes",                // a []byte is sent as it is; see Bytes
+		"plan_cache_mode":                     "force_generic_plan", // by its own estimates the server would plan anew what it was given a short array for
 	})
 	if err != nil {
 		return nil, err

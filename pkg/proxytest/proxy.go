@@ -31,6 +31,15 @@ type Proxy struct {
 	delay, jitter time.Duration
 	links         map[*link]struct{}
 	dialled       int
+	trap          *trap
+}
+
+// trap springs at something that a client says.
+type trap struct {
+	text   []byte
+	after  bool
+	said   *link // after alone: on which it was said
+	sprung func()
 }
 
 // link is one connection through the proxy.
@@ -136,6 +145,46 @@ func (p *Proxy) Heal() {
 	}
 }
 
+// Before has sprung called, once, when a client says something with the text, which then does not arrive any more: what stands in one
+// piece of what it writes is found. The connection is reset.
+func (p *Proxy) Before(text string, sprung func()) { p.set(&trap{text: []byte(text), sprung: sprung}) }
+
+// After is like Before, but what the client says arrives, and the next that the server says to it does not.
+func (p *Proxy) After(text string, sprung func()) {
+	p.set(&trap{text: []byte(text), after: true, sprung: sprung})
+}
+
+func (p *Proxy) set(t *trap) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trap = t
+}
+
+// springs tells whether the trap springs at what a side says, and has told who set it.
+func (p *Proxy) springs(l *link, data []byte, byClient bool) bool {
+	p.mu.Lock()
+	t := p.trap
+	switch {
+	case t == nil:
+	case byClient && t.said == nil && bytes.Contains(data, t.text):
+		if t.after {
+			t.said = l
+			t = nil
+		}
+	case !byClient && t.said == l:
+	default:
+		t = nil
+	}
+	if t != nil {
+		p.trap = nil
+	}
+	p.mu.Unlock()
+	if t != nil {
+		t.sprung()
+	}
+	return t != nil
+}
+
 // filterAll makes the sockets drop or take what arrives, as the proxy is now. The caller has the mutex.
 func (p *Proxy) filterAll() {
 	p.t.Helper()
@@ -183,8 +232,8 @@ func (p *Proxy) pass(client *net.TCPConn) {
 	}
 	defer p.forget(l)
 	var copying sync.WaitGroup
-	copying.Go(func() { p.copy(l, l.server, l.client) })
-	copying.Go(func() { p.copy(l, l.client, l.server) })
+	copying.Go(func() { p.copy(l, l.server, l.client, true) })
+	copying.Go(func() { p.copy(l, l.client, l.server, false) })
 	copying.Wait()
 }
 
@@ -216,7 +265,7 @@ type piece struct {
 }
 
 // copy passes on what one side says, in its order, and its end.
-func (p *Proxy) copy(l *link, to, from *net.TCPConn) {
+func (p *Proxy) copy(l *link, to, from *net.TCPConn, byClient bool) {
 	pieces := make(chan piece, 1024)
 	var writing sync.WaitGroup
 	writing.Go(func() {
@@ -231,7 +280,10 @@ func (p *Proxy) copy(l *link, to, from *net.TCPConn) {
 	var due time.Time
 	for {
 		n, err := from.Read(buffer)
-		if n > 0 {
+		if n > 0 && p.springs(l, buffer[:n], byClient) {
+			l.end(true)
+			err = syscall.ECONNRESET
+		} else if n > 0 {
 			due = p.due(due)
 			pieces <- piece{bytes.Clone(buffer[:n]), due}
 		}

@@ -205,3 +205,73 @@ func TestSlow(t *testing.T) {
 	p.Heal()
 	passes(t, dial(t, p.Addr()))
 }
+
+// TestTraps checks what arrives when a trap springs at what a client says.
+func TestTraps(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		server, heard := listener(t)
+		p := New(t, server)
+		sprung := make(chan struct{})
+		if after {
+			p.After("COMMIT", func() { close(sprung) })
+		} else {
+			p.Before("COMMIT", func() { close(sprung) })
+		}
+		c, err := net.Dial("tcp", p.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		answer := make([]byte, 100)
+		say := func(text string) (string, error) {
+			if _, err := c.Write([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			n, err := c.Read(answer)
+			return string(answer[:n]), err
+		}
+		if got, err := say("BEGIN"); err != nil || got != "BEGIN" {
+			t.Errorf("answered %q, %v", got, err)
+		}
+		if got, err := say("COMMIT"); err == nil {
+			t.Errorf("answered %q though a trap was set, after: %v", got, after)
+		}
+		<-sprung
+		want := "BEGIN"
+		if after {
+			want = "BEGINCOMMIT"
+		}
+		if got := heard(); got != want {
+			t.Errorf("the server heard %q, want %q", got, want)
+		}
+	}
+}
+
+// listener is a server that answers what it hears; heard gives all of it once its only connection has ended.
+func listener(t *testing.T) (addr string, heard func() string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	all := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			all <- err.Error()
+			return
+		}
+		defer func() { _ = c.Close() }()
+		text, buffer := "", make([]byte, 100)
+		for {
+			n, err := c.Read(buffer)
+			text += string(buffer[:n])
+			if err != nil {
+				all <- text
+				return
+			}
+			_, _ = c.Write(buffer[:n])
+		}
+	}()
+	return l.Addr().String(), func() string { return <-all }
+}

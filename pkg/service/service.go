@@ -30,6 +30,9 @@ var Version = "dev"
 // startTimeout bounds how long a start waits for NATS and the database.
 const startTimeout = 30 * time.Second
 
+// maxReplicas is the most copies that JetStream keeps.
+const maxReplicas = 5
+
 // Env is what a service is given: connections and a logger, all open and shared with nobody.
 type Env struct {
 	Log    zerolog.Logger
@@ -37,6 +40,9 @@ type Env struct {
 	DB     *sqlx.DB      // the service's own schema; nil unless Spec.Database
 	Redis  *redis.Client // nil unless Spec.Redis
 	Health *Health
+
+	// Replicas is how many copies each stream and bucket that the service makes is to have.
+	Replicas int
 
 	Metrics  prometheus.Registerer // prefixes names with turbocat_<service>_; nil registers nothing
 	Gatherer prometheus.Gatherer   // of all that is registered; nil when Metrics is
@@ -70,6 +76,7 @@ type Unit struct {
 type shared struct {
 	DatabaseURL string `env:"DATABASE_URL"`
 	NatsURL     string `env:"NATS_URL"`
+	Replicas    int    `env:"TURBOCAT_NATS_REPLICAS" envDefault:"1"`
 	RedisURL    string `env:"REDIS_URL"`
 	LogLevel    string `env:"LOG_LEVEL" envDefault:"info"`
 
@@ -105,6 +112,9 @@ func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Wri
 	level, err := zerolog.ParseLevel(plain.LogLevel)
 	if err != nil {
 		return fmt.Errorf("LOG_LEVEL is %q; use debug, info, warn or error", plain.LogLevel)
+	}
+	if plain.Replicas < 1 || plain.Replicas > maxReplicas {
+		return fmt.Errorf("TURBOCAT_NATS_REPLICAS is %d; give 1 with one NATS server, 3 with a cluster of three, at most %d", plain.Replicas, maxReplicas)
 	}
 	plain.opsAddress = environ[operationsVariable(s.Name)]
 	log := zerolog.New(logs).Level(level).With().Timestamp().Str("service", s.Name).Logger()
@@ -171,7 +181,7 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	registry := observe.NewRegistry(s.Name, Version)
-	e = Env{Log: log, Health: NewHealth(s.Name), Metrics: observe.Of(registry, s.Name), Gatherer: registry}
+	e = Env{Log: log, Health: NewHealth(s.Name), Replicas: plain.Replicas, Metrics: observe.Of(registry, s.Name), Gatherer: registry}
 	e.Health.set("the service is starting")
 
 	// Taken first and given up last, so that a start and an end can be watched.

@@ -88,10 +88,37 @@ func (t *Template) Render(lookup Lookup) ([]byte, []Path) {
 
 // RenderWithin is Render for results of at most limit bytes; beyond that it fails with ErrTooLarge.
 func (t *Template) RenderWithin(limit int, lookup Lookup) ([]byte, []Path, error) {
+	out, _, unresolved, err := t.render(limit, nil, lookup)
+	return out, unresolved, err
+}
+
+// Hole is a place in a rendered template that somebody else fills: the text of a string, escaped as JSON has it,
+// belongs before the byte At.
+type Hole struct {
+	Path Path
+	At   int
+}
+
+// RenderAround is RenderWithin for a template of which others know some values: the paths of that root are left out, and what
+// is returned, in its order, is where they belong. A string that is one of them alone becomes an empty string.
+func (t *Template) RenderAround(limit int, root string, lookup Lookup) ([]byte, []Hole, []Path, error) {
+	left := make([]bool, len(t.paths))
+	for i, p := range t.paths {
+		left[i] = p.Root() == root
+	}
+	return t.render(limit, left, lookup)
+}
+
+// render renders the template; left tells of each path whether it is left out, nil that none is.
+func (t *Template) render(limit int, left []bool, lookup Lookup) ([]byte, []Hole, []Path, error) {
 	values := make([]json.RawMessage, len(t.paths))
 	var unresolved []Path
+	var holes []Hole
 	size := len(t.raw)
 	for i, p := range t.paths {
+		if left != nil && left[i] {
+			continue
+		}
 		v, ok := lookup(p)
 		if v = trim(v); !ok || len(v) == 0 {
 			unresolved = append(unresolved, p)
@@ -106,11 +133,22 @@ func (t *Template) RenderWithin(limit int, lookup Lookup) ([]byte, []Path, error
 	at := 0
 	for _, s := range t.splices {
 		v := values[s.path]
+		if left != nil && left[s.path] {
+			out = append(out, t.raw[at:s.start]...)
+			at = s.end
+			hole := Hole{t.paths[s.path], len(out)}
+			if s.whole {
+				out = append(out, `""`...)
+				hole.At++
+			}
+			holes = append(holes, hole)
+			continue
+		}
 		if v == nil {
 			continue
 		}
 		if len(out)+(s.start-at)+len(v) > limit {
-			return nil, unresolved, ErrTooLarge
+			return nil, nil, unresolved, ErrTooLarge
 		}
 		out = append(out, t.raw[at:s.start]...)
 		at = s.end
@@ -124,9 +162,24 @@ func (t *Template) RenderWithin(limit int, lookup Lookup) ([]byte, []Path, error
 		}
 	}
 	if out = append(out, t.raw[at:]...); len(out) > limit {
-		return nil, unresolved, ErrTooLarge
+		return nil, nil, unresolved, ErrTooLarge
 	}
-	return out, unresolved, nil
+	return out, holes, unresolved, nil
+}
+
+// Rename gives the JSON of the template with other paths in it, those that name gives for its own.
+func (t *Template) Rename(name func(Path) Path) json.RawMessage {
+	var out []byte
+	at := 0
+	for _, s := range t.splices {
+		text, _ := json.Marshal("{{" + name(t.paths[s.path]).String() + "}}") // a string always encodes
+		if !s.whole {
+			text = text[1 : len(text)-1]
+		}
+		out = append(append(out, t.raw[at:s.start]...), text...)
+		at = s.end
+	}
+	return append(out, t.raw[at:]...)
 }
 
 // appendEscaped puts JSON text into a JSON string.

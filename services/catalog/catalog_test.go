@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -97,6 +98,8 @@ func patch(id, format string, args ...any) contract.PatchRequest {
 	return contract.PatchRequest{ID: id, Body: json.RawMessage(fmt.Sprintf(format, args...))}
 }
 
+func resolve(id string) contract.ResolveRequest { return contract.ResolveRequest{ID: id} }
+
 func byID(id string) contract.IDRequest { return contract.IDRequest{ID: id} }
 
 const sum = `{"name":"sum","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x => x","timeoutMs":5000}%s}`
@@ -113,12 +116,12 @@ func TestWorkflowLife(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 
-	e := refused(c, errs.Conflict, contract.ResolveDefinition, alice, byID(w.ID))
+	e := refused(c, errs.Conflict, contract.ResolveDefinition, alice, resolve(w.ID))
 	if !strings.Contains(e.Message, `"etl" is DRAFT`) {
 		t.Error(e.Message)
 	}
 	call(c, contract.PatchWorkflow, alice, patch(w.ID, `{"status":"ACTIVE"}`))
-	d := call(c, contract.ResolveDefinition, alice, byID(w.ID))
+	d := call(c, contract.ResolveDefinition, alice, resolve(w.ID))
 	if d.WorkflowID != w.ID || d.WorkflowOwner != alice.UserID || d.WorkflowVersion != 1 || len(d.Steps) != 2 || len(d.Agents) != 1 || d.Agents[0].TimeoutMs != 5000 {
 		t.Errorf("got %+v", d)
 	}
@@ -136,11 +139,11 @@ func TestWorkflowLife(t *testing.T) {
 	if got := call(c, contract.PatchAgent, alice, patch(agent.ID, `{"config":{"runtime":"javascript","source":"y => y"}}`)); got.Version != 2 {
 		t.Errorf("got %+v", got)
 	}
-	if d := call(c, contract.ResolveDefinition, alice, byID(w.ID)); d.Agents[0].Version != 2 || d.Agents[0].TimeoutMs != 0 || d.WorkflowVersion != 2 {
+	if d := call(c, contract.ResolveDefinition, alice, resolve(w.ID)); d.Agents[0].Version != 2 || d.Agents[0].TimeoutMs != 0 || d.WorkflowVersion != 2 {
 		t.Errorf("got %+v", d)
 	}
 	call(c, contract.DeleteAgent, alice, byID(agent.ID))
-	if e := refused(c, errs.Conflict, contract.ResolveDefinition, alice, byID(w.ID)); !strings.Contains(e.Message, agent.ID) {
+	if e := refused(c, errs.Conflict, contract.ResolveDefinition, alice, resolve(w.ID)); !strings.Contains(e.Message, agent.ID) {
 		t.Error(e.Message)
 	}
 	e = refused(c, errs.Validation, contract.CreateWorkflow, alice, body(`{"name":"x","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, agent.ID))
@@ -149,8 +152,66 @@ func TestWorkflowLife(t *testing.T) {
 	}
 	call(c, contract.DeleteWorkflow, alice, byID(w.ID))
 	refused(c, errs.NotFound, contract.GetWorkflow, alice, byID(w.ID))
-	refused(c, errs.NotFound, contract.ResolveDefinition, alice, byID(w.ID))
+	refused(c, errs.NotFound, contract.ResolveDefinition, alice, resolve(w.ID))
 	refused(c, errs.NotFound, contract.DeleteWorkflow, alice, byID(w.ID))
+}
+
+// TestResolveKnown wants a definition that is known to be left out for as long as resolving gives the same, and no longer.
+func TestResolveKnown(t *testing.T) {
+	c := start(t)
+	agent := call(c, contract.CreateAgent, alice, body(sum, `,"isPublic":true`))
+	w := call(c, contract.CreateWorkflow, bob, body(`{"name":"etl","status":"ACTIVE","isPublic":true,"steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, agent.ID))
+	known := func() contract.ResolveRequest {
+		t.Helper()
+		d := call(c, contract.ResolveDefinition, bob, resolve(w.ID))
+		return contract.ResolveRequest{ID: w.ID, Known: &contract.Versions{Workflow: d.WorkflowVersion, Agents: []contract.AgentVersion{{ID: d.Agents[0].ID, Version: d.Agents[0].Version}}}}
+	}
+	unchanged := func(req contract.ResolveRequest, callers ...rpc.Caller) {
+		t.Helper()
+		for _, caller := range callers {
+			if r := call(c, contract.ResolveDefinition, caller, req); !r.Unchanged || r.WorkflowID != "" {
+				t.Errorf("nothing has changed: %+v", r)
+			}
+		}
+	}
+	changed := func(req contract.ResolveRequest) {
+		t.Helper()
+		if r := call(c, contract.ResolveDefinition, bob, req); r.Unchanged || r.WorkflowID != w.ID {
+			t.Errorf("it has changed: %+v", r)
+		}
+	}
+	first := known()
+	unchanged(first, alice, bob, admin)
+
+	call(c, contract.PatchWorkflow, bob, patch(w.ID, `{"priority":3}`))
+	changed(first)
+	second := known()
+	unchanged(second, bob)
+	call(c, contract.PatchAgent, alice, patch(agent.ID, `{"config":{"runtime":"javascript","source":"y => y"}}`))
+	changed(second)
+	third := known()
+	unchanged(third, bob)
+
+	// What is in the way is told whatever is known.
+	call(c, contract.PatchAgent, alice, patch(agent.ID, `{"isPublic":false}`))
+	refused(c, errs.Conflict, contract.ResolveDefinition, bob, third)
+	unchanged(third, admin)
+	call(c, contract.PatchAgent, alice, patch(agent.ID, `{"isPublic":true,"status":"INACTIVE"}`))
+	refused(c, errs.Conflict, contract.ResolveDefinition, bob, third)
+	call(c, contract.PatchAgent, alice, patch(agent.ID, `{"status":"ACTIVE"}`))
+	unchanged(known(), bob)
+	call(c, contract.PatchWorkflow, bob, patch(w.ID, `{"isPublic":false}`))
+	refused(c, errs.NotFound, contract.ResolveDefinition, alice, known())
+	last := known()
+	call(c, contract.PatchWorkflow, bob, patch(w.ID, `{"status":"DRAFT"}`))
+	refused(c, errs.Conflict, contract.ResolveDefinition, bob, last)
+	call(c, contract.PatchWorkflow, bob, patch(w.ID, `{"status":"ACTIVE"}`))
+	unchanged(known(), bob)
+	call(c, contract.DeleteAgent, alice, byID(agent.ID))
+	refused(c, errs.Conflict, contract.ResolveDefinition, bob, last)
+	call(c, contract.DeleteWorkflow, bob, byID(w.ID))
+	refused(c, errs.NotFound, contract.ResolveDefinition, bob, last)
+	refused(c, errs.NotFound, contract.ResolveDefinition, bob, contract.ResolveRequest{ID: "none", Known: last.Known})
 }
 
 func TestStepTypes(t *testing.T) {
@@ -165,7 +226,7 @@ func TestStepTypes(t *testing.T) {
 		{"stepKey":"p","stepType":"PARALLEL","dependsOn":["c"],"config":{"branches":[{"key":"a","agentId":%[2]q}],"join":"any"}},
 		{"stepKey":"w","stepType":"WAIT","dependsOn":["l","p"],"triggerRule":"one_success","config":{"signal":"go","timeoutMs":5,"default":null}}]}`
 	w := call(c, contract.CreateWorkflow, alice, body(steps, own.ID, other.ID))
-	d := call(c, contract.ResolveDefinition, alice, byID(w.ID))
+	d := call(c, contract.ResolveDefinition, alice, resolve(w.ID))
 	if len(d.Agents) != 2 || d.Agents[0].ID != own.ID || d.Agents[1].ID != other.ID || d.Steps[3].TimeoutMs != 86_400_000 {
 		t.Fatalf("got %+v", d)
 	}
@@ -186,7 +247,7 @@ func TestStepTypes(t *testing.T) {
 	}
 	w = call(c, contract.CreateWorkflow, alice, body(steps, child.ID, other.ID))
 	call(c, contract.DeleteAgent, alice, byID(other.ID))
-	e = refused(c, errs.Conflict, contract.ResolveDefinition, alice, byID(w.ID))
+	e = refused(c, errs.Conflict, contract.ResolveDefinition, alice, resolve(w.ID))
 	if len(e.Details) != 2 || e.Details[0].Code != errs.NotActive || e.Details[1].Field != "steps[2].config.branches[0].agentId" || e.Details[1].Code != errs.UnknownAgent {
 		t.Errorf("got %+v", e.Details)
 	}
@@ -209,7 +270,7 @@ func TestVisibility(t *testing.T) {
 	}
 	for _, id := range []string{hidden.ID, uuid.NewString(), "x"} {
 		refused(c, errs.NotFound, contract.GetWorkflow, bob, byID(id))
-		refused(c, errs.NotFound, contract.ResolveDefinition, bob, byID(id))
+		refused(c, errs.NotFound, contract.ResolveDefinition, bob, resolve(id))
 		refused(c, errs.NotFound, contract.PatchWorkflow, bob, patch(id, `{}`))
 		refused(c, errs.NotFound, contract.DeleteWorkflow, bob, byID(id))
 	}
@@ -219,7 +280,7 @@ func TestVisibility(t *testing.T) {
 	call(c, contract.GetWorkflow, bob, byID(shown.ID))
 	refused(c, errs.NotFound, contract.PatchWorkflow, bob, patch(shown.ID, `{"name":"mine"}`))
 	// The workflow's own agents need not be visible to who runs it, only to its owner.
-	if d := call(c, contract.ResolveDefinition, bob, byID(shown.ID)); d.WorkflowOwner != alice.UserID {
+	if d := call(c, contract.ResolveDefinition, bob, resolve(shown.ID)); d.WorkflowOwner != alice.UserID {
 		t.Errorf("got %+v", d)
 	}
 
@@ -273,4 +334,33 @@ func TestRefusals(t *testing.T) {
 	refused(c, errs.Conflict, contract.CreateAgent, admin, chosen)
 	call(c, contract.DeleteAgent, admin, byID(chosen.ID))
 	refused(c, errs.Conflict, contract.CreateAgent, admin, chosen)
+}
+
+// TestIdempotencyKey repeats what creates, and wants the first answer and one of each thing.
+func TestIdempotencyKey(t *testing.T) {
+	c := start(t)
+	keyed := func(key string) rpc.Caller {
+		caller := alice
+		caller.IdempotencyKey = key
+		return caller
+	}
+	const special = `{"name":"<sum>","type":"CODE","config":{"runtime":"javascript","source":"a < b && \u2028"}}`
+	first := call(c, contract.CreateAgent, keyed("k"), body(special))
+	call(c, contract.PatchAgent, alice, patch(first.ID, `{"name":"other"}`))
+	if again := call(c, contract.CreateAgent, keyed("k"), body(special)); !reflect.DeepEqual(again, first) {
+		t.Errorf("got  %+v\nwant %+v", again, first)
+	}
+	refused(c, errs.Conflict, contract.CreateAgent, keyed("k"), body(sum, ""))
+	copied := call(c, contract.DuplicateAgent, keyed("k"), contract.DuplicateRequest{ID: first.ID})
+	if again := call(c, contract.DuplicateAgent, keyed("k"), contract.DuplicateRequest{ID: first.ID}); !reflect.DeepEqual(again, copied) || copied.ID == first.ID {
+		t.Errorf("got  %+v\nwant %+v", again, copied)
+	}
+	w := call(c, contract.CreateWorkflow, keyed("w"), body(`{"name":"w","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, first.ID))
+	call(c, contract.DeleteAgent, alice, byID(first.ID)) // by now the request would be refused
+	if again := call(c, contract.CreateWorkflow, keyed("w"), body(`{"name":"w","steps":[{"stepKey":"a","stepType":"AGENT","agentId":%q}]}`, first.ID)); again.ID != w.ID {
+		t.Errorf("got  %+v\nwant %+v", again, w)
+	}
+	if list := call(c, contract.ListAgents, alice, contract.ListRequest{}); list.Pagination.Total != 1 {
+		t.Errorf("%d agents are left", list.Pagination.Total)
+	}
 }

@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,8 +15,14 @@ type Config struct {
 	Host string `env:"TURBOCAT_GATEWAY_HOST" envDefault:"127.0.0.1"`
 	Port int    `env:"PORT" envDefault:"3001"`
 
-	// FrontendURL is the one web origin, besides the API's own, that may call from a browser.
-	FrontendURL string `env:"FRONTEND_URL"`
+	// FrontendURL is where the web frontend stands; its origin may call from a browser, and so may Origins.
+	FrontendURL string   `env:"FRONTEND_URL"`
+	Origins     []string `env:"TURBOCAT_GATEWAY_ORIGINS"`
+
+	// Environment production keeps clients to HTTPS.
+	Environment string `env:"TURBOCAT_ENV" envDefault:"development"`
+	// TrustedProxies are the networks of those whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []string `env:"TURBOCAT_GATEWAY_TRUSTED_PROXIES"`
 
 	// AuthPerMinute bounds the calls of one address to the auth routes.
 	AuthPerMinute int `env:"TURBOCAT_GATEWAY_AUTH_PER_MINUTE" envDefault:"60"`
@@ -44,14 +53,52 @@ func (c Config) validate() error {
 	return nil
 }
 
-// origin is the web origin of FrontendURL; "" when there is none.
-func (c Config) origin() (string, error) {
-	if c.FrontendURL == "" {
-		return "", nil
+// origins are the web origins that may call from a browser.
+func (c Config) origins() ([]string, error) {
+	var origins []string
+	for i, given := range append([]string{c.FrontendURL}, c.Origins...) {
+		name := "TURBOCAT_GATEWAY_ORIGINS"
+		if i == 0 {
+			name = "FRONTEND_URL"
+		}
+		if given = strings.TrimSpace(given); given == "" {
+			continue
+		}
+		u, err := url.Parse(given)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Contains(u.Host, "*") {
+			return nil, fmt.Errorf("%s has %q, which is not an http or https address; give one like https://app.example.com", name, given)
+		}
+		if origin := u.Scheme + "://" + u.Host; !slices.Contains(origins, origin) {
+			origins = append(origins, origin)
+		}
 	}
-	u, err := url.Parse(c.FrontendURL)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("FRONTEND_URL is not an http or https address; give one like https://app.example.com")
+	return origins, nil
+}
+
+// production tells whether clients are kept to HTTPS.
+func (c Config) production() (bool, error) {
+	switch c.Environment {
+	case "production":
+		return true, nil
+	case "development":
+		return false, nil
 	}
-	return u.Scheme + "://" + u.Host, nil
+	return false, fmt.Errorf("TURBOCAT_ENV is %q; use production or development", c.Environment)
+}
+
+// proxies are the networks of TrustedProxies.
+func (c Config) proxies() ([]netip.Prefix, error) {
+	var proxies []netip.Prefix
+	for _, given := range c.TrustedProxies {
+		given = strings.TrimSpace(given)
+		prefix, err := netip.ParsePrefix(given)
+		if address, aerr := netip.ParseAddr(given); err != nil && aerr == nil {
+			prefix, err = address.Prefix(address.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("TURBOCAT_GATEWAY_TRUSTED_PROXIES has %q, which is no network; give some like 10.0.0.0/8,192.0.2.7", given)
+		}
+		proxies = append(proxies, prefix.Masked())
+	}
+	return proxies, nil
 }

@@ -42,7 +42,15 @@ func New(env service.Env, cfg Config) (*Gateway, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	origin, err := cfg.origin()
+	origins, err := cfg.origins()
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := cfg.proxies()
+	if err != nil {
+		return nil, err
+	}
+	production, err := cfg.production()
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +58,7 @@ func New(env service.Env, cfg Config) (*Gateway, error) {
 	api := httpapi.New(httpapi.Options{
 		Bus: env.Bus, Redis: env.Redis, Health: env.Health, Hub: hub, Log: env.Log,
 		Metrics: env.Metrics, Gatherer: env.Gatherer, Tracing: env.Tracing,
-		Origin: origin, RedisPrefix: cfg.RedisPrefix,
+		Origins: origins, Proxies: proxies, Production: production, RedisPrefix: cfg.RedisPrefix,
 		AuthPerMinute: cfg.AuthPerMinute, UserPerSecond: cfg.UserPerSecond,
 		PingInterval: cfg.PingInterval, DrainTimeout: cfg.DrainTimeout,
 	})

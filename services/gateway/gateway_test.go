@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,18 +42,31 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	for name, value := range map[string]string{
 		"PORT": "65536", "TURBOCAT_GATEWAY_AUTH_PER_MINUTE": "0", "TURBOCAT_GATEWAY_USER_PER_SECOND": "-1",
 		"TURBOCAT_GATEWAY_PING_INTERVAL": "0s", "TURBOCAT_GATEWAY_DRAIN_TIMEOUT": "-1s", "FRONTEND_URL": "app.example.com",
+		"TURBOCAT_GATEWAY_ORIGINS": "https://a.example.com,*", "TURBOCAT_GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8,all", "TURBOCAT_ENV": "prod",
 	} {
 		cfg := config(t, map[string]string{name: value})
 		err := cfg.validate()
 		if err == nil {
-			_, err = cfg.origin()
+			_, err = cfg.origins()
+		}
+		if err == nil {
+			_, err = cfg.proxies()
+		}
+		if err == nil {
+			_, err = cfg.production()
 		}
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: %v", name, value, err)
 		}
 	}
-	if origin, err := config(t, map[string]string{"FRONTEND_URL": "http://localhost:5173/app/"}).origin(); origin != "http://localhost:5173" || err != nil {
-		t.Errorf("origin %q, %v", origin, err)
+	cfg := config(t, map[string]string{
+		"FRONTEND_URL": "http://localhost:5173/app/", "TURBOCAT_GATEWAY_ORIGINS": "https://a.example.com, http://localhost:5173", "TURBOCAT_GATEWAY_TRUSTED_PROXIES": "10.1.2.3/8, 192.0.2.7",
+	})
+	if origins, err := cfg.origins(); !slices.Equal(origins, []string{"http://localhost:5173", "https://a.example.com"}) || err != nil {
+		t.Errorf("origins %q, %v", origins, err)
+	}
+	if proxies, err := cfg.proxies(); len(proxies) != 2 || proxies[0].String() != "10.0.0.0/8" || proxies[1].String() != "192.0.2.7/32" || err != nil {
+		t.Errorf("proxies %v, %v", proxies, err)
 	}
 }
 

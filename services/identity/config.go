@@ -3,7 +3,10 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
+
+	"turbocat.io/services/identity/internal/mail"
 )
 
 // Config is what the service reads from the environment.
@@ -11,9 +14,20 @@ type Config struct {
 	AccessSecret  string `env:"JWT_ACCESS_SECRET"`
 	RefreshSecret string `env:"JWT_REFRESH_SECRET"`
 	BcryptCost    int    `env:"TURBOCAT_IDENTITY_BCRYPT_COST" envDefault:"12"`
+	// EncryptionKey seals users' secrets; what was sealed under an old one is still read.
+	EncryptionKey     string   `env:"ENCRYPTION_KEY"`
+	OldEncryptionKeys []string `env:"TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS"`
+
+	// FrontendURL is what links in mails begin with.
+	FrontendURL string `env:"FRONTEND_URL"`
+	// SMTPURL is the server that takes mail; MailFrom whom it is from.
+	SMTPURL  string `env:"TURBOCAT_IDENTITY_SMTP_URL"`
+	MailFrom string `env:"TURBOCAT_IDENTITY_MAIL_FROM"`
+	// DevMailbox has mail kept and logged instead of sent; never in production, for whoever reads it can be anybody.
+	DevMailbox bool `env:"TURBOCAT_IDENTITY_DEV_MAILBOX"`
 }
 
-// minSecret is the length of a signing key in bytes: that of the SHA-256 it feeds.
+// minSecret is the length of a key in bytes: that of the SHA-256 it feeds.
 const minSecret = 32
 
 const (
@@ -23,9 +37,11 @@ const (
 
 func (c Config) validate() error {
 	var problems []error
-	for _, s := range []struct{ name, value string }{
-		{"JWT_ACCESS_SECRET", c.AccessSecret}, {"JWT_REFRESH_SECRET", c.RefreshSecret},
-	} {
+	keys := []struct{ name, value string }{{"JWT_ACCESS_SECRET", c.AccessSecret}, {"JWT_REFRESH_SECRET", c.RefreshSecret}, {"ENCRYPTION_KEY", c.EncryptionKey}}
+	for _, old := range c.OldEncryptionKeys {
+		keys = append(keys, struct{ name, value string }{"a key of TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS", old})
+	}
+	for _, s := range keys {
 		switch n := len(strings.TrimSpace(s.value)); {
 		case n == 0:
 			problems = append(problems, fmt.Errorf("%s is not set; set it to a random text of at least %d bytes, like the output of `openssl rand -hex 32`", s.name, minSecret))
@@ -35,6 +51,20 @@ func (c Config) validate() error {
 	}
 	if c.AccessSecret != "" && c.AccessSecret == c.RefreshSecret {
 		problems = append(problems, errors.New("JWT_ACCESS_SECRET and JWT_REFRESH_SECRET are the same; set each to a random text of its own"))
+	}
+	if c.SMTPURL != "" {
+		if c.DevMailbox {
+			problems = append(problems, errors.New("TURBOCAT_IDENTITY_SMTP_URL and TURBOCAT_IDENTITY_DEV_MAILBOX are both set; mail is either sent or kept, so leave one out"))
+		}
+		if c.FrontendURL == "" {
+			problems = append(problems, errors.New("FRONTEND_URL is not set; links in mails begin with it: set it to an address like https://app.example.com"))
+		}
+		if _, err := mail.NewSMTP(c.SMTPURL, c.MailFrom, nil); err != nil {
+			problems = append(problems, fmt.Errorf("TURBOCAT_IDENTITY_SMTP_URL %w", err))
+		}
+	}
+	if u, err := url.Parse(c.FrontendURL); c.FrontendURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "") {
+		problems = append(problems, errors.New("FRONTEND_URL is not an http or https address; give one like https://app.example.com"))
 	}
 	if c.BcryptCost < minCost || c.BcryptCost > maxCost {
 		problems = append(problems, fmt.Errorf("TURBOCAT_IDENTITY_BCRYPT_COST is %d; set it to %d..%d (12 is the default)", c.BcryptCost, minCost, maxCost))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"go.uber.org/goleak"
 
 	"turbocat.io/contracts/errs"
@@ -18,6 +19,7 @@ import (
 	"turbocat.io/migrations"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/bus/bustest"
+	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/redistest"
 )
@@ -29,13 +31,33 @@ const secret = "Correct-Horse-7"
 // start runs the service as its own process would and gives a connection to call it over.
 func start(t *testing.T) *bus.Conn {
 	t.Helper()
+	c, _ := startWithDatabase(t)
+	return c
+}
+
+// startWithDatabase is start for tests that look at what is stored.
+func startWithDatabase(t *testing.T) (*bus.Conn, *sqlx.DB) {
+	t.Helper()
 	url := bustest.Server(t)
+	database := pgtest.URL(t, map[string]fs.FS{"identity": migrations.Of("identity")})
+	db, err := postgres.Open(database, contract.Service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
 	environ := map[string]string{
 		"NATS_URL": url, "REDIS_URL": redistest.URL(t), "LOG_LEVEL": "error",
-		"DATABASE_URL":       pgtest.URL(t, map[string]fs.FS{"identity": migrations.Of("identity")}),
+		"DATABASE_URL":       database,
 		"JWT_ACCESS_SECRET":  strings.Repeat("a", minSecret),
-		"JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
+		"JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "ENCRYPTION_KEY": strings.Repeat("e", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
 	}
+	runIdentity(t, environ)
+	return bustest.Connect(t, url), db
+}
+
+// runIdentity runs the service until the test ends; it works when this returns.
+func runIdentity(t *testing.T, environ map[string]string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- Spec().Unit().Run(ctx, environ, io.Discard, func() { close(ready) }) }()
@@ -53,7 +75,6 @@ func start(t *testing.T) *bus.Conn {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the service does not become ready")
 	}
-	return bustest.Connect(t, url)
 }
 
 func wantCode(t *testing.T, what string, err error, want errs.Code) {
@@ -182,7 +203,7 @@ func TestHostileText(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	good := Config{AccessSecret: strings.Repeat("a", 32), RefreshSecret: strings.Repeat("r", 32), BcryptCost: 12}
+	good := Config{AccessSecret: strings.Repeat("a", 32), RefreshSecret: strings.Repeat("r", 32), BcryptCost: 12, EncryptionKey: strings.Repeat("e", 32)}
 	tests := []struct {
 		name   string
 		change func(*Config)
@@ -191,8 +212,21 @@ func TestConfig(t *testing.T) {
 		{"good", func(*Config) {}, nil},
 		{"no secrets", func(c *Config) { c.AccessSecret, c.RefreshSecret = "", "" }, []string{"JWT_ACCESS_SECRET is not set; set it", "JWT_REFRESH_SECRET is not set; set it"}},
 		{"blank secret", func(c *Config) { c.AccessSecret = strings.Repeat(" ", 40) }, []string{"JWT_ACCESS_SECRET is not set"}},
+		{"no encryption key", func(c *Config) { c.EncryptionKey = "" }, []string{"ENCRYPTION_KEY is not set; set it"}},
+		{"a short old key", func(c *Config) { c.OldEncryptionKeys = []string{strings.Repeat("o", 32), "rrrr"} }, []string{"a key of TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS has 4 bytes"}},
 		{"31 bytes", func(c *Config) { c.RefreshSecret = strings.Repeat("r", 31) }, []string{"JWT_REFRESH_SECRET has 31 bytes"}},
 		{"one secret for both", func(c *Config) { c.RefreshSecret = c.AccessSecret }, []string{"are the same"}},
+		{"SMTP alone", func(c *Config) { c.SMTPURL = "smtp://u:hunter2@mail.example.com" }, []string{"FRONTEND_URL is not set", "TURBOCAT_IDENTITY_MAIL_FROM; set it"}},
+		{"SMTP", func(c *Config) {
+			c.SMTPURL, c.MailFrom, c.FrontendURL = "smtps://u:p@mail.example.com", "no-reply@example.com", "https://app.example.com/x/"
+		}, nil},
+		{"SMTP and a mailbox", func(c *Config) {
+			c.SMTPURL, c.MailFrom, c.FrontendURL, c.DevMailbox = "smtps://mail.example.com", "no-reply@example.com", "https://app.example.com", true
+		}, []string{"are both set"}},
+		{"no server", func(c *Config) {
+			c.SMTPURL, c.MailFrom, c.FrontendURL = "mail.example.com", "no-reply@example.com", "https://app.example.com"
+		}, []string{"TURBOCAT_IDENTITY_SMTP_URL is no address"}},
+		{"no web address", func(c *Config) { c.FrontendURL = "app.example.com" }, []string{"FRONTEND_URL is not an http or https address"}},
 		{"cost too low", func(c *Config) { c.BcryptCost = 3 }, []string{"TURBOCAT_IDENTITY_BCRYPT_COST is 3"}},
 		{"cost too high", func(c *Config) { c.BcryptCost = 31 }, []string{"TURBOCAT_IDENTITY_BCRYPT_COST is 31"}},
 	}
@@ -209,7 +243,7 @@ func TestConfig(t *testing.T) {
 					t.Errorf("%q lacks %q", err, want)
 				}
 			}
-			if err != nil && (strings.Contains(err.Error(), good.AccessSecret) || strings.Contains(err.Error(), "rrrr")) {
+			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), good.AccessSecret) || strings.Contains(err.Error(), "rrrr")) {
 				t.Errorf("%q shows a secret", err)
 			}
 		})

@@ -23,7 +23,7 @@ func TestIdentityCanBeWatched(t *testing.T) {
 	nats := bustest.Server(t)
 	p := servicetest.Start(t, Spec().Unit(), map[string]string{
 		"NATS_URL": nats, "REDIS_URL": redistest.URL(t), "DATABASE_URL": pgtest.URL(t, map[string]fs.FS{"identity": migrations.Of("identity")}),
-		"JWT_ACCESS_SECRET": strings.Repeat("a", minSecret), "JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
+		"JWT_ACCESS_SECRET": strings.Repeat("a", minSecret), "JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "ENCRYPTION_KEY": strings.Repeat("e", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
 	})
 	conn := bustest.Connect(t, nats)
 	for deadline := time.Now().Add(10 * time.Second); ; {

@@ -93,7 +93,6 @@ func TestSubmitRefused(t *testing.T) {
 		{"unknown workflow", contract.SubmitRequest{WorkflowID: uuid.NewString()}, errs.NotFound},
 		{"no id", contract.SubmitRequest{WorkflowID: "x"}, errs.NotFound},
 		{"inputs are no object", contract.SubmitRequest{WorkflowID: workflow, Inputs: json.RawMessage(`[1]`)}, errs.Validation},
-		{"inputs too large", contract.SubmitRequest{WorkflowID: workflow, Inputs: json.RawMessage(`{"x":"` + strings.Repeat("x", runner.MaxOutput) + `"}`)}, errs.PayloadTooLarge},
 		{"priority", contract.SubmitRequest{WorkflowID: workflow, Priority: new(10)}, errs.Validation},
 		{"key with NUL", contract.SubmitRequest{WorkflowID: workflow, IdempotencyKey: "a\x00b"}, errs.Validation},
 		{"long key", contract.SubmitRequest{WorkflowID: workflow, IdempotencyKey: strings.Repeat("k", 256)}, errs.Validation},

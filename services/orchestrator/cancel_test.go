@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/event"
 	contract "turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
@@ -97,9 +99,9 @@ func TestCancelRunningAndBackingOff(t *testing.T) {
 	runs := in.submit(in.workflow(catalog.Step{StepKey: "done"}, catalog.Step{StepKey: "runs", DependsOn: []string{"done"}}, catalog.Step{StepKey: "after", DependsOn: []string{"runs"}}), `{}`)
 	fails := in.submit(in.workflow(catalog.Step{StepKey: "fails", OnError: catalog.OnErrorRetry, RetryCount: 3, RetryDelayMs: 2000}), `{}`)
 	a := <-running
-	backsOff := in.await(fails.ID, "backing off", func(x contract.Execution) bool { return x.Steps[0].WaitingFor != nil })
-	if w := backsOff.Steps[0].WaitingFor; w.Reason != "RETRY" || w.Until == nil {
-		t.Errorf("waits for %+v", w)
+	backsOff := in.await(fails.ID, "backing off", waitsFor("fails", "RETRY"))
+	if w := backsOff.Steps[0].WaitingFor; w.Until == nil {
+		t.Fatalf("waits for %+v", w)
 	}
 	for _, id := range []string{runs.ID, fails.ID} {
 		if err := in.cancelAs(in.owner, id); err != nil {
@@ -252,7 +254,11 @@ func TestLostStep(t *testing.T) {
 		sent, err = stream.GetLastMsgForSubject(t.Context(), queue)
 		return err == nil
 	})
-	token := sent.Header.Get("ce-id")
+	headersOf := func(m *jetstream.RawStreamMsg) nats.Header {
+		headers, _ := event.HeaderMap(m.Header, m.Data)
+		return headers
+	}
+	token := headersOf(sent).Get(event.HeaderID)
 	if err := stream.DeleteMsg(t.Context(), sent.Sequence); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +267,7 @@ func TestLostStep(t *testing.T) {
 		again, err = stream.GetLastMsgForSubject(t.Context(), queue)
 		return err == nil
 	})
-	if h := again.Header; h.Get("ce-id") != token || h.Get(runner.HeaderDispatch) != "2" || h.Get(runner.HeaderAttempt) != "1" {
+	if h := headersOf(again); h.Get(event.HeaderID) != token || h.Get(runner.HeaderDispatch) != "2" || h.Get(runner.HeaderAttempt) != "1" {
 		t.Errorf("sent again with %v, want the token %s", h, token)
 	}
 	in.play(echo)

@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -49,6 +50,10 @@ func stepOf(x contract.Execution, key string) contract.StepState {
 
 func is(key, status string) func(contract.Execution) bool {
 	return func(x contract.Execution) bool { return stepOf(x, key).Status == status }
+}
+
+func waitsFor(key, reason string) func(contract.Execution) bool {
+	return func(x contract.Execution) bool { w := stepOf(x, key).WaitingFor; return w != nil && w.Reason == reason }
 }
 
 // waitStep is a WAIT.
@@ -148,7 +153,7 @@ func TestSignalsAreKept(t *testing.T) {
 		}
 		return id
 	}
-	large := `"` + strings.Repeat("x", runner.MaxOutput-2) + `"`
+	large := `"` + strings.Repeat("x", 1<<20-2) + `"`
 	first := sent("paid", `1`, "k1")
 	sent("paid", large, "")
 	if again := sent("paid", ` 1 `, "k1"); again != first {
@@ -160,7 +165,7 @@ func TestSignalsAreKept(t *testing.T) {
 	}{
 		{"paid", `2`, "k1", errs.Conflict},
 		{"unheard", `1`, "", errs.NotFound},
-		{"paid", `"` + strings.Repeat("x", runner.MaxOutput) + `"`, "", errs.PayloadTooLarge},
+		{"paid", `"` + strings.Repeat("x", 1<<20) + `"`, "", errs.PayloadTooLarge},
 	} {
 		if _, err := send(c.name, c.payload, c.key); errs.CodeOf(err) != c.want {
 			t.Errorf("%s %.10s %s: %v", c.name, c.payload, c.key, err)
@@ -368,14 +373,35 @@ func TestBulk(t *testing.T) {
 	if x := in.get(spared); terminal(x) {
 		t.Errorf("another is %s", x.Status)
 	}
-	if got := bulk(contract.BulkRetry, contract.ListRequest{WorkflowID: waiting, Status: contract.ExecutionCancelled}); got.Matched != 25 || got.Done != 25 {
-		t.Errorf("retried %+v", got)
+	// A client that does not wait for the answer asks again. Each is retried once, whichever of the bulks is first.
+	const atOnce = 4
+	answers := make([]contract.BulkResponse, atOnce)
+	var asking sync.WaitGroup
+	for i := range answers {
+		asking.Go(func() {
+			var err error
+			retry := contract.BulkRequest{Action: contract.BulkRetry, Filter: contract.ListRequest{WorkflowID: waiting, Status: contract.ExecutionCancelled}}
+			if answers[i], err = bus.Call(context.Background(), in.conn, contract.Bulk, in.owner, retry); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asking.Wait()
+	retried := 0
+	for _, got := range answers {
+		retried += got.Done
+	}
+	if retried != 25 {
+		t.Errorf("retried %d: %+v", retried, answers)
 	}
 	if got := bulk(contract.BulkRetry, contract.ListRequest{WorkflowID: waiting}); got.Matched != 0 || got.Done != 0 {
 		t.Errorf("retried again %+v", got)
 	}
 	if n := scan[int](in, db, `SELECT count(DISTINCT retry_of) FROM executions`)[0]; n != 25 {
 		t.Errorf("%d were retried", n)
+	}
+	if n := scan[int](in, db, `SELECT count(retry_of) FROM executions`)[0]; n != 25 {
+		t.Errorf("%d are retries", n)
 	}
 	stranger := rpc.Caller{UserID: uuid.NewString(), Role: rpc.RoleUser}
 	if got, err := bus.Call(t.Context(), in.conn, contract.Bulk, stranger, contract.BulkRequest{Action: contract.BulkCancel}); err != nil || got.Matched != 0 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -52,10 +53,12 @@ type installation struct {
 	nats     *natsServer
 	conn     *bus.Conn
 	owner    rpc.Caller
-	patience time.Duration // of a submit of a load
+	patience time.Duration         // of a submit of a load
+	lies     func(a *attempt) bool // whether a runner gives the reference to an output that it does not store; nil for never
 
 	mu        sync.Mutex
 	workflows map[string]catalog.Definition
+	away      error // what the catalog answers instead of a definition; nil for nothing
 }
 
 func newInstallation(t *testing.T) *installation {
@@ -67,14 +70,29 @@ func newInstallation(t *testing.T) *installation {
 	}
 	in.conn = bustest.Connect(t, in.nats.url)
 	server := bus.NewServer(catalog.Service, zerolog.Nop())
-	bus.Handle(server, catalog.ResolveDefinition, func(_ context.Context, _ rpc.Caller, req catalog.IDRequest) (catalog.Definition, error) {
+	bus.Handle(server, catalog.ResolveDefinition, func(_ context.Context, _ rpc.Caller, req catalog.ResolveRequest) (catalog.Resolution, error) {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		def, ok := in.workflows[req.ID]
-		if !ok {
-			return def, errs.New(errs.NotFound, "workflow not found")
+		switch {
+		case in.away != nil:
+			return catalog.Resolution{}, in.away
+		case !ok:
+			return catalog.Resolution{}, errs.New(errs.NotFound, "workflow not found")
 		}
-		return def, nil
+		if req.Known != nil && req.Known.Workflow == def.WorkflowVersion {
+			return catalog.Resolution{Unchanged: true}, nil
+		}
+		return catalog.Resolution{Definition: def}, nil
+	})
+	bus.Handle(server, catalog.GetWorkflow, func(_ context.Context, caller rpc.Caller, req catalog.IDRequest) (catalog.Workflow, error) {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		def, ok := in.workflows[req.ID]
+		if !ok || caller.UserID != def.WorkflowOwner && !caller.IsAdmin() {
+			return catalog.Workflow{}, errs.New(errs.NotFound, "workflow not found")
+		}
+		return catalog.Workflow{ID: req.ID, UserID: def.WorkflowOwner}, nil
 	})
 	bustest.Serve(t, in.conn, server)
 	return in
@@ -143,6 +161,9 @@ func (in *installation) define(def catalog.Definition, steps ...catalog.Step) st
 		case catalog.StepParallel:
 			s.Config = bytes.ReplaceAll(s.Config, []byte("AGENT"), []byte(agent.ID))
 		}
+		if s.Compensate != nil {
+			s.Compensate.AgentID = agent.ID
+		}
 		if s.OnError == "" {
 			s.OnError = catalog.OnErrorFail
 		}
@@ -186,8 +207,10 @@ func (in *installation) await(id string, what string, ok func(contract.Execution
 	deadline := time.Now().Add(60 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(in.t.Context(), 120*time.Second) // one answer may be large
+	defer cancel()
 	for ; ; <-tick.C {
-		x, err := bus.Call(in.t.Context(), in.conn, contract.GetExecution, in.owner, contract.IDRequest{ID: id})
+		x, err := bus.Call(ctx, in.conn, contract.GetExecution, in.owner, contract.IDRequest{ID: id})
 		if err == nil && ok(x) {
 			return x
 		}
@@ -224,6 +247,7 @@ type attempt struct {
 	number    string
 	token     string
 	input     json.RawMessage
+	stored    bool // the output is a reference
 }
 
 // play runs ready steps until the test ends and lets fn answer each, in a goroutine of its own: an
@@ -273,13 +297,23 @@ func take(ctx context.Context, js jetstream.JetStream, got func(m jetstream.Msg)
 }
 
 func (in *installation) run(js jetstream.JetStream, m jetstream.Msg, fn func(a attempt) (string, *runner.StepError)) {
+	m = bustest.Event(m)
 	h := m.Headers()
+	a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderIteration), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), nil, false}
 	var body runner.StepBody
-	if err := json.Unmarshal(m.Data(), &body); err != nil {
-		in.t.Errorf("body of a ready step: %v", err)
-		return
+	raw, failure := m.Data(), (*runner.StepError)(nil)
+	if len(raw) == 0 {
+		if raw, failure = in.body(a); raw == nil && failure == nil {
+			return // delivered again
+		}
 	}
-	a := attempt{m, h.Get(event.HeaderSubject), h.Get(runner.HeaderStepKey), h.Get(runner.HeaderIteration), h.Get(runner.HeaderAttempt), h.Get(event.HeaderID), body.Input}
+	if failure == nil {
+		if err := json.Unmarshal(raw, &body); err != nil {
+			in.t.Errorf("body of a ready step: %v", err)
+			return
+		}
+	}
+	a.input = body.Input
 	done := make(chan struct{})
 	var holding sync.WaitGroup
 	holding.Go(func() {
@@ -292,9 +326,19 @@ func (in *installation) run(js jetstream.JetStream, m jetstream.Msg, fn func(a a
 			}
 		}
 	})
-	output, failure := fn(a)
+	output := ""
+	if failure == nil {
+		output, failure = fn(a)
+	}
+	answered := true
+	if len(output) > 1<<20 || len(output) > runner.MaxInline && json.Valid([]byte(output)) {
+		answered = in.store(&a, &output)
+	}
 	close(done)
 	holding.Wait()
+	if !answered {
+		return
+	}
 	if output == "" && failure == nil {
 		return
 	}
@@ -303,6 +347,41 @@ func (in *installation) run(js jetstream.JetStream, m jetstream.Msg, fn func(a a
 		return
 	}
 	_ = m.Ack()
+}
+
+// body asks for what an attempt is to do; nothing of both when there is no answer.
+func (in *installation) body(a attempt) ([]byte, *runner.StepError) {
+	iteration, _ := strconv.Atoi(a.iteration) // "" for the step itself
+	number, _ := strconv.Atoi(a.number)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	resp, err := bus.Call(ctx, in.conn, contract.AttemptBody, rpc.System("test"), contract.AttemptRequest{
+		ExecutionID: a.execution, StepKey: a.step, Iteration: iteration, Token: a.token, Attempt: number,
+	})
+	if err != nil {
+		in.t.Logf("body of %s: %v", a.step, err)
+		return nil, nil
+	}
+	return resp.Body, resp.Failure
+}
+
+// store keeps a large output and makes a reference of it; what is refused stays as it is. False when there is no answer.
+func (in *installation) store(a *attempt, output *string) bool {
+	if in.lies != nil && in.lies(a) {
+		*output, a.stored = string(runner.ReferTo([]byte(*output)).Payload()), true
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	_, err := bus.Call(ctx, in.conn, contract.StorePayload, rpc.System("test"), contract.StorePayloadRequest{ExecutionID: a.execution, Payload: []byte(*output)})
+	switch errs.CodeOf(err) {
+	case errs.DependencyUnavailable, errs.Internal:
+		in.t.Logf("store the output of %s: %v", a.step, err)
+		return false
+	case "":
+		*output, a.stored = string(runner.ReferTo([]byte(*output)).Payload()), true
+	}
+	return true
 }
 
 // wait lets time pass; what ends it early is ctx.
@@ -322,6 +401,9 @@ func report(js jetstream.JetStream, a attempt, output string, failure *runner.St
 		h.Set(runner.HeaderIteration, a.iteration)
 	}
 	body := []byte(output)
+	if a.stored {
+		h.Set(event.HeaderContentType, runner.TypeReference)
+	}
 	if failure != nil {
 		h.Set(event.HeaderType, runner.TypeStepFailed)
 		body, _ = json.Marshal(failure)

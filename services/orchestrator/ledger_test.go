@@ -2,8 +2,10 @@ package orchestrator_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/event"
 	contract "turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
@@ -59,12 +62,41 @@ func (in *installation) eventually(within time.Duration, what string, ok func() 
 
 // storedEvent is an event as the ledger has it.
 type storedEvent struct {
-	ExecutionID string `db:"execution_id"`
-	P           int    `db:"p"`
-	Seq         uint64 `db:"seq"`
-	N           uint64 `db:"n"`
-	Type        string `db:"type"`
-	Body        []byte `db:"body"`
+	ExecutionID string
+	P           int
+	Seq         uint64
+	N           uint64
+	Type        string
+	Body        []byte
+}
+
+// stored gives the events of the ledger by their partitions and numbers. What their rows say must be so.
+func (in *installation) stored(db *sqlx.DB) []storedEvent {
+	in.t.Helper()
+	var all []storedEvent
+	for _, r := range scan[struct {
+		ExecutionID string `db:"execution_id"`
+		P           int    `db:"p"`
+		Seq         uint64 `db:"seq"`
+		N           uint64 `db:"n"`
+		Count       int    `db:"event_count"`
+		Events      []byte `db:"events"`
+	}](in, db, `SELECT execution_id, p, seq, n, event_count, events FROM execution_events`) {
+		bodies, err := event.Split(r.Events)
+		if err != nil || len(bodies) != r.Count {
+			in.t.Errorf("the events of %s up to %d are %d and not %d, %v", r.ExecutionID, r.Seq, len(bodies), r.Count, err)
+		}
+		for i, body := range bodies {
+			e := in.parse(body)
+			e.ExecutionID, e.Seq = r.ExecutionID, r.Seq-uint64(len(bodies)-1-i)
+			if e.P != r.P || e.N > r.N {
+				in.t.Errorf("event %d of partition %d is with those of %d up to %d", e.N, e.P, r.P, r.N)
+			}
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b storedEvent) int { return cmp.Or(cmp.Compare(a.P, b.P), cmp.Compare(a.N, b.N)) })
+	return all
 }
 
 func (e storedEvent) data(in *installation) contract.ExecutionEvent {
@@ -85,17 +117,22 @@ func (in *installation) checkLedger(db *sqlx.DB) {
 	if n := scan[int](in, db, `SELECT count(*) FROM steps s JOIN executions e ON e.id = s.execution_id WHERE s.status IN ('RUNNING', 'PENDING') AND e.completed_at IS NOT NULL`)[0]; n > 0 {
 		in.t.Errorf("%d steps run in executions that have ended", n)
 	}
-	for _, x := range scan[string](in, db, `SELECT e.id FROM executions e WHERE e.event_seq <> (SELECT count(*) FROM execution_events v WHERE v.execution_id = e.id)
+	for _, x := range scan[string](in, db, `SELECT e.id FROM executions e WHERE e.event_seq <> (SELECT coalesce(sum(event_count), 0) FROM execution_events v WHERE v.execution_id = e.id)
 		OR e.event_seq <> (SELECT max(seq) FROM execution_events v WHERE v.execution_id = e.id)`) {
 		in.t.Errorf("the events of execution %s have a gap", x)
 	}
-	for _, p := range scan[int](in, db, `SELECT p FROM partitions t WHERE event_n <> (SELECT count(*) FROM execution_events v WHERE v.p = t.p)
+	for _, p := range scan[int](in, db, `SELECT p FROM partitions t WHERE event_n <> (SELECT coalesce(sum(event_count), 0) FROM execution_events v WHERE v.p = t.p)
 		OR event_n <> (SELECT coalesce(max(n), 0) FROM execution_events v WHERE v.p = t.p)`) {
 		in.t.Errorf("the events of partition %d have a gap", p)
 	}
 	type once struct{ execution, key string }
 	seen := map[once]bool{}
-	for _, e := range scan[storedEvent](in, db, `SELECT execution_id, p, seq, n, type, body FROM execution_events ORDER BY p, n`) {
+	last := map[int]uint64{}
+	for _, e := range in.stored(db) {
+		if e.N != last[e.P]+1 {
+			in.t.Errorf("event %d of partition %d follows %d", e.N, e.P, last[e.P])
+		}
+		last[e.P] = e.N
 		d := e.data(in)
 		if d.ExecutionID != e.ExecutionID || d.Seq != e.Seq {
 			in.t.Errorf("event %d of %s bears %d of %s", e.Seq, e.ExecutionID, d.Seq, d.ExecutionID)
@@ -147,29 +184,42 @@ func (in *installation) published(gaps bool) map[int][]storedEvent {
 		if err != nil {
 			in.t.Fatal(err)
 		}
-		var e struct {
-			Subject string
-			Type    string
-			P       int
-			N       uint64 `json:",string"`
-			Data    contract.ExecutionEvent
-		}
-		if err := json.Unmarshal(m.Data(), &e); err != nil {
+		events, err := event.Split(m.Data())
+		if err != nil {
 			in.t.Fatal(err)
 		}
-		last := uint64(0)
-		if seen := out[e.P]; len(seen) > 0 {
-			last = seen[len(seen)-1].N
+		for _, body := range events {
+			e := in.parse(body)
+			last := uint64(0)
+			if seen := out[e.P]; len(seen) > 0 {
+				last = seen[len(seen)-1].N
+			}
+			if e.N <= last {
+				continue
+			}
+			if e.N != last+1 && !gaps {
+				in.t.Errorf("partition %d: event %d follows %d", e.P, e.N, last)
+			}
+			out[e.P] = append(out[e.P], e)
 		}
-		if e.N <= last {
-			continue
-		}
-		if e.N != last+1 && !gaps {
-			in.t.Errorf("partition %d: event %d follows %d", e.P, e.N, last)
-		}
-		out[e.P] = append(out[e.P], storedEvent{ExecutionID: e.Subject, P: e.P, Seq: e.Data.Seq, N: e.N, Type: e.Type, Body: m.Data()})
 	}
 	return out
+}
+
+// parse reads a public event.
+func (in *installation) parse(body []byte) storedEvent {
+	in.t.Helper()
+	var e struct {
+		Subject string
+		Type    string
+		P       int
+		N       uint64 `json:",string"`
+		Data    contract.ExecutionEvent
+	}
+	if err := json.Unmarshal(body, &e); err != nil {
+		in.t.Fatal(err)
+	}
+	return storedEvent{ExecutionID: e.Subject, P: e.P, Seq: e.Data.Seq, N: e.N, Type: e.Type, Body: body}
 }
 
 // checkPublished fails the test unless the public stream tells what the ledger does, in its order.
@@ -177,7 +227,7 @@ func (in *installation) checkPublished(db *sqlx.DB) {
 	in.t.Helper()
 	want := map[int][]storedEvent{}
 	total := 0
-	for _, e := range scan[storedEvent](in, db, `SELECT execution_id, p, seq, n, type, body FROM execution_events ORDER BY p, n`) {
+	for _, e := range in.stored(db) {
 		want[e.P] = append(want[e.P], e)
 		total++
 	}

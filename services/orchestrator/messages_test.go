@@ -16,6 +16,7 @@ import (
 	contract "turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/rawjson"
 )
 
 // input is a message of the input log as a test makes it.
@@ -136,18 +137,27 @@ func TestResultsThatAreNone(t *testing.T) {
 	in := newInstallation(t)
 	db := in.db()
 	in.start()
-	big := `"` + strings.Repeat("x", 2<<20) + `"`
-	largest := `"` + strings.Repeat("x", runner.MaxOutput-2) + `"`
+	largest := `"` + strings.Repeat("x", 1<<20-2) + `"`
 	outputs := []struct{ name, output, status, code string }{
 		{"no JSON", `{"half":`, contract.ExecutionFailed, runner.CodeInvalidOutput},
 		{"empty", ` `, contract.ExecutionFailed, runner.CodeInvalidOutput},
-		{"too big", big, contract.ExecutionFailed, runner.CodeOutputLimit},
 		{"largest", largest, contract.ExecutionCompleted, ""},
 		{"too deep", strings.Repeat("[", 20000) + strings.Repeat("]", 20000), contract.ExecutionFailed, runner.CodeInvalidOutput},
 		{"NUL", `"a\u0000b"`, contract.ExecutionCompleted, ""},
 		{"null", `null`, contract.ExecutionCompleted, ""},
 		{"large number", `1e400`, contract.ExecutionCompleted, ""},
-		{"bad UTF-8", "\"\xff\xfe\"", contract.ExecutionCompleted, ""},
+		{"bad UTF-8", "\"\xff\xfe\"", contract.ExecutionFailed, runner.CodeInvalidOutput},
+		{"BOM", "\ufeff1", contract.ExecutionFailed, runner.CodeInvalidOutput},
+		{"more than one value", `1 2`, contract.ExecutionFailed, runner.CodeInvalidOutput},
+		{"half a surrogate", `"\ud800"`, contract.ExecutionCompleted, ""},
+		{"NUL in a key", `{"a\u0000":1}`, contract.ExecutionCompleted, ""},
+		{"a key twice", `{"a":1,"a":2}`, contract.ExecutionCompleted, ""},
+		{"minus zero", `-0`, contract.ExecutionCompleted, ""},
+		{"huge integer", `123456789012345678901234567890`, contract.ExecutionCompleted, ""},
+		{"array", `[]`, contract.ExecutionCompleted, ""},
+		{"as deep as may be", strings.Repeat("[", rawjson.MaxDepth) + strings.Repeat("]", rawjson.MaxDepth), contract.ExecutionCompleted, ""},
+		{"a level deeper", strings.Repeat("[", rawjson.MaxDepth+1) + strings.Repeat("]", rawjson.MaxDepth+1), contract.ExecutionFailed, runner.CodeInvalidOutput},
+		{"a reference without saying so", string(runner.ReferTo([]byte("1")).Payload()), contract.ExecutionFailed, runner.CodeInvalidOutput},
 	}
 	in.play(func(a attempt) (string, *runner.StepError) {
 		var which struct{ I int }
@@ -168,7 +178,7 @@ func TestResultsThatAreNone(t *testing.T) {
 			t.Errorf("%s: %s, %v", want.name, x.Status, x.Error)
 		case want.code != "" && (x.Error == nil || x.Error.Code != want.code):
 			t.Errorf("%s: error %v", want.name, x.Error)
-		case want.code == "" && want.name != "bad UTF-8" && !bytes.Equal(x.Steps[0].Output, []byte(want.output)):
+		case want.code == "" && !bytes.Equal(x.Steps[0].Output, []byte(want.output)):
 			t.Errorf("%s: output %.80s", want.name, x.Steps[0].Output)
 		}
 	}

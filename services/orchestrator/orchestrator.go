@@ -1,6 +1,6 @@
 // Package orchestrator is the service that runs executions.
 //
-// It owns the ledger (executions, steps, events, partitions) and the streams
+// It owns the ledger (executions, steps, events, partitions), the schedules, and the streams
 // EXECUTION_INPUT, STEPS and EVENTS. It consumes the inputs of the partitions it holds,
 // offers the RPC methods of contracts/orchestrator, sends ready steps to runners, and
 // publishes the public events of executions.
@@ -11,15 +11,23 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	contract "turbocat.io/contracts/orchestrator"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/postgres/once"
+	"turbocat.io/pkg/postgres/outbox"
+	"turbocat.io/pkg/postgres/trail"
+	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/service"
+	"turbocat.io/services/orchestrator/internal/dealing"
+	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/natsapi"
 	"turbocat.io/services/orchestrator/internal/partition"
 	"turbocat.io/services/orchestrator/internal/postgres"
+	"turbocat.io/services/orchestrator/internal/schedule"
 )
 
 // Spec describes the service to whatever starts it.
@@ -33,24 +41,43 @@ type Service struct {
 	server   *bus.Server
 	acceptor *execution.Acceptor
 	owner    *partition.Owner
+	keeper   *weekly.Keeper
+	firer    *schedule.Firer
+	dealer   *dealing.Dealer
+	relay    *outbox.Relay // of what the audit trail and the catalog are told
+	answers  *once.Answers
+	log      zerolog.Logger
 }
 
 // New wires the service. It takes no partition before Run.
 func New(env service.Env, cfg Config) (service.Service, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	store := postgres.New(env.DB)
 	transport, err := natsapi.NewTransport(env.Bus.NATS(), natsapi.Limits{
-		ExecutionInputBytes: cfg.ExecutionInputBytes, StepsBytes: cfg.StepsBytes, EventsBytes: cfg.EventsBytes, EventsAge: cfg.EventsAge, Replicas: cfg.Replicas,
-	}, env.Log)
+		ExecutionInputBytes: cfg.ExecutionInputBytes, StepsBytes: cfg.StepsBytes, EventsBytes: cfg.EventsBytes, EventsAge: cfg.EventsAge,
+	}, bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log)
 	if err != nil {
 		return nil, err
 	}
-	acceptor := execution.NewAcceptor(store, transport, natsapi.Catalog{Conn: env.Bus}, env.Log, execution.WithMetrics(env.Metrics))
+	catalog := natsapi.Catalog{Conn: env.Bus}
+	var owner *partition.Owner
+	acceptor := execution.NewAcceptor(store, transport, catalog, env.Log, execution.WithMetrics(env.Metrics),
+		execution.WithBound(cfg.UnfinishedPerUser), execution.WithPressure(func() error { return owner.Pressed() }),
+		execution.WithArrivals(func(p int, id string) func(*engine.Execution) { return owner.Expect(p, id) }))
+	dealer := dealing.New()
+	dealer.Measure(env.Metrics)
 	s := &Service{
-		bus: env.Bus, server: bus.NewServer(contract.Service, env.Log), acceptor: acceptor,
-		owner: partition.NewOwner(uuid.NewString(), store, transport, env.Log,
-			partition.WithMetrics(env.Metrics), partition.WithChildren(execution.Children{Acceptor: acceptor})),
+		bus: env.Bus, log: env.Log, answers: once.New(env.DB), dealer: dealer, server: bus.NewServer(contract.Service, env.Log), acceptor: acceptor,
+		keeper: weekly.NewKeeper(store.Weeks(), store.Retention(cfg.Retention), env.Log, env.Metrics),
+		firer:  schedule.NewFirer(store, acceptor, env.Log, env.Metrics),
+		relay:  outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service), natsapi.Schedules(env.Bus)),
 	}
-	natsapi.Register(s.server, execution.NewService(s.acceptor, store, transport))
+	owner = partition.NewOwner(uuid.Must(uuid.NewV7()).String(), store, transport, env.Log,
+		partition.WithMetrics(env.Metrics), partition.WithDealer(dealer), partition.WithChildren(execution.Children{Acceptor: acceptor}))
+	s.owner = owner
+	natsapi.Register(s.server, execution.NewService(s.acceptor, store, transport, dealer), schedule.NewTriggers(store, catalog), s.answers)
 	env.Health.AddProbe("partitions", func(ctx context.Context) error {
 		orphans, err := store.Orphans(ctx)
 		if err != nil {
@@ -64,7 +91,7 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	return s, nil
 }
 
-// Run answers and applies until ctx ends; then it answers no more, and after that hands its partitions over.
+// Run answers, fires and applies until ctx ends; then it answers and fires no more, and after that hands its partitions over.
 func (s *Service) Run(ctx context.Context) error {
 	reconnected, forget := s.bus.OnReconnect()
 	defer forget()
@@ -73,7 +100,27 @@ func (s *Service) Run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { return s.acceptor.Run(working) })
 	group.Go(func() error { return s.owner.Run(working, reconnected) })
+	group.Go(func() error { return natsapi.HearRunners(working, s.bus.NATS(), s.dealer, s.log) })
+	group.Go(func() error {
+		s.keeper.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.relay.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.answers.Run(ctx, s.log)
+		return nil
+	})
+	intake, endIntake := context.WithCancel(ctx)
+	var firing errgroup.Group
+	firing.Go(func() error { return s.firer.Run(intake) })
 	err := s.server.Run(ctx, s.bus)
+	endIntake()
+	if ferr := firing.Wait(); err == nil {
+		err = ferr
+	}
 	stop()
 	if werr := group.Wait(); err == nil {
 		err = werr

@@ -121,6 +121,54 @@ func TestTakeOverAfterKill(t *testing.T) {
 	}
 }
 
+// awaitFair waits until so many owners have all partitions, none more than one more than another.
+func (in *installation) awaitFair(db *sqlx.DB, within time.Duration, owners int) {
+	in.t.Helper()
+	in.eventually(within, "the partitions are shared fairly", func() bool {
+		held, all := in.held(db), 0
+		for _, n := range held {
+			all += n
+			if n < subject.Partitions/owners || n > (subject.Partitions+owners-1)/owners {
+				return false
+			}
+		}
+		return len(held) == owners && all == subject.Partitions
+	})
+}
+
+// TestOrchestratorsComeAndGo is not parallel: it measures. Three orchestrators share, one is killed, another comes, one is stopped.
+func TestOrchestratorsComeAndGo(t *testing.T) {
+	in := newInstallation(t)
+	db := in.db()
+	in.start()
+	killed, stopped := in.spawn(), in.spawn()
+	in.awaitFair(db, 60*time.Second, 3)
+	counts := newCounting()
+	in.play(counts.run(in.slow(20 * time.Millisecond)))
+	load := in.submitting(in.workflow(chain(4)...))
+	load.grow(20)
+
+	begin := time.Now()
+	killed.kill()
+	in.awaitFair(db, lease+2*time.Second+busy, 2)
+	t.Logf("killed: the others have its partitions after %v", time.Since(begin))
+	in.spawn()
+	in.awaitFair(db, 60*time.Second, 3)
+	load.grow(20)
+
+	begin = time.Now()
+	took := stopped.stop()
+	in.awaitFair(db, 2*time.Second+busy, 2)
+	t.Logf("stopped within %v: the others have its partitions after %v", took, time.Since(begin))
+	load.grow(20)
+	in.completed(db, load.stop(), 60*time.Second)
+	in.checkLedger(db)
+	in.checkPublished(db)
+	if n := counts.rerun(); n > 0 {
+		t.Errorf("%d steps ran again although their result was in the log", n)
+	}
+}
+
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)

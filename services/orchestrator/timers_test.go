@@ -100,7 +100,7 @@ func TestBackoffThatEndsWhileNobodyRuns(t *testing.T) {
 	}
 	var last time.Time
 	for _, id := range ids {
-		in.await(id, "backing off", func(x contract.Execution) bool { return x.Steps[0].WaitingFor != nil })
+		in.await(id, "backing off", waitsFor("a", "RETRY"))
 		if until := in.until(id); until.After(last) {
 			last = until
 		}

@@ -100,7 +100,7 @@ func TestTheOrchestratorCanBeWatched(t *testing.T) {
 	if n := value("inputs_applied_total"); n < 4 { // submitted, two results, nonsense
 		t.Errorf("%v inputs applied", n)
 	}
-	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "executions_live", "partitions_lost_total", "steps_resent_total", "commit_duration_seconds", "commit_inputs", "apply_to_commit_seconds", "event_publish_failures_total", "postgres_waits_total")
+	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "executions_live", "partitions_lost_total", "steps_resent_total", "commit_duration_seconds", "commit_inputs", "apply_to_commit_seconds", "event_publish_failures_total", "postgres_waits_total", "retention_drops_total", "retention_dropped_bytes_total", "retention_rows_deleted_total", "retention_failures_total", "retention_oldest_timestamp_seconds", "retention_last_run_timestamp_seconds")
 	if status, body := p.Get(t, "/health/ready"); !strings.Contains(body, `"name":"jetstream"`) {
 		t.Errorf("%d %s", status, body)
 	}

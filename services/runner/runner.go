@@ -2,7 +2,7 @@
 //
 // It owns nothing. It consumes ready steps of the agent types it can run from stream STEPS,
 // and the bucket of cancelled attempts. It emits step.started, step.completed and step.failed
-// into EXECUTION_INPUT and log lines into LOGS. A ready step is acked only once its result is
+// into EXECUTION_INPUT, log lines into LOGS, and heartbeats for whoever listens. A ready step is acked only once its result is
 // stored; whatever happens before that, another runner gets it.
 package runner
 
@@ -43,12 +43,13 @@ func SandboxMain() { code.Main() }
 
 // Service is a wired runner.
 type Service struct {
-	attempts *work.Attempts
-	cancels  *natsapi.Cancels
-	reports  *natsapi.Reports
-	logs     *natsapi.Logs
-	pools    []*work.Pool
-	steps    []*natsapi.Steps
+	attempts   *work.Attempts
+	cancels    *natsapi.Cancels
+	reports    *natsapi.Reports
+	logs       *natsapi.Logs
+	heartbeats *natsapi.Heartbeats
+	pools      []*work.Pool
+	steps      []*natsapi.Steps // as many, one for each pool
 }
 
 // New wires a runner for every agent type that this host can run.
@@ -71,8 +72,8 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return 1
 	})
 	kinds := []kind{
-		{catalog.AgentAPI, cfg.Concurrency, api.New(guard.NewClient(guard.Config{Allow: cfg.AllowAddresses}))},
-		{catalog.AgentData, cfg.Concurrency, data.Executor{}},
+		{catalog.AgentAPI, cfg.Concurrency, api.New(guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput}))},
+		{catalog.AgentData, cfg.Concurrency, data.New()},
 	}
 	if err := sandbox.Available(); err == nil {
 		kinds = append(kinds, kind{catalog.AgentCode, cfg.CodeConcurrency, sandbox})
@@ -97,18 +98,30 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), attempts: work.NewAttempts(reports.Report)}
 	s.cancels = natsapi.NewCancels(env.Bus, s.attempts.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
-	metrics := work.NewMetrics(env.Metrics)
+	metrics, ledger := work.NewMetrics(env.Metrics), natsapi.NewLedger(env.Bus)
 	for _, k := range kinds {
 		pool := work.NewPool(work.Config{
 			AgentType: k.agentType, Metrics: metrics, Tracing: env.Tracing, Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Attempts: s.attempts,
-			Report: reports.Report, AwaitWatch: s.cancels.Await, Awaited: natsapi.Awaited(env.Bus),
+			Report: reports.Report, AwaitWatch: s.cancels.Await, Ledger: ledger, Vault: natsapi.NewVault(env.Bus),
 			Logger: s.logs.Of, Log: env.Log,
 		})
 		steps := natsapi.NewSteps(env.Bus, cfg.Pool, k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
 		env.Health.Add("steps "+k.agentType, steps.Check)
 		s.pools, s.steps = append(s.pools, pool), append(s.steps, steps)
 	}
+	s.heartbeats = natsapi.NewHeartbeats(env.Bus, cfg.Pool, s.capacity)
 	return s, nil
+}
+
+// capacity is what is taken at present.
+func (s *Service) capacity() []runner.Capacity {
+	capacity := []runner.Capacity{}
+	for i, steps := range s.steps {
+		if steps.Taking() {
+			capacity = append(capacity, s.pools[i].Capacity())
+		}
+	}
+	return capacity
 }
 
 // Run takes and runs steps until ctx ends. Then it takes no more, lets running attempts end
@@ -131,6 +144,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, steps := range s.steps {
 		taking.Go(func() { steps.Run(ctx) })
 	}
+	taking.Go(func() { s.heartbeats.Run(ctx) })
 	taking.Wait()
 	drain()
 	working.Wait()

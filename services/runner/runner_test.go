@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,7 +94,7 @@ func TestFaults(t *testing.T) {
 		{"panic", runner.CodeInternal, "the runner failed", true},
 		{"nojson", runner.CodeInvalidOutput, "not valid JSON", false},
 		{"nothing", runner.CodeInvalidOutput, "not valid JSON", false},
-		{"large", runner.CodeOutputLimit, "1048578 bytes", false},
+		{"large", runner.CodeOutputLimit, strconv.Itoa(runner.MaxOutput+2) + " bytes", false},
 		{"deep", runner.CodeInvalidOutput, "deeper than 1000", false},
 		{"slow", runner.CodeStepTimeout, "the step ran longer than 30 ms", true},
 	} {
@@ -112,15 +113,54 @@ func TestFaults(t *testing.T) {
 	w.awaitEmpty()
 }
 
-func TestLargestOutputIsStored(t *testing.T) {
+// A large output is with the ledger before its reference is in the log; the largest that is not, is in the log itself.
+func TestLargeOutputs(t *testing.T) {
 	w := newWorld(t, long)
-	w.start(executorFunc(func(context.Context, executor.Task) (json.RawMessage, error) {
-		return json.RawMessage(`"` + strings.Repeat("x", runner.MaxOutput-2) + `"`), nil
+	w.start(executorFunc(func(_ context.Context, task executor.Task) (json.RawMessage, error) {
+		var size int
+		if err := json.Unmarshal(task.Input, &size); err != nil {
+			return nil, err
+		}
+		return json.RawMessage(`"` + strings.Repeat("x", size-2) + `"`), nil
 	}))
-	w.send(step("t1"))
-	if m := w.expect(runner.TypeStepCompleted, "t1"); len(m.Data()) != runner.MaxOutput {
-		t.Errorf("the result has %d bytes", len(m.Data()))
+	for i, size := range []int{runner.MaxInline, runner.MaxInline + 1, 5 << 20} {
+		token := fmt.Sprintf("t%d", i)
+		w.bodies.Store(token, runner.StepBody{Config: json.RawMessage(`{}`), Input: json.RawMessage(strconv.Itoa(size))})
+		m := step(token)
+		m.Data = nil // the ledger has it
+		w.send(m)
+		result := w.expect(runner.TypeStepCompleted, token)
+		ref, stored := runner.ReferenceOf(result.Data())
+		payload, known := w.payloads.Load(ref)
+		switch {
+		case size <= runner.MaxInline && (stored || len(result.Data()) != size):
+			t.Errorf("%d bytes are reported as %.80s", size, result.Data())
+		case size > runner.MaxInline && (!stored || !known || len(payload.([]byte)) != size || result.Headers().Get(event.HeaderContentType) != runner.TypeReference):
+			t.Errorf("%d bytes are stored %t, reported as %.80s", size, known, result.Data())
+		}
 	}
+	w.awaitEmpty()
+}
+
+// A step whose inputs can not be made fails by the reason that the ledger gives; one that is not awaited any more is not run.
+func TestBodiesThatAreNone(t *testing.T) {
+	w := newWorld(t, long)
+	var calls atomic.Int64
+	w.start(echo(&calls))
+	w.bodies.Store("t1", runner.StepError{Code: runner.CodeTemplate, Message: "does not resolve"})
+	for _, token := range []string{"t1", "t2"} {
+		m := step(token)
+		m.Data = nil
+		w.send(m)
+	}
+	if fault := w.expectFault("t1", runner.CodeTemplate); fault.Retryable {
+		t.Errorf("the fault is %+v", fault)
+	}
+	w.awaitEmpty()
+	if calls.Load() > 0 {
+		t.Error("it was run")
+	}
+	w.noMore()
 }
 
 func TestMalformedSteps(t *testing.T) {
@@ -129,7 +169,6 @@ func TestMalformedSteps(t *testing.T) {
 	w.start(echo(&calls))
 	answered := map[string]*nats.Msg{
 		"body":     step("body", func(m *nats.Msg) { m.Data = []byte("{") }),
-		"empty":    step("empty", func(m *nats.Msg) { m.Data = nil }),
 		"type":     step("type", with(event.HeaderType, "io.turbocat.step.ready.v9")),
 		"attempt":  step("attempt", with(runner.HeaderAttempt, "0")),
 		"timeout":  step("timeout", with(runner.HeaderTimeoutMs, "")),
@@ -395,8 +434,7 @@ func TestTokenSentAgainWhileItRuns(t *testing.T) {
 	w.start(g)
 	w.send(step("t1"))
 	await(t, "it runs", g.began)
-	w.send(step("t1", with(runner.HeaderDispatch, "2")))
-	w.awaitDelivered(2)
+	w.awaitHeld(w.send(step("t1", with(runner.HeaderDispatch, "2"))))
 	g.open <- json.RawMessage("1")
 	w.expect(runner.TypeStepCompleted, "t1")
 	w.awaitEmpty()
@@ -484,8 +522,9 @@ func TestResultWaitsForItsStream(t *testing.T) {
 	w.must(err)
 	m, err := input.GetLastMsgForSubject(w.ctx(), subject.ExecutionInputRun(subject.PartitionOf("execution-of-t1")))
 	w.must(err)
-	if m.Header.Get(event.HeaderType) != runner.TypeStepCompleted || calls.Load() != 1 {
-		t.Errorf("the last report is %v after %d runs", m.Header, calls.Load())
+	headers, _ := event.HeaderMap(m.Header, m.Data)
+	if nats.Header(headers).Get(event.HeaderType) != runner.TypeStepCompleted || calls.Load() != 1 {
+		t.Errorf("the last report is %v after %d runs", headers, calls.Load())
 	}
 }
 
@@ -509,6 +548,54 @@ func TestManyStepsEachOnce(t *testing.T) {
 	}
 	w.awaitEmpty()
 	w.noMore()
+}
+
+// TestRunnersComeAndGo adds runners and stops others in order while steps wait: each step runs once, whoever is there.
+func TestRunnersComeAndGo(t *testing.T) {
+	w := newWorld(t, time.Minute)
+	var calls atomic.Int64
+	work := executorFunc(func(ctx context.Context, task executor.Task) (json.RawMessage, error) {
+		calls.Add(1)
+		select {
+		case <-time.After(20 * time.Millisecond):
+			return task.Input, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	drains := func(c *Config) { c.DrainMs = int64(patience / time.Millisecond) }
+	list := tokens(1000)
+	for _, token := range list {
+		_, err := w.js.PublishMsgAsync(step(token))
+		w.must(err)
+	}
+	var there []*running
+	seen := map[string]bool{}
+	for len(seen) < len(list) {
+		switch len(seen) % 100 {
+		case 0:
+			there = append(there, w.start(work, drains))
+		case 50:
+			if len(there) > 1 {
+				there[0].stop()
+				there = there[1:]
+			}
+		}
+		m := w.next()
+		for m.Headers().Get(event.HeaderType) == runner.TypeStepStarted {
+			m = w.next()
+		}
+		token := m.Headers().Get(event.HeaderID)
+		if kind := m.Headers().Get(event.HeaderType); kind != runner.TypeStepCompleted || seen[token] {
+			t.Fatalf("%v", m.Headers())
+		}
+		seen[token] = true
+	}
+	w.awaitEmpty()
+	w.noMore()
+	if n := calls.Load(); n != int64(len(list)) {
+		t.Errorf("%d steps ran, want each of %d once", n, len(list))
+	}
 }
 
 func TestLogsArrive(t *testing.T) {
@@ -744,4 +831,52 @@ func TestLinesAreStoredBeforeTheResult(t *testing.T) {
 	if n := stream.CachedInfo().State.Msgs; n != 1 {
 		t.Errorf("%d batches of lines are stored", n)
 	}
+}
+
+// Orchestrators know from heartbeats what runs steps: what is taken at present, and at once that nothing is any more.
+func TestHeartbeats(t *testing.T) {
+	w := newWorld(t, long)
+	heard := make(chan runner.Heartbeat, 256)
+	sub, err := w.conn.NATS().Subscribe(subject.RunnerHeartbeat, func(m *nats.Msg) {
+		var h runner.Heartbeat
+		if json.Unmarshal(m.Data, &h) == nil {
+			heard <- h
+		}
+	})
+	w.must(err)
+	w.must(w.conn.NATS().Flush())
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	g := newGated()
+	r := w.start(g)
+	hear := func(what string, is func(runner.Heartbeat) bool) {
+		t.Helper()
+		for deadline := time.After(patience); ; {
+			select {
+			case h := <-heard:
+				if h.Pool != subject.DefaultPool || h.RunnerID == "" {
+					t.Fatalf("%+v", h)
+				}
+				if is(h) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("it was not heard that %s", what)
+			}
+		}
+	}
+	takes := func(running int) func(runner.Heartbeat) bool {
+		return func(h runner.Heartbeat) bool {
+			return !h.Stopping && len(h.Capacity) == 1 && h.Capacity[0] == runner.Capacity{AgentType: catalog.AgentData, Slots: 4, Running: running}
+		}
+	}
+	hear("it takes steps", takes(0))
+	w.send(step("t1"))
+	await(t, "it runs", g.began)
+	hear("one runs", takes(1))
+	g.open <- json.RawMessage("1")
+	hear("none runs", takes(0))
+	w.must(w.js.DeleteStream(w.ctx(), subject.StepsStream))
+	hear("it takes none", func(h runner.Heartbeat) bool { return !h.Stopping && len(h.Capacity) == 0 })
+	r.stop()
+	hear("it stops", func(h runner.Heartbeat) bool { return h.Stopping })
 }

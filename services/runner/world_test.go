@@ -47,6 +47,8 @@ type world struct {
 	results chan jetstream.Msg
 
 	recorded sync.Map // tokens whose results the ledger has
+	bodies   sync.Map // by token: a runner.StepBody or runner.StepError that the ledger gives
+	payloads sync.Map // by runner.Reference: what is stored
 }
 
 func newWorld(t testing.TB, ackWait time.Duration) *world {
@@ -64,10 +66,23 @@ func newWorld(t testing.TB, ackWait time.Duration) *world {
 		_, recorded := w.recorded.Load(req.Token)
 		return orchestrator.AttemptResponse{Awaited: !recorded}, nil
 	})
+	bus.Handle(ledger, orchestrator.AttemptBody, func(_ context.Context, _ rpc.Caller, req orchestrator.AttemptRequest) (resp orchestrator.AttemptBodyResponse, err error) {
+		switch known, _ := w.bodies.Load(req.Token); body := known.(type) {
+		case runner.StepBody:
+			resp.Body, err = json.Marshal(body)
+		case runner.StepError:
+			resp.Failure = &body
+		}
+		return resp, err
+	})
+	bus.Handle(ledger, orchestrator.StorePayload, func(_ context.Context, _ rpc.Caller, req orchestrator.StorePayloadRequest) (rpc.Empty, error) {
+		w.payloads.Store(runner.ReferTo(req.Payload), req.Payload)
+		return rpc.Empty{}, nil
+	})
 	bustest.Serve(t, w.conn, ledger)
 	reader, err := w.js.OrderedConsumer(w.ctx(), subject.ExecutionInputStream, jetstream.OrderedConsumerConfig{})
 	w.must(err)
-	reading, err := reader.Consume(func(m jetstream.Msg) { w.results <- m })
+	reading, err := reader.Consume(func(m jetstream.Msg) { w.results <- bustest.Event(m) })
 	w.must(err)
 	t.Cleanup(func() {
 		reading.Stop()
@@ -254,14 +269,18 @@ func (w *world) awaitEmpty() {
 	})
 }
 
-// awaitDelivered waits until n steps are delivered and not acked.
-func (w *world) awaitDelivered(n int) {
+// awaitHeld waits until the runner extends its lease on the message with this sequence. That a message was sent to the runner
+// does not mean that it has taken it in.
+func (w *world) awaitHeld(sequence uint64) {
 	w.t.Helper()
-	eventually(w.t, "the steps are delivered", func() bool {
-		c, err := w.js.Consumer(w.ctx(), subject.StepsStream, subject.StepConsumer(subject.DefaultPool, catalog.AgentData))
-		return err == nil && c.CachedInfo().NumAckPending == n
-	})
-	w.must(w.conn.NATS().Flush())
+	acks, err := w.conn.NATS().SubscribeSync(fmt.Sprintf("$JS.ACK.%s.*.*.%d.>", subject.StepsStream, sequence))
+	w.must(err)
+	m, err := acks.NextMsg(patience)
+	w.must(err)
+	if string(m.Data) != "+WPI" {
+		w.t.Fatalf("%d is answered with %q while it runs", sequence, m.Data)
+	}
+	w.must(acks.Unsubscribe())
 }
 
 // noMore wants no other report to be there.

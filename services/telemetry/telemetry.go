@@ -11,6 +11,7 @@ import (
 
 	contract "turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/telemetry/internal/logline"
 	"turbocat.io/services/telemetry/internal/natsapi"
@@ -30,16 +31,21 @@ type Service struct {
 	bus    *bus.Conn
 	server *bus.Server
 	intake *natsapi.Intake
+	keeper *weekly.Keeper
 }
 
 // New wires the service. It reads and writes nothing before Run.
-func New(env service.Env, _ Config) (*Service, error) {
+func New(env service.Env, cfg Config) (*Service, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	store := postgres.NewLogs(env.DB)
 	server := bus.NewServer(contract.Service, env.Log)
 	natsapi.Register(server, store)
-	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), env.Log)
+	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log)
 	env.Health.Add("logs", intake.Check)
-	return &Service{bus: env.Bus, server: server, intake: intake}, nil
+	keeper := weekly.NewKeeper(store.Weeks(), store.Retention(cfg.LogRetention), env.Log, env.Metrics)
+	return &Service{bus: env.Bus, server: server, intake: intake, keeper: keeper}, nil
 }
 
 // Run takes log lines in and answers requests until ctx ends, then finishes what is in work.
@@ -48,6 +54,10 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.server.Run(ctx, s.bus) })
 	group.Go(func() error {
 		s.intake.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.keeper.Run(ctx)
 		return nil
 	})
 	return group.Wait()

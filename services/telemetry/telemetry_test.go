@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,9 +22,12 @@ import (
 	"turbocat.io/migrations"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/bus/bustest"
+	pkgpostgres "turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/pgtest"
+	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/telemetry"
+	"turbocat.io/services/telemetry/internal/postgres"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +48,7 @@ func newWorld(t *testing.T) world {
 	db := pgtest.New(t, contract.Service, migrations.Of(contract.Service))
 	conn := bustest.New(t)
 	health := service.NewHealth(contract.Service)
-	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: conn, DB: db, Health: health}, telemetry.Config{})
+	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: conn, DB: db, Health: health}, telemetry.Config{LogRetention: 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,4 +293,92 @@ func TestStreamIsMadeAnew(t *testing.T) {
 	execution := newID()
 	w.send(line(execution, 1))
 	w.awaitLines(contract.LogsRequest{ExecutionID: execution}, 1)
+}
+
+// Lines go with the week of their executions, once the last of them is old enough, and the disk comes back; the others stay.
+func TestOldLinesAreDropped(t *testing.T) {
+	w := newWorld(t)
+	execution, recent := newID(), newID()
+	var lines []contract.LogLine
+	for i := range 2000 {
+		lines = append(lines, line(execution, i, func(l *contract.LogLine) { l.CreatedAt, l.Message = time.Now(), strings.Repeat("x", 500) }))
+		if len(lines) == 500 {
+			w.send(lines...)
+			lines = nil
+		}
+	}
+	w.awaitLines(contract.LogsRequest{ExecutionID: execution}, 2000)
+	const day = 24 * time.Hour
+	logs := postgres.NewLogs(w.db)
+	keep := func(in time.Duration) {
+		t.Helper()
+		keeper := weekly.NewKeeper(logs.Weeks(), logs.Retention(30*day), zerolog.Nop(), nil).
+			WithClock(func(context.Context) (time.Time, error) { return time.Now().Add(in), nil })
+		eventually(t, "a round of retention is done", func() bool { return keeper.Keep(t.Context()) == nil })
+	}
+	size := func() (n int64) {
+		if err := w.db.Get(&n, `SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'execution_logs%'`); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	full := size()
+	w.send(line(execution, 2001, func(l *contract.LogLine) { l.CreatedAt = time.Now().Add(20 * day) })) // of an execution that takes long
+	w.awaitLines(contract.LogsRequest{ExecutionID: execution}, 2001)
+	keep(0)
+	keep(40 * day)
+	w.awaitLines(contract.LogsRequest{ExecutionID: execution}, 2001)
+	keep(51 * day)
+	w.awaitLines(contract.LogsRequest{ExecutionID: execution}, 0)
+	if now := size(); now > full/2 {
+		t.Errorf("%d bytes are left of %d", now, full)
+	}
+	// By that clock these are older than any week.
+	w.send(line(recent, 1, func(l *contract.LogLine) { l.CreatedAt = time.Now() }))
+	w.awaitLines(contract.LogsRequest{ExecutionID: recent}, 1)
+	keep(29 * day)
+	w.awaitLines(contract.LogsRequest{ExecutionID: recent}, 1)
+	keep(31 * day)
+	w.awaitLines(contract.LogsRequest{ExecutionID: recent}, 0)
+}
+
+// An installation that has lines keeps them over the migration to weeks and back.
+func TestMigrationToWeeks(t *testing.T) {
+	db, err := pkgpostgres.Open(pgtest.URL(t, map[string]fs.FS{}), "public")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	run := func(query string) {
+		t.Helper()
+		if _, err := db.Exec(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply := func(name string) {
+		t.Helper()
+		body, err := fs.ReadFile(migrations.Of(contract.Service), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(string(body))
+	}
+	apply("000001_execution_logs.up.sql")
+	run(`INSERT INTO execution_logs (execution_id, id, attempt, seq, level, source, message, fields, created_at)
+		SELECT (lpad(to_hex((extract(epoch FROM now() + (i - 90) * interval '1 day') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid, gen_random_uuid(), 1, i, 1, 'engine', 'm', '{}', now()
+		FROM generate_series(1, 120) i`)
+	sum := func() (n int64) {
+		if err := db.Get(&n, `SELECT hashtext(string_agg(x::text, ',' ORDER BY x::text)) FROM execution_logs x`); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := sum()
+	for range 2 {
+		for _, name := range []string{"000002_weeks.up.sql", "000002_weeks.down.sql"} {
+			if apply(name); sum() != before {
+				t.Fatalf("after %s the lines are others", name)
+			}
+		}
+	}
 }

@@ -43,11 +43,35 @@ type check struct {
 	idle     map[string]promises.Figures
 	executed []promises.Execution
 	problems []string
+	// gentle: nothing is killed, so that no attempt may be made in vain.
+	gentle   bool
+	warm     int // calls of the warming up
+	numbers  []string
 	recorded bool
+}
+
+// onDemand leaves a check out of `make test`, which has no time for all.
+func onDemand(t *testing.T) {
+	t.Helper()
+	if os.Getenv("TURBOCAT_CHAOS") == "" {
+		t.Skip("not here for the time that it takes: make chaos")
+	}
 }
 
 // newCheck starts a laboratory and sees it work once, so that what it holds while idle is known.
 func newCheck(t *testing.T, id string, orchestrators, runners int) *check {
+	t.Helper()
+	return beginCheck(t, id, orchestrators, runners, false)
+}
+
+// newClusterCheck is newCheck over a cluster of NATS servers.
+func newClusterCheck(t *testing.T, id string, orchestrators, runners int) *check {
+	t.Helper()
+	return beginCheck(t, id, orchestrators, runners, true)
+}
+
+// drawCheck is a check without a laboratory.
+func drawCheck(t *testing.T, id string) *check {
 	t.Helper()
 	if !full {
 		t.Parallel() // they wait more than they compute; in full size nothing is to disturb the time limits
@@ -64,14 +88,20 @@ func newCheck(t *testing.T, id string, orchestrators, runners int) *check {
 	_, _ = which.Write([]byte(id))
 	c.random = rand.New(rand.NewPCG(c.seed, which.Sum64()))
 	t.Cleanup(c.record)
-	c.laboratory = newLaboratory(t, orchestrators, runners)
+	return c
+}
+
+func beginCheck(t *testing.T, id string, orchestrators, runners int, clustered bool) *check {
+	t.Helper()
+	c := drawCheck(t, id)
+	c.laboratory = newLaboratory(t, orchestrators, runners, clustered)
 	c.say("everything works")
 
 	warm := c.start(load.Diamond(c.bookURL), 2)
 	c.grow(warm, 4)
 	c.end(warm)
 	c.settle(calmWithin)
-	c.idle = c.figures()
+	c.idle, c.warm = c.figures(), len(c.book.Calls())
 	c.say("idle")
 	return c
 }
@@ -117,6 +147,13 @@ func (c *check) start(w load.Workflow, clients int) *load.Load {
 func (c *check) say(format string, args ...any) {
 	c.t.Helper()
 	c.t.Logf("%5.1f s: %s", time.Since(c.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// number adds what was measured to the table.
+func (c *check) number(format string, args ...any) {
+	c.t.Helper()
+	c.numbers = append(c.numbers, fmt.Sprintf(format, args...))
+	c.say(format, args...)
 }
 
 // grow waits until more executions are accepted.
@@ -176,7 +213,7 @@ func (c *check) finish(running ...*load.Load) {
 	c.say("all has ended")
 	c.settle(calmWithin)
 	c.say("settled")
-	f := promises.Facts{Executions: c.executed, Faults: c.faults, Totals: map[string]int{}, Ledger: c.ledger(), Streams: c.streams(), Calls: c.book.Calls()}
+	f := promises.Facts{Gentle: c.gentle, Executions: c.executed, Faults: c.faults, Totals: map[string]int{}, Ledger: c.ledger(), Streams: c.streams(), Calls: c.book.Calls()}
 	ctx, cancel := context.WithTimeout(c.t.Context(), growWithin)
 	defer cancel()
 	for _, l := range c.loads {
@@ -199,6 +236,15 @@ func (c *check) finish(running ...*load.Load) {
 	c.say("facts are collected")
 	for _, v := range promises.Check(f) {
 		c.problems = append(c.problems, v.String())
+	}
+	verified := c.verify()
+	for _, v := range verified.Violations {
+		c.problems = append(c.problems, v.String())
+	}
+	for _, d := range verified.DeadLetters {
+		if !c.strangers {
+			c.problems = append(c.problems, fmt.Sprintf("I7: an input is a dead letter: %s: %s", d.Subject, d.Reason))
+		}
 	}
 	told := map[string]int{}
 	for _, problem := range c.problems {
@@ -253,7 +299,7 @@ func (c *check) record() {
 	}
 	r := row{
 		check: c.id, seed: c.seed, load: strings.Join(c.loaded, "; "), faults: strings.Join(faults, "; "), executions: len(c.executed),
-		result: "kept", took: time.Since(c.began),
+		numbers: strings.Join(c.numbers, "; "), result: "kept", took: time.Since(c.began), test: c.t.Name(),
 	}
 	if c.laboratory != nil {
 		r.calls = len(c.book.Calls())

@@ -3,23 +3,33 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/tools/internal/promises"
+	"turbocat.io/tools/internal/verify"
 )
 
 // rowsOf selects from the orchestrator's schema, past every link.
 func rowsOf[T any](l *laboratory, query string) []T {
 	l.t.Helper()
-	db, err := postgres.Open(l.pg.URL(), orchestrator)
+	return selected[T](l, orchestrator, query)
+}
+
+// selected is rowsOf the schema of any service.
+func selected[T any](l *laboratory, service, query string) []T {
+	l.t.Helper()
+	db, err := postgres.Open(l.pg.URL(), service)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -34,7 +44,7 @@ func rowsOf[T any](l *laboratory, query string) []T {
 // ledger reads what the orchestrators have recorded.
 func (l *laboratory) ledger() *promises.Ledger {
 	l.t.Helper()
-	found := &promises.Ledger{Statuses: map[string]string{}, Orchestrators: len(l.of(orchestrator))}
+	found := &promises.Ledger{Statuses: map[string]string{}, Running: len(l.of(orchestrator))}
 	for _, x := range rowsOf[struct{ ID, Status string }](l, `SELECT id, status FROM executions`) {
 		found.Statuses[x.ID] = x.Status
 	}
@@ -42,33 +52,36 @@ func (l *laboratory) ledger() *promises.Ledger {
 		ExecutionID string `db:"execution_id"`
 		Seq         uint64
 		P           int
-		N           uint64
-		Type        string
-		Body        []byte
-	}](l, `SELECT execution_id, seq, p, n, type, body FROM execution_events ORDER BY p, n`) {
-		e, err := promises.ParseEvent(r.Body)
+		Events      []byte
+	}](l, `SELECT execution_id, seq, p, events FROM execution_events`) {
+		bodies, err := event.Split(r.Events)
 		if err != nil {
 			l.t.Error(err)
 		}
-		e.Execution, e.Seq, e.P, e.N, e.Type = r.ExecutionID, r.Seq, r.P, r.N, r.Type // as the row has it, should the body differ
-		found.Events = append(found.Events, e)
+		for i, body := range bodies {
+			e, err := promises.ParseEvent(body)
+			if err != nil {
+				l.t.Error(err)
+			}
+			e.Execution, e.Seq, e.P = r.ExecutionID, r.Seq-uint64(len(bodies)-1-i), r.P // as the row has it, should the event differ
+			found.Events = append(found.Events, e)
+		}
 	}
-	for _, r := range rowsOf[struct {
-		P          int
-		Owner      string
-		Leased     bool
-		EventN     uint64 `db:"event_n"`
-		PublishedN uint64 `db:"published_n"`
-	}](l, `SELECT p, coalesce(owner, '') AS owner, lease_until > clock_timestamp() AS leased, event_n, published_n FROM partitions ORDER BY p`) {
-		found.Partitions = append(found.Partitions, promises.Partition(r))
-	}
-	found.Owners = rowsOf[string](l, `SELECT id FROM instances WHERE seen_at > clock_timestamp() - interval '5 seconds'`)
-	found.Unended = rowsOf[string](l, `SELECT s.execution_id || '/' || s.step_index FROM steps s JOIN executions e ON e.id = s.execution_id
-		WHERE e.completed_at IS NOT NULL AND s.status IN ('PENDING', 'RUNNING')`)
-	found.Commands = rowsOf[int](l, `SELECT count(*) FROM commands WHERE applied_at IS NULL`)[0]
-	found.Stops = rowsOf[int](l, `SELECT count(*) FROM steps WHERE status = 'CANCELLED' AND sent > 0`)[0]
-	found.DeadLetters = rowsOf[string](l, `SELECT subject || ': ' || reason FROM dead_letters`)
+	slices.SortFunc(found.Events, func(a, b promises.Event) int { return cmp.Or(cmp.Compare(a.P, b.P), cmp.Compare(a.N, b.N)) })
+	found.Living = rowsOf[int](l, `SELECT count(*) FROM instances WHERE seen_at > clock_timestamp() - interval '5 seconds'`)[0]
 	return found
+}
+
+// verify has the installation, in which nothing is under way any more, verified.
+func (l *laboratory) verify() verify.Report {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), readyWithin)
+	defer cancel()
+	report, err := verify.Run(ctx, verify.Options{DatabaseURL: l.pg.URL(), NATSURL: l.natsURL, Quiet: true})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return report
 }
 
 // connect opens a connection to NATS of the check's own, past every link.
@@ -90,7 +103,7 @@ func (l *laboratory) streams() *promises.Streams {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(l.t.Context(), readyWithin)
 	defer cancel()
-	found, err := readStreams(ctx, c.JetStream())
+	found, err := readStreams(ctx, c.JetStream(), l.strangers)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -98,13 +111,12 @@ func (l *laboratory) streams() *promises.Streams {
 	return found
 }
 
-func readStreams(ctx context.Context, js jetstream.JetStream) (*promises.Streams, error) {
+func readStreams(ctx context.Context, js jetstream.JetStream, strangers bool) (*promises.Streams, error) {
 	found := &promises.Streams{}
 	steps, err := js.Stream(ctx, subject.StepsStream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", subject.StepsStream, err)
 	}
-	found.Steps = steps.CachedInfo().State.Msgs
 	consumers := steps.ListConsumers(ctx)
 	for c := range consumers.Info() {
 		found.Unacked += c.NumAckPending
@@ -134,13 +146,31 @@ func readStreams(ctx context.Context, js jetstream.JetStream) (*promises.Streams
 		if err != nil {
 			return nil, err
 		}
-		e, err := promises.ParseEvent(m.Data())
+		events, err := eventsOf(m.Data())
+		if err != nil && strangers {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		found.Published = append(found.Published, e)
+		found.Published = append(found.Published, events...)
 	}
 	return found, nil
+}
+
+// eventsOf reads a message of EVENTS.
+func eventsOf(message []byte) ([]promises.Event, error) {
+	bodies, err := event.Split(message)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]promises.Event, len(bodies))
+	for i, body := range bodies {
+		if events[i], err = promises.ParseEvent(body); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
 }
 
 // settle waits until nothing is left over, for a while at most: what is then is told by the promises.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http/httptest"
 	"net/url"
@@ -23,6 +22,7 @@ import (
 	"turbocat.io/pkg/proxytest"
 	"turbocat.io/pkg/service"
 	"turbocat.io/tools/internal/callbook"
+	"turbocat.io/tools/internal/child"
 	"turbocat.io/tools/internal/pginstall"
 	"turbocat.io/tools/internal/postgresd"
 	"turbocat.io/tools/internal/redisd"
@@ -57,8 +57,10 @@ type laboratory struct {
 	pg        *postgresd.Server
 	redis     *redisd.Server
 	nats      *process
-	natsURL   string // of the server itself
+	cluster   *cluster // instead of nats; nil when there is one server
+	natsURL   string   // of the servers themselves
 	storeLost bool
+	strangers bool // have sent what is nothing
 	services  []*process
 	door      string // URL of the gateway
 	book      *callbook.Book
@@ -66,9 +68,12 @@ type laboratory struct {
 }
 
 // newLaboratory starts everything with so many orchestrators and runners, and waits until it works.
-func newLaboratory(t testing.TB, orchestrators, runners int) *laboratory {
+func newLaboratory(t testing.TB, orchestrators, runners int, clustered bool) *laboratory {
 	t.Helper()
 	l := &laboratory{t: t, binaries: binaries(t), book: callbook.New()}
+	if clustered {
+		l.cluster = &cluster{laboratory: l}
+	}
 	var err error
 	if l.program, err = lab.program(); err != nil {
 		t.Fatal(err)
@@ -136,6 +141,10 @@ func (l *laboratory) startServers() {
 	if l.redis, err = redisd.Start(ctx, filepath.Join(l.dir, "redis")); err != nil {
 		l.t.Fatal(err)
 	}
+	if l.cluster != nil {
+		l.cluster.begin()
+		return
+	}
 	u := url.URL{Scheme: "nats", User: url.UserPassword(natsUser, natsUser), Host: "127.0.0.1:" + strconv.Itoa(freePort(l.t))}
 	l.natsURL = u.String()
 	l.nats = l.process("nats", []string{"serve", "nats", "--dir", l.store()}, "NATS_URL="+l.natsURL)
@@ -173,12 +182,18 @@ func (l *laboratory) add(name string, n int) *process {
 	environ := []string{
 		"TURBOCAT_" + strings.ToUpper(name) + "_OPS_ADDRESS=" + ops, "LOG_LEVEL=info",
 		"JWT_ACCESS_SECRET=an access secret for the chaos checks alone", "JWT_REFRESH_SECRET=a refresh secret for the chaos checks alone",
+		"ENCRYPTION_KEY=an encryption key for the chaos checks alone",
 		"TURBOCAT_IDENTITY_BCRYPT_COST=4", "TURBOCAT_GATEWAY_AUTH_PER_MINUTE=100000", "TURBOCAT_GATEWAY_USER_PER_SECOND=100000",
 		"TURBOCAT_RUNNER_ALLOW_ADDRESSES=127.0.0.0/8",
 	}
-	natsLink, through := proxytest.Before(l.t, l.natsURL)
+	var natsLink, pgLink, redisLink *proxytest.Proxy
+	through := l.natsURL // of a cluster, whose servers tell clients of each other
+	if l.cluster == nil {
+		natsLink, through = proxytest.Before(l.t, l.natsURL)
+	} else {
+		environ = append(environ, "TURBOCAT_NATS_REPLICAS="+strconv.Itoa(clusterSize))
+	}
 	environ = append(environ, "NATS_URL="+through)
-	var pgLink, redisLink *proxytest.Proxy
 	if needs[name].postgres {
 		pgLink, through = proxytest.Before(l.t, l.pg.URL())
 		environ = append(environ, "DATABASE_URL="+through)
@@ -267,6 +282,9 @@ func (l *laboratory) stop() {
 	if l.nats != nil {
 		l.nats.kill()
 	}
+	if l.cluster != nil {
+		l.cluster.end()
+	}
 	if l.redis != nil {
 		l.redis.Stop()
 	}
@@ -275,19 +293,13 @@ func (l *laboratory) stop() {
 	}
 }
 
-// freePort gives a port below those that outgoing connections take: while its server is down, a client's own
-// connection must not get it.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 20000 + rand.IntN(10000)
-		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			_ = l.Close()
-			return port
-		}
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port between 20000 and 30000 is free")
-	return 0
+	return port
 }
 
 // eventually waits until done gives nil, and ends the check with its last error after the time.

@@ -1,14 +1,9 @@
 //go:build unix
 
-// Package chaos breaks Turbocat on purpose and checks that it keeps its promises: the built program, every service a
-// process of its own, a real PostgreSQL, NATS and Redis, and a proxy with faults on every link between them.
-//
-// Each check prints its seed; TURBOCAT_CHAOS_SEED repeats its schedule. TURBOCAT_CHAOS=full runs all checks in full size
-// and writes its table to the file that TURBOCAT_CHAOS_REPORT names; otherwise a selection runs, in small. PostgreSQL runs with
-// fsync and synchronous_commit on, as in production: without the second a crash of the server loses commits that it has answered.
 package chaos
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -28,13 +23,23 @@ var full = os.Getenv("TURBOCAT_CHAOS") == "full"
 var lab struct {
 	dir     string // removed at the end; others may pass through it, for the database has a user of its own
 	program func() (string, error)
-	client  *http.Client // for the processes' operations listeners
+	skewed  func() (string, error) // the program with another clock
+	client  *http.Client           // for the processes' operations listeners
 	rows    rows
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// atOnce is how many checks run side by side in small: they wait more than they compute.
+const atOnce = "3"
+
 func run(m *testing.M) int {
+	if !full {
+		if err := flag.Set("test.parallel", atOnce); err != nil { // what the command line says counts more
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	dir, err := os.MkdirTemp("", "turbocat-chaos-")
 	if err == nil {
 		err = os.Chmod(dir, 0o711)
@@ -52,6 +57,7 @@ func run(m *testing.M) int {
 		}
 	}
 	lab.program = sync.OnceValues(func() (string, error) { return built.Turbocat(dir, covered != "") })
+	lab.skewed = sync.OnceValues(func() (string, error) { return built.SkewedTurbocat(dir) })
 	lab.client = &http.Client{Timeout: 5 * time.Second}
 
 	code := m.Run()

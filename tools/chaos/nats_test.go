@@ -17,7 +17,9 @@ const reconnectWithin = 10 * time.Second
 // again waits until everything works after a server is back.
 func (c *check) again(server string) {
 	c.t.Helper()
-	if took := c.awaitReady(readyWithin); took > bound(reconnectWithin) {
+	took := c.awaitReady(readyWithin)
+	c.number("%s back, all ready after %.1f s", server, took.Seconds())
+	if took > bound(reconnectWithin) {
 		c.problems = append(c.problems, fmt.Sprintf("%s is back, and everything works only %.1f s later", server, took.Seconds()))
 	}
 }
@@ -82,7 +84,7 @@ func TestR16BlackHole(t *testing.T) {
 				}
 				return err
 			})
-			t.Logf("%s has noticed after %.1f s", p.name, time.Since(begin).Seconds())
+			c.number("%s noticed after %.1f s", p.name, time.Since(begin).Seconds())
 			c.wait(time.Until(begin.Add(size(noticedWithin, 45*time.Second))))
 			p.nats.Heal()
 			c.again("the network of " + p.name)

@@ -19,8 +19,19 @@ type row struct {
 	faults     string
 	executions int
 	calls      int
+	numbers    string // what else was measured
 	result     string
 	took       time.Duration
+	test       string // that runs it
+}
+
+// replay is the command that repeats the check.
+func (r row) replay() string {
+	size := ""
+	if !full {
+		size = " SIZE=small"
+	}
+	return fmt.Sprintf("make chaos RUN=%s SEED=%d%s", r.test, r.seed, size)
 }
 
 // rows are those of all checks so far. They are safe for concurrent use.
@@ -44,9 +55,9 @@ func (r *rows) report() error {
 	}
 	slices.SortFunc(r.all, func(a, b row) int { return strings.Compare(a.check, b.check) })
 	text := strings.Builder{}
-	text.WriteString("| check | seed | load | faults injected | executions | calls | result | duration |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	text.WriteString("| check | load | faults injected | executions | calls | numbers | promises | duration | again |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, one := range r.all {
-		fmt.Fprintf(&text, "| %s | %d | %s | %s | %d | %d | %s | %.0f s |\n", one.check, one.seed, one.load, one.faults, one.executions, one.calls, one.result, one.took.Seconds())
+		fmt.Fprintf(&text, "| %s | %s | %s | %d | %d | %s | %s | %.0f s | `%s` |\n", one.check, one.load, one.faults, one.executions, one.calls, one.numbers, one.result, one.took.Seconds(), one.replay())
 	}
 	fmt.Print(text.String())
 	if file := os.Getenv("TURBOCAT_CHAOS_REPORT"); full && file != "" {

@@ -112,21 +112,25 @@ func (d *asyncDocument) addMessage(m contracts.Message) {
 	name := strings.NewReplacer("{", "", "}", "").Replace(m.Subject)
 	channel, known := d.Channels[name]
 	if !known {
+		description := "Stream " + m.Stream + "."
+		if m.Stream == "" {
+			description = "No stream: who does not listen misses it."
+		}
 		channel = asyncChannel{
-			Address: &m.Subject, Description: "Stream " + m.Stream + ".",
+			Address: &m.Subject, Description: description,
 			Parameters: parametersOf(m.Subject), Messages: map[string]asyncMessage{},
 		}
 		d.Channels[name] = channel
 	}
 	message := asyncMessage{Name: m.Name, Summary: m.Doc}
 	switch m.Mode {
-	case contracts.Structured:
-		message.ContentType = event.ContentType
-		message.Headers, message.Payload = ofFields(m.Headers), toSchema(eventSchema(m))
+	case contracts.Batched:
+		message.ContentType = event.BatchContentType
+		message.Headers, message.Payload = ofFields(m.Headers), object{"type": "array", "contains": toSchema(eventSchema(m))}
 	case contracts.Binary:
 		message.Headers = toSchema(headersSchema(m))
 	}
-	if m.Mode != contracts.Structured && m.Data != nil {
+	if m.Mode != contracts.Batched && m.Data != nil {
 		message.Payload = toSchema(bodySchema(m))
 	}
 	channel.Messages[m.Name] = message

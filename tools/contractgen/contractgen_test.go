@@ -144,7 +144,7 @@ func TestGoldenFilesFitTheirSchemas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.Mode == contracts.Structured {
+			if m.Mode == contracts.Batched {
 				check(name, compile(t, c, schemaDir+"/"+eventSchema(m)), raw)
 				continue
 			}

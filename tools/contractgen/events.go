@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"turbocat.io/contracts"
+	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/subject"
 )
 
@@ -55,7 +56,7 @@ func eventsPage(root string, comments *comments) ([]byte, error) {
 	var b bytes.Buffer
 	err = page.Execute(&b, map[string]any{
 		"Events": events, "Parameters": parameters, "Attributes": contracts.EventAttributes(), "Data": data,
-		"Messages": contracts.Messages(), "Methods": contracts.Methods(),
+		"Messages": contracts.Messages(), "Methods": contracts.Methods(), "Actions": audit.Actions(),
 	})
 	return b.Bytes(), err
 }

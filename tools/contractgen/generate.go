@@ -74,7 +74,10 @@ func generate(root string) (map[string][]byte, error) {
 	if files["contracts/asyncapi.yaml"], err = asyncAPI(); err != nil {
 		return nil, err
 	}
-	files["docs/events.md"], err = eventsPage(root, schemas.comments)
+	if files["docs/events.md"], err = eventsPage(root, schemas.comments); err != nil {
+		return nil, err
+	}
+	files["docs/errors.md"], err = errorsPage(root)
 	return files, err
 }
 

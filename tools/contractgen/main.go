@@ -9,9 +9,10 @@
 //	contracts/schema/api/<Name>.json             JSON Schemas of the API, from contracts/openapi.json
 //	contracts/asyncapi.yaml                      AsyncAPI 3.0 of events, messages and procedures
 //	docs/events.md
+//	docs/errors.md                               the codes of errors, from the comments beside them
 //
 // Run it as `make contracts` anywhere in the workspace, which writes contracts/openapi.json
-// first. Files below contracts/schema that nothing makes any more are removed. Its output depends
+// first and docs/database.md, which needs a database, last. Files below contracts/schema that nothing makes any more are removed. Its output depends
 // on the sources alone, and a test of this package fails when a file is not what it would write.
 package main
 

@@ -149,3 +149,44 @@ func TestAgentList(t *testing.T) {
 		fault(t, c.do(t, "GET", "/agents?"+query, nil), errs.Validation)
 	}
 }
+
+// TestTestOfAnAgent runs agents outside any workflow: a draft, one that fails, one that is another workflow.
+func TestTestOfAnAgent(t *testing.T) {
+	t.Parallel()
+	c := user(t)
+	type test struct {
+		ExecutionID, AgentID, Status, LogsURL string
+		Output                                object
+		Error                                 *struct{ Code, Message string }
+		DurationMs                            *int64
+	}
+	draft := func(source string) string {
+		return data[catalog.Agent](t, c.do(t, "POST", "/agents", object{"name": "draft", "type": "CODE", "config": object{"runtime": "javascript", "source": source}}), 201).ID
+	}
+	id := draft(`function handler(input, context) { console.log("hello"); return {twice: input.n * 2, attempt: context.attempt} }`)
+	got := data[test](t, c.do(t, "POST", "/agents/"+id+"/test?wait=60s", object{"input": object{"n": 21}}), 200)
+	if got.Status != "COMPLETED" || got.Output["twice"] != 42.0 || got.Output["attempt"] != 1.0 || got.Error != nil || got.DurationMs == nil || got.AgentID != id {
+		t.Errorf("got %+v", got)
+	}
+	e := data[object](t, c.do(t, "GET", "/executions/"+got.ExecutionID, nil), 200)
+	if e["agentId"] != id || e["workflowVersion"] != 0.0 || e["triggerType"] != "MANUAL" {
+		t.Errorf("got %v", e)
+	}
+	if err := poll(t.Context(), readyWithin, func() error {
+		if logs := c.do(t, "GET", strings.TrimPrefix(got.LogsURL, "/api/v1"), nil); !strings.Contains(string(logs.body), "hello") {
+			return fmt.Errorf("no log line yet: %s", logs)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	failing := data[test](t, c.do(t, "POST", "/agents/"+draft(`function handler() { throw new Error("boom") }`)+"/test?wait=60s", nil), 200)
+	if failing.Status != "FAILED" || failing.Error == nil || failing.Error.Message != "boom" || failing.Output != nil {
+		t.Errorf("got %+v", failing)
+	}
+	child := c.workflow(t, []object{step("a", c.code(t, identityCode), inputs(object{"x": "{{inputs.x}}"}))})
+	other := data[test](t, c.do(t, "POST", "/agents/"+c.agent(t, "WORKFLOW", object{"workflowId": child})+"/test?wait=60s", object{"input": object{"x": 1}}), 200)
+	if a, _ := other.Output["a"].(object); other.Status != "COMPLETED" || a["x"] != 1.0 {
+		t.Errorf("got %+v", other)
+	}
+}

@@ -37,6 +37,7 @@ type raw string
 type client struct {
 	url     string
 	session identity.Session
+	key     string // an API key; sent when not empty
 }
 
 // answer is what came back.
@@ -131,6 +132,9 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 	}
 	if c.session.AccessToken != "" {
 		req.Header.Set("Authorization", "Bearer "+c.session.AccessToken)
+	}
+	if c.key != "" {
+		req.Header.Set("X-API-Key", c.key)
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])

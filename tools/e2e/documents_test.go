@@ -4,12 +4,16 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"turbocat.io/contracts/errs"
 )
 
 func TestDocuments(t *testing.T) {
@@ -87,5 +91,39 @@ func TestHealth(t *testing.T) {
 				t.Errorf("%s is not in %s", part, a)
 			}
 		}
+	}
+}
+
+// TestListsAreSortedAsDocumented asks each list for each order that the document names.
+func TestListsAreSortedAsDocumented(t *testing.T) {
+	t.Parallel()
+	c := admin(t)
+	doc, err := documentOf(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	workflow := c.workflow(t, []object{})
+	orders := 0
+	for _, op := range operationsOf(doc) {
+		sortBy := op.Parameters.GetByInAndName("query", "sortBy")
+		if sortBy == nil {
+			continue
+		}
+		path := strings.ReplaceAll(strings.TrimPrefix(op.path, "/api/v1"), "{id}", workflow)
+		if len(sortBy.Schema.Value.Enum) == 0 {
+			t.Errorf("%s does not say by what it is sorted", op.path)
+		}
+		for _, field := range sortBy.Schema.Value.Enum {
+			for _, order := range []string{"asc", "desc"} {
+				orders++
+				page[json.RawMessage](t, c.do(t, "GET", fmt.Sprintf("%s?sortBy=%s&sortOrder=%s", path, field, order), nil))
+			}
+		}
+		if e := fault(t, c.do(t, "GET", path+"?sortBy=x%27;DROP%20TABLE%20users&pageSize=0", nil), errs.Validation); len(e.Details) != 2 {
+			t.Errorf("%s: faults are not told at once: %+v", op.path, e)
+		}
+	}
+	if orders < 40 {
+		t.Errorf("only %d orders", orders)
 	}
 }

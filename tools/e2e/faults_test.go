@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -133,21 +134,22 @@ func TestNothingAnswers500(t *testing.T) {
 	sent := 0
 	expect := func(what string, a answer, refused bool) {
 		sent++
-		if a.status >= 500 || refused && a.status < 400 {
+		found := strings.Contains(string(a.body), `"valid":false`) // a dry run tells what it would refuse
+		if a.status >= 500 || refused && a.status < 400 && !found {
 			t.Errorf("%s: %s", what, a)
 		}
 	}
 	for _, path := range doc.Paths.InMatchingOrder() {
 		item := doc.Paths.Value(path)
 		short := strings.TrimPrefix(path, "/api/v1")
-		existing := strings.Replace(short, "{id}", known[strings.Split(short, "/")[1]], 1)
+		existing := strings.Replace(short, "{id}", cmp.Or(known[strings.Split(short, "/")[1]], unknownID), 1)
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} {
 			op := item.GetOperation(method)
 			if op == nil {
 				expect("undocumented method", c.do(t, method, existing, nil), true)
 				continue
 			}
-			if op.Security != nil {
+			if op.Security != nil && len((*op.Security)[0]) > 0 { // the first is empty where it is optional
 				fault(t, c.as("").do(t, method, existing, nil), errs.Unauthorized)
 				sent++
 			}

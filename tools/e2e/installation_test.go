@@ -4,11 +4,8 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,7 +49,7 @@ func prepare(name string) (*installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := child.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -101,18 +98,6 @@ next:
 		}
 	}
 	return kept
-}
-
-// freePort gives a port below those that outgoing connections take: while an installation is
-// down, a client's own connection must not get its port.
-func freePort() (int, error) {
-	for range 100 {
-		port := 20000 + rand.IntN(10000)
-		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, errors.New("no port between 20000 and 30000 is free")
 }
 
 // launch starts `turbocat dev` and does not wait for it.

@@ -83,6 +83,7 @@ func startHome() (*installation, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.environ = append(i.environ, "TURBOCAT_ADMIN_PASSWORD="+password)
 	if err := i.start(); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"turbocat.io/contracts/identity"
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/tools/internal/child"
 )
 
 func TestRestartKeepsEverything(t *testing.T) {
@@ -72,7 +73,7 @@ func TestRefusedStarts(t *testing.T) {
 	if i == nil {
 		t.Skip("SKIPPED: the installation was not started by the tests")
 	}
-	other, err := freePort()
+	other, err := child.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,10 +27,10 @@ func articles(n int) []object {
 	return list
 }
 
-// review makes the example's workflow.
-func (c *client) review(t *testing.T) string {
+// example makes the workflow of an example's file.
+func (c *client) example(t *testing.T, raw []byte) string {
 	t.Helper()
-	file, err := workflowfile.Parse("review", examples.Review())
+	file, err := workflowfile.Parse("example", raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func (c *client) until(t *testing.T, id, what string, ok func(orchestrator.Execu
 func TestEveryStepType(t *testing.T) {
 	t.Parallel()
 	c := user(t)
-	workflow := c.review(t)
+	workflow := c.example(t, examples.Review())
 
 	good := c.run(t, workflow, object{"articles": articles(6)[:5]})
 	if got := statuses(good); got != "COMPLETED: rate COMPLETED bad COMPLETED look SKIPPED arrange COMPLETED publish COMPLETED" {

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/orchestrator"
 )
 
 const (
@@ -54,7 +56,7 @@ func TestWorkflows(t *testing.T) {
 	shape(t, "a workflow", answered, workflowFields+" steps")
 	shape(t, "a step", answered["steps"].([]any)[0], stepFields)
 	w := data[catalog.Workflow](t, a, 201)
-	if w.Status != "DRAFT" || w.Version != 1 || w.TimeoutMs != 3600000 || w.Priority != 5 || w.StrictTemplates || string(w.Concurrency) != "null" || a.header.Get("ETag") != `"1"` {
+	if w.Status != "DRAFT" || w.Version != 1 || w.TimeoutMs != 3600000 || w.Priority != 5 || w.StrictTemplates || w.Concurrency != nil || a.header.Get("ETag") != `"1"` {
 		t.Errorf("made %+v", w)
 	}
 	first := w.Steps[0]
@@ -127,6 +129,43 @@ func TestWorkflows(t *testing.T) {
 	}
 	fault(t, c.do(t, "GET", path, nil), errs.NotFound)
 	fault(t, c.do(t, "POST", path+"/execute", nil), errs.NotFound)
+}
+
+// TestWorkflowsWithASchedule lists workflows by whether a schedule of theirs is on, which another service knows.
+func TestWorkflowsWithASchedule(t *testing.T) {
+	t.Parallel()
+	c := user(t)
+	plain, nightly := c.workflow(t, []object{}), c.workflow(t, []object{})
+	listed := func(on string) (ids []string) {
+		t.Helper()
+		found, _ := page[catalog.Workflow](t, c.do(t, "GET", "/workflows?sortOrder=asc&scheduleEnabled="+on, nil))
+		for _, w := range found {
+			ids = append(ids, w.ID)
+		}
+		return ids
+	}
+	become := func(what string, on, off []string) {
+		t.Helper()
+		eventually(t, 10*time.Second, func() error {
+			if gotOn, gotOff := listed("true"), listed("false"); !slices.Equal(gotOn, on) || !slices.Equal(gotOff, off) {
+				return fmt.Errorf("%s: %v have one and %v have none, want %v and %v", what, gotOn, gotOff, on, off)
+			}
+			return nil
+		})
+	}
+	become("none with a schedule", nil, []string{plain, nightly})
+	path := "/workflows/" + nightly + "/triggers"
+	trigger := data[orchestrator.Trigger](t, c.do(t, "POST", path, object{"type": "SCHEDULE", "name": "nightly", "cron": "0 3 1 1 *"}), 201)
+	become("one with a schedule", []string{nightly}, []string{plain})
+	data[orchestrator.Trigger](t, c.do(t, "PATCH", path+"/"+trigger.ID, object{"enabled": false}), 200)
+	become("its schedule off", nil, []string{plain, nightly})
+	data[orchestrator.Trigger](t, c.do(t, "PATCH", path+"/"+trigger.ID, object{"enabled": true}), 200)
+	become("its schedule on again", []string{nightly}, []string{plain})
+	if a := c.do(t, "DELETE", path+"/"+trigger.ID, nil); a.status != 204 {
+		t.Fatal(a)
+	}
+	become("its schedule deleted", nil, []string{plain, nightly})
+	fault(t, c.do(t, "GET", "/workflows?scheduleEnabled=maybe", nil), errs.Validation)
 }
 
 func stepKeys(w catalog.Workflow) string {

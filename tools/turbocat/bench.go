@@ -4,10 +4,8 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,26 +24,63 @@ func newBench(environ map[string]string) *cobra.Command {
 It needs nothing running: PostgreSQL (fsync on), NATS, catalog, orchestrator and runner are processes of
 their own in a temporary folder. Compare ratios of one run; figures of different runs depend on the machine.
 
-Workloads: chain10 (chains of ten steps), single (one chain after the other), fanout (source, 100 parallel, join).`,
+Workloads: single (one step), seq3 and chain10 (chains), fan100 (source, 100 parallel, join), loop100k (one
+execution with a LOOP of 100,000 items). The raw loop is always measured, and first.`,
 		Example: `  turbocat bench
   turbocat bench --workload chain10 --json
-  turbocat bench --workload single --seconds 10`,
+  turbocat bench --workload single,chain10 --seconds 10
+  turbocat bench --workload chain10 --profiles /tmp/profiles`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.Program, err = os.Executable(); err != nil {
 				return err
 			}
-			o.Progress, o.Out = cmd.ErrOrStderr(), io.Discard
+			o.Progress, o.Table = cmd.ErrOrStderr(), cmd.OutOrStdout()
 			if asJSON {
-				o.Out = cmd.OutOrStdout()
+				o.JSON, o.Table = cmd.OutOrStdout(), nil
 			}
 			return bench.Run(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().StringVar(&o.Workload, "workload", bench.Chain10, "what to measure: "+strings.Join(bench.Workloads(), ", "))
+	cmd.Flags().StringSliceVar(&o.Workloads, "workload", bench.Workloads(), "what to measure")
 	cmd.Flags().IntVar(&o.InFlight, "in-flight", 64, "executions, and steps of the raw loop, at once")
+	cmd.Flags().StringVar(&o.Profiles, "profiles", "", "folder for a CPU profile of each process and workload")
 	seconds(cmd, &o.Duration)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line and measurement on stdout")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line and workload on stdout, instead of a table")
+	cmd.AddCommand(newBenchHTTP(environ))
+	return cmd
+}
+
+func newBenchHTTP(environ map[string]string) *cobra.Command {
+	o := bench.HTTPOptions{Environ: environ}
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "http",
+		Short: "Measure the API under a load of requests",
+		Long: `Measure the API of a whole installation: how much the gateway adds to the RPC behind it, and how long requests
+take while others come: health, login to logout, making, reading, changing, listing and deleting, and executions.
+
+It needs nothing running. The load is open: a request is sent when it is due, and its time counts from then.`,
+		Example: `  turbocat bench http
+  turbocat bench http --rate 20 --seconds 30 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.Rate < 1 || o.Rate > 10_000 {
+				return fmt.Errorf("--rate is %d; give 1 to 10000", o.Rate)
+			}
+			if o.Program, err = os.Executable(); err != nil {
+				return err
+			}
+			o.Progress, o.Table = cmd.ErrOrStderr(), cmd.OutOrStdout()
+			if asJSON {
+				o.JSON, o.Table = cmd.OutOrStdout(), nil
+			}
+			return bench.RunHTTP(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().IntVar(&o.Rate, "rate", 10, "rounds of nine requests that begin each second")
+	seconds(cmd, &o.Duration)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line and kind of request on stdout, instead of a table")
 	return cmd
 }
 

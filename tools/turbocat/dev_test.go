@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +24,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/services/runner"
 	"turbocat.io/tools/internal/allinone"
+	"turbocat.io/tools/internal/child"
 	"turbocat.io/tools/internal/client"
 	"turbocat.io/tools/internal/datadir"
 	"turbocat.io/tools/internal/seed"
@@ -59,12 +59,11 @@ func newPlace(t *testing.T) place {
 	if err := os.Chmod(top, 0o711); err != nil { // the database's user passes through
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := child.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return place{dir: filepath.Join(top, "data"), port: l.Addr().(*net.TCPAddr).Port}
+	return place{dir: filepath.Join(top, "data"), port: port}
 }
 
 func (p place) url() string { return fmt.Sprintf("http://127.0.0.1:%d", p.port) }

@@ -15,6 +15,7 @@ import (
 
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/runner"
+	"turbocat.io/tools/internal/bench"
 )
 
 func main() {
@@ -35,6 +36,9 @@ func execute() int {
 	environ := service.Environ()
 	if environ["GOGC"] == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if path := environ[bench.ProfileVariable]; path != "" {
+		profileOnSignal(ctx, path)
 	}
 	err := newRoot(environ).ExecuteContext(ctx)
 	var told exit

@@ -5,13 +5,16 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
 
 	"turbocat.io/tools/internal/allinone"
+	"turbocat.io/tools/internal/natsd"
 )
 
 func TestServeNATS(t *testing.T) {
@@ -46,13 +49,37 @@ func TestNATSAddresses(t *testing.T) {
 		"nats://ann:secret@127.0.0.1": "", "nats://ann:secret@0.0.0.0:4222": "", "nats://ann:secret@nats.example.com:4222": "",
 		"nats://ann:secret@127.0.0.1:70000": "", "tls://ann:secret@127.0.0.1:4222": "",
 	} {
-		o, err := natsOptions(address)
+		o, err := natsOptions(map[string]string{"NATS_URL": address})
 		got := fmt.Sprintln(o.User, o.Password, o.Port)
 		if (err == nil) != (want != "") || err == nil && got != want+"\n" {
 			t.Errorf("%s: %s %v", address, got, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: the password is told: %v", address, err)
+		}
+	}
+}
+
+func TestNATSClusterOptions(t *testing.T) {
+	given := map[string]string{
+		"NATS_URL": "nats://ann:secret@127.0.0.1:4222", "TURBOCAT_NATS_SERVER_NAME": "n1",
+		"TURBOCAT_NATS_CLUSTER_URL": "nats://routes:hidden@127.0.0.1:6222", "TURBOCAT_NATS_ROUTES": "127.0.0.1:6223,127.0.0.1:6224",
+	}
+	o, err := natsOptions(given)
+	if want := (natsd.Cluster{Server: "n1", Name: "turbocat", Port: 6222, User: "routes", Password: "hidden", Routes: []string{"127.0.0.1:6223", "127.0.0.1:6224"}}); err != nil || !reflect.DeepEqual(*o.Cluster, want) {
+		t.Errorf("%+v, %v", o.Cluster, err)
+	}
+	for name, values := range map[string][]string{
+		"TURBOCAT_NATS_SERVER_NAME": {"", "n 1"}, "TURBOCAT_NATS_CLUSTER_NAME": {"my cluster"},
+		"TURBOCAT_NATS_CLUSTER_URL": {"", "127.0.0.1:6222", "nats://127.0.0.1:6222", "nats://routes:hidden@127.0.0.1:0", "nats://routes:hidden@0.0.0.0:6222"},
+		"TURBOCAT_NATS_ROUTES":      {"", "127.0.0.1", "nats://routes:hidden@127.0.0.1:6223"},
+	} {
+		for _, value := range values {
+			environ := maps.Clone(given)
+			environ[name] = value
+			if _, err := natsOptions(environ); err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "hidden") {
+				t.Errorf("%s=%s: %v", name, value, err)
+			}
 		}
 	}
 }

@@ -7,8 +7,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
 )
@@ -59,6 +62,11 @@ func Serve(t testing.TB, c *bus.Conn, s *bus.Server) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, c) }()
+	select {
+	case <-s.Serving():
+	case <-time.After(10 * time.Second):
+		t.Error("the service can not be asked yet")
+	}
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -66,3 +74,18 @@ func Serve(t testing.TB, c *bus.Conn, s *bus.Server) {
 		}
 	})
 }
+
+// Event gives a message in binary mode as if its headers were its own.
+func Event(m jetstream.Msg) jetstream.Msg {
+	headers, data := event.HeaderMap(m.Headers(), m.Data())
+	return received{m, headers, data}
+}
+
+type received struct {
+	jetstream.Msg
+	headers nats.Header
+	data    []byte
+}
+
+func (r received) Headers() nats.Header { return r.headers }
+func (r received) Data() []byte         { return r.data }

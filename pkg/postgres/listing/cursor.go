@@ -41,7 +41,7 @@ func (c cursor) fits(kind Kind) bool {
 	if kind == Text {
 		return true
 	}
-	us, err := strconv.ParseInt(c.Value, 10, 64)
+	n, err := strconv.ParseInt(c.Value, 10, 64)
 	const year9999 = 253_402_300_799_999_999
-	return err == nil && us >= 0 && us <= year9999
+	return err == nil && (kind == Integer || n >= 0 && n <= year9999)
 }

@@ -13,6 +13,7 @@ import (
 var things = Table{From: "things t", ID: "t.id", Columns: map[string]Column{
 	"createdAt": {SQL: "t.created_at", Kind: Time},
 	"name":      {SQL: "t.name", Kind: Text},
+	"size":      {SQL: "t.size", Kind: Integer},
 }}
 
 const someID = "0193b7f0-0000-7000-8000-000000000001"
@@ -46,6 +47,8 @@ func TestParse(t *testing.T) {
 		{"forged order", rpc.Page{Cursor: with(func(c *cursor) { c.Order = "asc; --" })}, []string{"cursor"}},
 		{"forged id", rpc.Page{Cursor: with(func(c *cursor) { c.ID = "1" })}, []string{"cursor"}},
 		{"forged time", rpc.Page{Cursor: with(func(c *cursor) { c.Sort, c.Value = "createdAt", "yesterday" })}, []string{"cursor"}},
+		{"forged number", rpc.Page{Cursor: with(func(c *cursor) { c.Sort, c.Value = "size", "1e3" })}, []string{"cursor"}},
+		{"number", rpc.Page{Cursor: with(func(c *cursor) { c.Sort, c.Value = "size", "-3" })}, nil},
 		{"NUL in the value", rpc.Page{Cursor: with(func(c *cursor) { c.Value = "\x00" })}, []string{"cursor"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -86,14 +89,81 @@ func TestQuery(t *testing.T) {
 	where.And("t.a = ? OR t.b = ?", 1, 2)
 	where.And("t.c IS NULL")
 	query, args := page.query("t.a", where)
-	const want = "SELECT t.a, (extract(epoch FROM t.created_at) * 1000000)::bigint::text AS sort_value, t.id AS sort_id FROM things t" +
+	const want = "SELECT t.a, (extract(epoch FROM t.created_at) * 1000000)::bigint::text AS sort_value, t.id AS sort_id FROM (SELECT * FROM things t" +
 		" WHERE (t.a = $1 OR t.b = $2) AND (t.c IS NULL) AND ((t.created_at, t.id) < ($3::timestamptz, $4::uuid))" +
-		" ORDER BY t.created_at DESC, t.id DESC LIMIT 11 OFFSET 0"
+		" ORDER BY t.created_at DESC, t.id DESC LIMIT 11 OFFSET 0) t ORDER BY t.created_at DESC, t.id DESC"
 	if query != want || len(args) != 4 {
 		t.Errorf("%v\n got %s\nwant %s", args, query, want)
 	}
 	if len(where.args) != 2 {
 		t.Errorf("the caller's conditions changed: %v", where)
+	}
+}
+
+// TestQueryOfAJoin wants the rows of the page to be found before they are joined.
+func TestQueryOfAJoin(t *testing.T) {
+	joined := Table{From: "things t", Join: "JOIN parts p ON p.id = t.id", ID: "t.id", Sort: "uses", Columns: map[string]Column{"uses": {SQL: "t.uses", Kind: Integer}}}
+	var where Where
+	where.And("t.a = ?", 1)
+	query, args := joined.Parse(rpc.Page{Cursor: cursor{Sort: "uses", Order: "asc", Value: "-5", ID: someID, Page: 4}.encode(), PageSize: 10}, &form.Faults{}).query("t.a, p.b", where)
+	const want = "SELECT t.a, p.b, t.uses::text AS sort_value, t.id AS sort_id FROM (SELECT * FROM things t WHERE (t.a = $1) AND ((t.uses, t.id) > ($2::bigint, $3::uuid))" +
+		" ORDER BY t.uses ASC, t.id ASC LIMIT 11 OFFSET 0) t JOIN parts p ON p.id = t.id ORDER BY t.uses ASC, t.id ASC"
+	if query != want || len(args) != 3 || args[1] != int64(-5) {
+		t.Errorf("%v\n got %s\nwant %s", args, query, want)
+	}
+	if got, want := where.count(joined.From, maxCount), "SELECT count(*) FROM (SELECT 1 FROM things t WHERE (t.a = $1) LIMIT 10001) counted"; got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+// TestQueryOfASearch wants the first rows to be looked through, and what is rare to be found before it is sorted, for the planner takes any search for a common one.
+func TestQueryOfASearch(t *testing.T) {
+	joined := Table{From: "things t", Join: "JOIN parts p ON p.id = t.id", ID: "t.id", Columns: things.Columns}
+	var where Where
+	where.Search("t.words @@ ?", "x")
+	where.And("t.a = ?", 1)
+	page := joined.Parse(rpc.Page{PageSize: 10, Page: 2, SortBy: "name"}, &form.Faults{})
+	const of, order = "SELECT p.b, t.name AS sort_value, t.id AS sort_id FROM ", " ORDER BY t.name DESC, t.id DESC"
+	const page2 = order + " LIMIT 11 OFFSET 10) t JOIN parts p ON p.id = t.id" + order
+	query, args := page.walk("p.b", where)
+	if want := of + "(SELECT * FROM (SELECT * FROM things t WHERE (t.a = $1)" + order + " LIMIT 4020) t WHERE (t.words @@ $2)" + page2; query != want || !slices.Equal(args, []any{1, "x"}) {
+		t.Errorf("%v\n got %s\nwant %s", args, query, want)
+	}
+	all, _ := where.searched()
+	query, args = page.found("p.b", all)
+	if want := of + "(WITH found AS MATERIALIZED (SELECT * FROM things t WHERE (t.a = $1) AND (t.words @@ $2)) SELECT * FROM found t" + page2; query != want || !slices.Equal(args, []any{1, "x"}) {
+		t.Errorf("%v\n got %s\nwant %s", args, query, want)
+	}
+	query, args = page.countSearched(where)
+	const counts = "SELECT count(*) AS looked, count(*) FILTER (WHERE (t.words @@ $2)) AS matched FROM (SELECT * FROM things t WHERE (t.a = $1) LIMIT 5001) t"
+	if query != counts || !slices.Equal(args, []any{1, "x"}) {
+		t.Errorf("%v\n got %s\nwant %s", args, query, counts)
+	}
+	where.Either("t.c", "NOT t.c")
+	query, _ = page.walk("p.b", where)
+	if want := of + "(SELECT * FROM (SELECT * FROM ((SELECT * FROM things t WHERE (t.c) AND (t.a = $1)" + order + " LIMIT 4020) UNION ALL (SELECT * FROM things t WHERE (NOT t.c) AND (t.a = $1)" + order +
+		" LIMIT 4020)) t" + order + " LIMIT 4020) t WHERE (t.words @@ $2)" + page2; query != want {
+		t.Errorf("\n got %s\nwant %s", query, want)
+	}
+}
+
+func TestQueryOfEither(t *testing.T) {
+	plain := Table{From: "things", ID: "id", Columns: map[string]Column{"createdAt": {SQL: "created_at", Kind: Time}}}
+	page := plain.Parse(rpc.Page{Page: 3, PageSize: 10}, &form.Faults{})
+	var where Where
+	where.And("a = ?", 1)
+	where.Either("b = ?", "c = ? AND c <> b", 2)
+	query, args := page.query("a, b", where)
+	const half = "FROM things WHERE (b = $2) AND (a = $1) ORDER BY created_at DESC, id DESC LIMIT 31)"
+	const other = "FROM things WHERE (c = $3 AND c <> b) AND (a = $1) ORDER BY created_at DESC, id DESC LIMIT 31)"
+	const want = "SELECT a, b, (extract(epoch FROM created_at) * 1000000)::bigint::text AS sort_value, id AS sort_id FROM (SELECT * FROM ((SELECT * " + half +
+		" UNION ALL (SELECT * " + other + ") things ORDER BY created_at DESC, id DESC LIMIT 11 OFFSET 20) things ORDER BY created_at DESC, id DESC"
+	if query != want || len(args) != 3 {
+		t.Errorf("%v\n got %s\nwant %s", args, query, want)
+	}
+	const counts = "SELECT count(*) FROM ((SELECT 1 FROM things WHERE (b = $2) AND (a = $1) LIMIT 10001) UNION ALL (SELECT 1 FROM things WHERE (c = $3 AND c <> b) AND (a = $1) LIMIT 10001) LIMIT 10001) counted"
+	if got := where.count("things", maxCount); got != counts {
+		t.Errorf(" got %s\nwant %s", got, counts)
 	}
 }
 

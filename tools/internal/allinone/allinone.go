@@ -83,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := Migrate(ctx, servers.environ(o.Environ)); err != nil {
 		return stopped(ctx, err)
 	}
-	environ := servers.environ(drainSoon(o.Environ))
+	environ := servers.environ(forDevelopment(o.Environ))
 	maps.Copy(environ, secrets)
 
 	units := startUnits(o.Units, o.Door, environ, logs)
@@ -93,6 +93,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	accounts, err := populate(ctx, dir, o.Environ, servers.natsURL, log)
 	if err != nil {
+		return stopped(ctx, err)
+	}
+	units.open() // now, so that who finds it ready finds the accounts
+	if err := units.awaitReady(ctx); err != nil {
+		return stopped(ctx, err)
+	}
+	if err := rotate(ctx, o.Environ, servers.natsURL, log); err != nil {
 		return stopped(ctx, err)
 	}
 	say("Ready in %.1f s\n", time.Since(begin).Seconds())
@@ -179,9 +186,12 @@ func secrets(dir *datadir.Dir, environ map[string]string) (map[string]string, er
 	return m, nil
 }
 
-// drainSoon lets Ctrl-C take seconds unless the environment wants it otherwise.
-func drainSoon(environ map[string]string) map[string]string {
+// forDevelopment lets Ctrl-C take seconds, and keeps mail instead of sending it, unless the environment wants it otherwise.
+func forDevelopment(environ map[string]string) map[string]string {
 	m := map[string]string{"TURBOCAT_RUNNER_DRAIN_MS": "3000", "TURBOCAT_GATEWAY_DRAIN_TIMEOUT": "3s"}
+	if environ["TURBOCAT_IDENTITY_SMTP_URL"] == "" {
+		m["TURBOCAT_IDENTITY_DEV_MAILBOX"] = "true"
+	}
 	maps.Copy(m, environ)
 	return m
 }

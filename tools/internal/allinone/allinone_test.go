@@ -18,6 +18,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/service"
+	"turbocat.io/tools/internal/child"
 )
 
 func TestMain(m *testing.M) {
@@ -49,14 +50,18 @@ func obedient(name string, d *diary) service.Unit {
 	}}
 }
 
-func TestTheDoorStopsFirst(t *testing.T) {
+func TestTheDoorOpensLastAndStopsFirst(t *testing.T) {
 	var d diary
 	u := startUnits([]service.Unit{obedient("a", &d), obedient("door", &d), obedient("b", &d)}, "door", map[string]string{"K": "v"}, io.Discard)
 	if err := u.awaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	u.open()
+	if err := u.awaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	u.stop()
-	if len(d.entries) != 6 || d.entries[3] != "stop door" {
+	if len(d.entries) != 6 || !strings.HasPrefix(d.entries[2], "start door") || d.entries[3] != "stop door" {
 		t.Errorf("the units did %q", d.entries)
 	}
 	if !strings.HasSuffix(d.entries[0], " v") {
@@ -123,12 +128,11 @@ func TestConfigFaults(t *testing.T) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := child.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func TestURL(t *testing.T) {

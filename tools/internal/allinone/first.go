@@ -17,6 +17,7 @@ import (
 	"turbocat.io/pkg/bus"
 	"turbocat.io/tools/internal/client"
 	"turbocat.io/tools/internal/datadir"
+	"turbocat.io/tools/internal/rotation"
 	"turbocat.io/tools/internal/run"
 	"turbocat.io/tools/internal/seed"
 	"turbocat.io/tools/internal/workflowfile"
@@ -75,6 +76,22 @@ func populate(ctx context.Context, dir *datadir.Dir, environ map[string]string, 
 		a.adminWorks, a.demoWorks = a.admin.Works(ctx, b), a.demo.Works(ctx, b)
 	}
 	return a, seed.Samples(ctx, b, a.demo)
+}
+
+// rotate seals secrets under the current key when the environment has old ones.
+func rotate(ctx context.Context, environ map[string]string, natsURL string, log zerolog.Logger) error {
+	if environ["TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS"] == "" {
+		return nil
+	}
+	b, err := bus.Connect(ctx, natsURL, "turbocat-dev", log)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	if _, err := rotation.Run(ctx, b, func(rotation.Report) {}); err != nil {
+		log.Warn().Err(err).Msg("secrets are not all sealed under the current key yet; the next start goes on")
+	}
+	return nil
 }
 
 // adminFault words what is wrong with the administrator's account by the variables that name it.

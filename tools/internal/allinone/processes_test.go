@@ -149,6 +149,7 @@ func TestProcessesStartAgainAndStopInOrder(t *testing.T) {
 	}
 	address := nats.URL()
 	u := startUnits(o.Units, o.Door, environ, &logs)
+	u.open()
 	if err := u.awaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func TestFirstFault(t *testing.T) {
 
 func TestGrace(t *testing.T) {
 	for want, environ := range map[time.Duration]map[string]string{
-		13 * time.Second: drainSoon(nil),
+		13 * time.Second: forDevelopment(nil),
 		70 * time.Second: {"TURBOCAT_GATEWAY_DRAIN_TIMEOUT": "1m", "TURBOCAT_RUNNER_DRAIN_MS": "3000"},
 		10 * time.Second: {"TURBOCAT_GATEWAY_DRAIN_TIMEOUT": "soon", "TURBOCAT_RUNNER_DRAIN_MS": "-5"},
 	} {

@@ -17,12 +17,13 @@ import (
 // readyTimeout is how long the services may take until all of them work.
 const readyTimeout = 60 * time.Second
 
-// units are running services. The first one is stopped first: it is the door.
+// units are running services. The door, which clients come through, opens last and is stopped first.
 type units struct {
-	door  []*unit
-	inner []*unit
-	ready chan string
-	ended chan error // why one ended by itself, or nil when it was told to
+	door, inner []*unit
+	starting    map[string]bool // those that awaitReady has not seen to work
+	open        func()          // starts the door
+	ready       chan string
+	ended       chan error // why one ended by itself, or nil when it was told to
 }
 
 type unit struct {
@@ -31,18 +32,14 @@ type unit struct {
 	done chan struct{}
 }
 
-// startUnits starts the services; those named by door stop before the others.
+// startUnits starts the services behind the one named door.
 func startUnits(list []service.Unit, door string, environ map[string]string, logs io.Writer) *units {
-	u := &units{ready: make(chan string, len(list)), ended: make(chan error, len(list))}
-	for _, one := range list {
+	u := &units{ready: make(chan string, len(list)), ended: make(chan error, len(list)), starting: map[string]bool{}}
+	start := func(one service.Unit) *unit {
 		// Each ends by its own cancel: the order matters.
 		ctx, stop := context.WithCancel(context.Background())
 		running := &unit{name: one.Name, stop: stop, done: make(chan struct{})}
-		if one.Name == door {
-			u.door = append(u.door, running)
-		} else {
-			u.inner = append(u.inner, running)
-		}
+		u.starting[one.Name] = true
 		go func() {
 			defer close(running.done)
 			err := one.Run(ctx, environ, logs, func() { u.ready <- one.Name })
@@ -51,28 +48,33 @@ func startUnits(list []service.Unit, door string, environ map[string]string, log
 			}
 			u.ended <- err
 		}()
+		return running
+	}
+	u.open = func() {}
+	for _, one := range list {
+		if one.Name == door {
+			u.open = func() { u.door = append(u.door, start(one)) }
+		} else {
+			u.inner = append(u.inner, start(one))
+		}
 	}
 	return u
 }
 
-// awaitReady returns when all services work, or with why one does not.
+// awaitReady returns when all services that were started work, or with why one does not.
 func (u *units) awaitReady(ctx context.Context) error {
-	missing := map[string]bool{}
-	for _, one := range append(append([]*unit{}, u.door...), u.inner...) {
-		missing[one.name] = true
-	}
 	late := time.NewTimer(readyTimeout)
 	defer late.Stop()
-	for len(missing) > 0 {
+	for len(u.starting) > 0 {
 		select {
 		case name := <-u.ready:
-			delete(missing, name)
+			delete(u.starting, name)
 		case err := <-u.ended:
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late.C:
-			return fmt.Errorf("not ready after %s: %s; the log tells why", readyTimeout, names(missing))
+			return fmt.Errorf("not ready after %s: %s; the log tells why", readyTimeout, names(u.starting))
 		}
 	}
 	return nil

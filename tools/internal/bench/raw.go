@@ -19,6 +19,7 @@ import (
 const (
 	rawTasks   = "BENCH_TASKS"
 	rawResults = "BENCH_RESULTS"
+	rawRunner  = "raw-runner" // its process
 	// RawRunner is the hidden command that answers the raw loop's tasks.
 	RawRunner = "bench-raw-runner"
 
@@ -40,24 +41,40 @@ func (w *world) rawLoop(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 	}
-	if err := w.spawn("raw-runner", RawRunner); err != nil {
+	if err := w.spawn(rawRunner, RawRunner); err != nil {
 		return Result{}, err
 	}
 	defer func() {
-		w.parts["raw-runner"].Stop(stopGrace)
-		delete(w.parts, "raw-runner")
+		w.parts[rawRunner].Stop(stopGrace)
+		delete(w.parts, rawRunner)
 		w.order = w.order[:len(w.order)-1]
 	}()
 	results, err := js.Consumer(ctx, rawResults, "bench")
 	if err != nil {
 		return Result{}, err
 	}
-	r := Result{Workload: Raw, InFlight: w.o.InFlight}
-	slots := make(chan struct{}, w.o.InFlight)
+	r := Result{Workload: Raw, Settings: Settings{InFlight: w.o.InFlight, InputBytes: taskBytes, OutputBytes: resultBytes}}
+	_, times, err := w.loop(ctx, results, 1, w.o.Duration/2)
+	if err != nil {
+		return Result{}, err
+	}
+	r.latencies(times)
+	m := w.measure(Raw)
+	steps, _, err := w.loop(ctx, results, w.o.InFlight, w.o.Duration)
+	if err != nil {
+		return Result{}, err
+	}
+	m.end(&r, steps)
+	return r, nil
+}
+
+// loop keeps so many steps on their way for a while, and gives how many they were and how long each took.
+func (w *world) loop(ctx context.Context, consumer jetstream.Consumer, inFlight int, d time.Duration) (steps int, times []time.Duration, err error) {
+	js := w.conn.JetStream()
+	slots := make(chan struct{}, inFlight)
 	var mu sync.Mutex
 	begun := map[string]time.Time{}
-	var times []time.Duration
-	consuming, err := results.Consume(func(m jetstream.Msg) {
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
 		id, _, _ := strings.Cut(string(m.Data()), " ")
 		mu.Lock()
 		if at, ok := begun[id]; ok {
@@ -69,41 +86,51 @@ func (w *world) rawLoop(ctx context.Context) (Result, error) {
 		<-slots
 	}, jetstream.PullMaxMessages(1000))
 	if err != nil {
-		return Result{}, err
+		return 0, nil, err
 	}
-	defer consuming.Stop()
-	before, start := w.cpu(), time.Now()
+	defer func() {
+		consuming.Stop()
+		<-consuming.Closed()
+	}()
+	start := time.Now()
 	pad := strings.Repeat("x", taskBytes-17)
-	for i := 0; time.Since(start) < w.o.Duration; i++ {
+	take := func() error {
 		select {
 		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return Result{}, ctx.Err()
-		case <-time.After(stallWait):
-			return Result{}, fmt.Errorf("the raw loop stands still\n%s", w.tail("raw-runner"))
+			return nil
+		default:
 		}
-		id := fmt.Sprintf("%016d", i)
+		timer := time.NewTimer(stallWait)
+		defer timer.Stop()
+		select {
+		case slots <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return fmt.Errorf("the raw loop stands still\n%s", w.tail(rawRunner))
+		}
+	}
+	for ; time.Since(start) < d; steps++ {
+		if err := take(); err != nil {
+			return 0, nil, err
+		}
+		id := fmt.Sprintf("%016d", steps)
 		mu.Lock()
 		begun[id] = time.Now()
 		mu.Unlock()
 		if _, err := js.PublishAsync("bench.task", []byte(id+" "+pad), jetstream.WithStallWait(stallWait)); err != nil {
-			return Result{}, err
-		}
-		r.Steps++
-	}
-	for range w.o.InFlight {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return Result{}, ctx.Err()
+			return 0, nil, err
 		}
 	}
-	elapsed := time.Since(start)
-	r.CPUMsPer1000 = perThousand(before, w.cpu(), r.Steps)
+	for range inFlight {
+		if err := take(); err != nil {
+			return 0, nil, err
+		}
+	}
 	mu.Lock()
 	defer mu.Unlock()
-	summarize(&r, times, elapsed)
-	return r, nil
+	return steps, times, nil
 }
 
 // AnswerRaw takes the raw loop's tasks and publishes results until ctx ends: a task is acked

@@ -4,14 +4,14 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +24,7 @@ import (
 	"turbocat.io/tools/internal/child"
 	"turbocat.io/tools/internal/pginstall"
 	"turbocat.io/tools/internal/postgresd"
+	"turbocat.io/tools/internal/redisd"
 )
 
 // world is the installation under measurement.
@@ -35,11 +36,15 @@ type world struct {
 	pg      *postgresd.Server
 	parts   map[string]*child.Process
 	order   []string
+
+	redis *redisd.Server // nil without a gateway, as is url
+	url   string
 }
 
 const stopGrace = 5 * time.Second
 
-func start(ctx context.Context, dir string, o Options) (w *world, err error) {
+// start starts an installation of some services, each a process of its own.
+func start(ctx context.Context, dir string, o Options, services ...string) (w *world, err error) {
 	w = &world{o: o, dir: dir, parts: map[string]*child.Process{}}
 	defer func() {
 		if err != nil {
@@ -77,17 +82,42 @@ func start(ctx context.Context, dir string, o Options) (w *world, err error) {
 	if w.conn, err = bus.Connect(begin, natsURL.String(), "turbocat-bench", zerolog.Nop()); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"catalog", "orchestrator", "runner"} {
+	if slices.Contains(services, "gateway") {
+		if err := w.prepareGateway(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range services {
 		if err := w.spawn(name, "serve", name); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range []string{"catalog", "orchestrator", "runner"} {
+	for _, name := range services {
 		if err := w.awaitReady(begin, name); err != nil {
 			return nil, err
 		}
 	}
 	return w, nil
+}
+
+// prepareGateway gives the services that serve HTTP what they need: a Redis, keys and a port. Limits of requests are lifted, for
+// the load comes from one address.
+func (w *world) prepareGateway(ctx context.Context) (err error) {
+	if w.redis, err = redisd.Start(ctx, filepath.Join(w.dir, "redis")); err != nil {
+		return err
+	}
+	port, err := child.FreePort()
+	if err != nil {
+		return err
+	}
+	w.url = "http://127.0.0.1:" + strconv.Itoa(port)
+	w.environ = append(w.environ, "REDIS_URL="+w.redis.URL(), "PORT="+strconv.Itoa(port), "TURBOCAT_GATEWAY_AUTH_PER_MINUTE=1000000", "TURBOCAT_GATEWAY_USER_PER_SECOND=1000000")
+	for _, name := range []string{"JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY"} {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // it never fails
+		w.environ = append(w.environ, name+"="+hex.EncodeToString(key))
+	}
+	return nil
 }
 
 func (w *world) spawn(name string, args ...string) error {
@@ -96,7 +126,11 @@ func (w *world) spawn(name string, args ...string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	p, err := child.Start(child.Command{Path: w.o.Program, Args: args, Dir: w.dir, Env: w.environ, Output: log, Orphan: syscall.SIGKILL})
+	environ := w.environ
+	if w.o.Profiles != "" {
+		environ = append(slices.Clone(environ), ProfileVariable+"="+w.profile(name))
+	}
+	p, err := child.Start(child.Command{Path: w.o.Program, Args: args, Dir: w.dir, Env: environ, Output: log, Orphan: syscall.SIGKILL})
 	if err != nil {
 		return err
 	}
@@ -137,84 +171,10 @@ func (w *world) stop() {
 	for _, name := range w.order {
 		w.parts[name].Stop(stopGrace, syscall.SIGTERM, syscall.SIGKILL)
 	}
+	if w.redis != nil {
+		w.redis.Stop()
+	}
 	if w.pg != nil {
 		w.pg.Stop()
 	}
-}
-
-// cpu gives the CPU time of each process so far; none where the system does not tell.
-func (w *world) cpu() map[string]time.Duration {
-	pids := map[string]int{"client": os.Getpid()}
-	for name, p := range w.parts {
-		pids[name] = p.PID()
-	}
-	out := map[string]time.Duration{}
-	for name, pid := range pids {
-		if d, ok := cpuOf(pid); ok {
-			out[name] = d
-		}
-	}
-	if d, ok := cpuOfTree(w.pg.PID()); ok {
-		out["postgres"] = d
-	}
-	return out
-}
-
-// perThousand gives the CPU milliseconds that 1,000 steps took between two readings.
-func perThousand(before, after map[string]time.Duration, steps int) map[string]float64 {
-	if len(after) == 0 || steps == 0 {
-		return nil
-	}
-	out := map[string]float64{}
-	for name := range maps.Keys(after) {
-		out[name] = float64((after[name] - before[name]).Microseconds()) / float64(steps)
-	}
-	return out
-}
-
-// clockTick is the unit of /proc's CPU times on every Linux that Go runs on.
-const clockTick = 10 * time.Millisecond
-
-func cpuOf(pid int) (time.Duration, bool) {
-	d, _, ok := stat(pid)
-	return d, ok
-}
-
-// cpuOfTree adds up a process and its living children, and what its ended ones took.
-func cpuOfTree(pid int) (time.Duration, bool) {
-	total, ok := cpuOf(pid)
-	if !ok {
-		return 0, false
-	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, false
-	}
-	for _, e := range entries {
-		if c, err := strconv.Atoi(e.Name()); err == nil {
-			if d, parent, ok := stat(c); ok && parent == pid {
-				total += d
-			}
-		}
-	}
-	return total, true
-}
-
-func stat(pid int) (cpu time.Duration, parent int, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, 0, false
-	}
-	_, rest, found := strings.Cut(string(b), ") ") // the name may hold spaces
-	f := strings.Fields(rest)
-	if !found || len(f) < 15 {
-		return 0, 0, false
-	}
-	parent, _ = strconv.Atoi(f[1])
-	var ticks int64
-	for _, field := range f[11:15] { // utime stime cutime cstime
-		n, _ := strconv.ParseInt(field, 10, 64)
-		ticks += n
-	}
-	return time.Duration(ticks) * clockTick, parent, true
 }

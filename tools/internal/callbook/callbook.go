@@ -1,7 +1,8 @@
 // Package callbook is the outside world that the API steps of test workflows change: an HTTP server that
 // writes down every call.
 //
-// A step calls POST /<execution>/<step>, with its attempt's headers. The answer is the body, as JSON.
+// A step calls POST /<execution>/<step>, an item of it POST /<execution>/<step>/<item>, with its attempt's headers. The
+// answer is the body, as JSON.
 package callbook
 
 import (
@@ -20,7 +21,7 @@ const maxBody = 1 << 20
 
 // Call is one call that came in.
 type Call struct {
-	Execution, Step string
+	Execution, Step string // of an item with its name: step/item
 	Key             string // Idempotency-Key
 	Attempt         int    // X-Turbocat-Attempt; 0 when there was none
 	Began           time.Time
@@ -38,7 +39,7 @@ type Book struct {
 func New() *Book { return &Book{changed: make(chan struct{})} }
 
 // ServeHTTP writes the call down, then answers it with its body. The query's delayMs is how long the answer takes;
-// a caller that goes away ends it.
+// a caller that goes away ends it. So many attempts as the query's refuse says are answered 503.
 func (b *Book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	execution, step, ok := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
 	if !ok {
@@ -47,6 +48,7 @@ func (b *Book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	attempt, _ := strconv.Atoi(r.Header.Get("X-Turbocat-Attempt"))
 	delayMs, _ := strconv.Atoi(r.URL.Query().Get("delayMs"))
+	refuse, _ := strconv.Atoi(r.URL.Query().Get("refuse"))
 	n := b.begin(Call{Execution: execution, Step: step, Key: r.Header.Get("Idempotency-Key"), Attempt: attempt, Began: time.Now()})
 	defer b.end(n)
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
@@ -62,6 +64,10 @@ func (b *Book) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+	if refuse > 0 && attempt <= refuse {
+		http.Error(w, "not yet", http.StatusServiceUnavailable)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(body)

@@ -49,6 +49,12 @@ func TestCallsAreWrittenDown(t *testing.T) {
 	if status, _ := call(t.Context(), "/x", `1`); status != 404 {
 		t.Errorf("a path without a step: %d", status)
 	}
+	if status, _ := call(t.Context(), "/x/loop/3?refuse=2", `1`); status != 503 {
+		t.Errorf("a second attempt, when two are refused: %d", status)
+	}
+	if status, _ := call(t.Context(), "/x/loop/3?refuse=1", `1`); status != 200 {
+		t.Errorf("a second attempt, when one is refused: %d", status)
+	}
 	// A caller that goes away is in the book too.
 	changed = b.Changed()
 	leaving, leave := context.WithCancel(t.Context())
@@ -62,7 +68,10 @@ func TestCallsAreWrittenDown(t *testing.T) {
 
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		calls := b.Calls()
-		if len(calls) == 3 && !calls[2].Ended.IsZero() {
+		if len(calls) == 5 && !calls[4].Ended.IsZero() {
+			if first := calls[2]; first.Step != "loop/3" {
+				t.Errorf("written down as %+v", first)
+			}
 			first := calls[0]
 			if first.Execution != "x" || first.Step != "step" || first.Key != "k" || first.Attempt != 2 || first.Ended.Sub(first.Began) < 30*time.Millisecond {
 				t.Errorf("written down as %+v", first)

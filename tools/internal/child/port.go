@@ -3,17 +3,21 @@
 package child
 
 import (
-	"fmt"
+	"errors"
+	"math/rand/v2"
 	"net"
+	"strconv"
 )
 
-// FreePort gives a loopback port that was free a moment ago. Another process may take it
-// before its user does: who asks must be ready to ask again.
+// FreePort gives a loopback port that was free a moment ago, below those that outgoing connections take: while its server is
+// down, a client's own connection must not get it. Another process may take it before its user does: who asks must be ready to
+// ask again.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("no free port on loopback: %w", err)
+	for range 100 {
+		port := 20000 + rand.IntN(10000)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("no port between 20000 and 30000 is free on loopback")
 }

@@ -181,15 +181,22 @@ func (a *api) follow(ctx context.Context, execution string, last uint64, on func
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
+	var body []byte
 	for lines.Scan() {
 		quiet.Reset(silence)
-		if body, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: ")); ok {
-			e, err := promises.ParseEvent(body)
-			if err != nil {
-				return errors.Join(errBroken, err)
-			}
-			on(e)
+		if data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: ")); ok {
+			body = bytes.Clone(data)
 		}
+		if len(lines.Bytes()) > 0 || body == nil {
+			continue
+		}
+		// An empty line ends an event. What is cut off before it is none.
+		e, err := promises.ParseEvent(body)
+		if err != nil {
+			return errors.Join(errBroken, err)
+		}
+		on(e)
+		body = nil
 	}
 	return lines.Err()
 }

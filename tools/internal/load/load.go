@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -27,7 +28,8 @@ const lookEvery = 200 * time.Millisecond
 type Load struct {
 	api      *api
 	workflow Workflow
-	id       string // of the workflow
+	id       string   // of the workflow
+	ids      []string // of it and those that its steps are executions of
 	ctx      context.Context
 	abandon  context.CancelFunc
 	working  sync.WaitGroup
@@ -36,6 +38,7 @@ type Load struct {
 	ended    bool // nothing new begins
 	next     int
 	accepted []*promises.Execution
+	children []*promises.Execution
 	answers  []Answer
 	strange  []string
 	more     chan struct{} // closed and replaced with every execution that is accepted
@@ -71,26 +74,34 @@ func (l *Load) prepare(ctx context.Context) error {
 	if err := l.api.register(ctx); err != nil {
 		return err
 	}
-	made := map[*agent]string{}
-	agents := make([]string, len(l.workflow.lines))
-	for i, line := range l.workflow.lines {
-		if line.agent == nil {
-			continue
-		}
-		if made[line.agent] == "" {
-			a, _, err := ask[catalog.Agent](ctx, l.api, http.MethodPost, "/agents", object{
-				"name": line.key, "type": line.agent.kind, "status": "ACTIVE", "config": line.agent.config,
-			}, http.StatusCreated)
-			if err != nil {
-				return err
-			}
-			made[line.agent] = a.ID
-		}
-		agents[i] = made[line.agent]
-	}
-	w, _, err := ask[catalog.Workflow](ctx, l.api, http.MethodPost, "/workflows", l.workflow.body(agents), http.StatusCreated)
-	l.id = w.ID
+	var err error
+	l.id, err = l.make(ctx, l.workflow)
 	return err
+}
+
+// make makes a workflow, and before that its agents and what they need.
+func (l *Load) make(ctx context.Context, w Workflow) (id string, err error) {
+	ids := map[*agent]string{}
+	for i, a := range w.agents() {
+		config := a.config
+		if a.child != nil {
+			child, err := l.make(ctx, *a.child)
+			if err != nil {
+				return "", err
+			}
+			config = object{"workflowId": child}
+		}
+		made, _, err := ask[catalog.Agent](ctx, l.api, http.MethodPost, "/agents", object{
+			"name": fmt.Sprintf("%s-%d", w.name, i+1), "type": a.kind, "status": "ACTIVE", "config": config,
+		}, http.StatusCreated)
+		if err != nil {
+			return "", err
+		}
+		ids[a] = made.ID
+	}
+	made, _, err := ask[catalog.Workflow](ctx, l.api, http.MethodPost, "/workflows", w.body(ids), http.StatusCreated)
+	l.ids = append(l.ids, made.ID)
+	return made.ID, err
 }
 
 // number gives the number of the next execution; false once the load is to end.
@@ -106,16 +117,81 @@ func (l *Load) number() (n int, ok bool) {
 
 // Submit begins one more execution, beside those of the clients, and returns once it is accepted.
 func (l *Load) Submit(ctx context.Context) error {
+	_, err := l.Begin(ctx)
+	return err
+}
+
+// Begin is Submit, and gives the id of the execution.
+func (l *Load) Begin(ctx context.Context) (id string, err error) {
 	n, ok := l.number()
 	if !ok {
-		return fmt.Errorf("the load has ended")
+		return "", fmt.Errorf("the load has ended")
 	}
 	x := l.submit(ctx, n)
 	if x == nil {
-		return fmt.Errorf("the execution %d is not accepted: %w", n, ctx.Err())
+		return "", fmt.Errorf("the execution %d is not accepted: %w", n, ctx.Err())
 	}
 	l.working.Go(func() { l.watch(n, x) })
-	return nil
+	return x.ID, nil
+}
+
+// ErrEnded says that an execution takes no command any more.
+var ErrEnded = errors.New("the execution has ended")
+
+// Command asks for something of an execution, like cancel, until it is answered.
+func (l *Load) Command(ctx context.Context, id, command string) error {
+	for {
+		got, err := l.api.send(ctx, http.MethodPost, "/executions/"+id+"/"+command, nil)
+		switch {
+		case err != nil:
+			return err
+		case got.status == http.StatusAccepted:
+			return nil
+		case got.code == errs.Conflict:
+			return ErrEnded
+		case !got.unknown():
+			return fmt.Errorf("%s of %s is answered %s", command, id, got)
+		}
+		if err := nap(ctx, again); err != nil {
+			return err
+		}
+	}
+}
+
+// Status gives that of an execution.
+func (l *Load) Status(ctx context.Context, id string) (string, error) {
+	r, raw := l.read(ctx, id)
+	if raw == nil {
+		return "", fmt.Errorf("the execution %s can not be read now", id)
+	}
+	return r.Status, nil
+}
+
+// Ask asks through a door for an execution of the load's workflow under a key, until it is answered.
+func (l *Load) Ask(ctx context.Context, door, key, body string) (id string, status int, err error) {
+	l.api.mu.Lock()
+	through := &api{url: newAPI(door).url, http: l.api.http, account: l.api.account, token: l.api.token}
+	l.api.mu.Unlock()
+	for {
+		got, err := through.send(ctx, http.MethodPost, "/workflows/"+l.id+"/execute", []byte(body), "Idempotency-Key", key)
+		if err != nil {
+			return "", 0, err
+		}
+		if !got.unknown() {
+			var envelope struct{ Data orchestrator.Execution }
+			_ = json.Unmarshal(got.body, &envelope) // a refusal has no id
+			return envelope.Data.ID, got.status, nil
+		}
+		if err := nap(ctx, again); err != nil {
+			return "", got.status, err
+		}
+	}
+}
+
+// Adopt counts an execution that was asked for by Ask, as the n-th, among those of the load.
+func (l *Load) Adopt(n int, id string) {
+	x := l.accept(l.workflow.meant(n, false), id)
+	l.working.Go(func() { l.watch(n, x) })
 }
 
 func (l *Load) execute(n int) {
@@ -126,12 +202,32 @@ func (l *Load) execute(n int) {
 
 // submit has an execution accepted; nil when ctx ends first, or when it is refused for good.
 func (l *Load) submit(ctx context.Context, n int) *promises.Execution {
-	inputs, err := l.workflow.inputs(n)
+	inputs, err := l.workflow.inputs(n, l.workflow.fails(n))
 	if err != nil {
 		l.note("the inputs of %d: %v", n, err)
 		return nil
 	}
 	body := append(append([]byte(`{"inputs":`), inputs...), '}')
+	return l.begin(ctx, n, "/workflows/"+l.id+"/execute", body, "load-"+strconv.Itoa(n), l.workflow.meant(n, l.workflow.fails(n)))
+}
+
+// again has an execution accepted that runs a failed one again.
+func (l *Load) again(n int, failed string) *promises.Execution {
+	inputs, err := l.workflow.inputs(n, false)
+	if err != nil {
+		l.note("the inputs of %d: %v", n, err)
+		return nil
+	}
+	body, err := json.Marshal(object{"from": l.workflow.rerun, "inputs": inputs})
+	if err != nil {
+		l.note("the rerun of %d: %v", n, err)
+		return nil
+	}
+	return l.begin(l.ctx, n, "/executions/"+failed+"/rerun", body, "again-"+strconv.Itoa(n), l.workflow.meantAgain(n, failed))
+}
+
+// begin asks for the n-th execution until it is accepted; it is meant to become as it says.
+func (l *Load) begin(ctx context.Context, n int, path string, body []byte, key string, meant promises.Execution) *promises.Execution {
 	times := 1
 	if n%7 == 0 {
 		times = 2 // a client that does not trust the first answer
@@ -139,7 +235,7 @@ func (l *Load) submit(ctx context.Context, n int) *promises.Execution {
 	var x *promises.Execution
 	for times > 0 {
 		asked := time.Now()
-		got, err := l.api.send(ctx, http.MethodPost, "/workflows/"+l.id+"/execute", body, "Idempotency-Key", "load-"+strconv.Itoa(n))
+		got, err := l.api.send(ctx, http.MethodPost, path, body, "Idempotency-Key", key)
 		if err != nil {
 			return x
 		}
@@ -155,7 +251,7 @@ func (l *Load) submit(ctx context.Context, n int) *promises.Execution {
 			l.note("the request for the execution %d is answered %s", n, got)
 			return x
 		case x == nil:
-			x = l.accept(n, envelope.Data.ID)
+			x = l.accept(meant, envelope.Data.ID)
 		case x.ID != envelope.Data.ID:
 			l.note("the key of the execution %d gave %s and then %s", n, x.ID, envelope.Data.ID)
 		}
@@ -173,8 +269,7 @@ func (l *Load) answered(asked time.Time, got answer) {
 	l.answers = append(l.answers, Answer{asked, time.Now(), got.status, got.code})
 }
 
-func (l *Load) accept(n int, id string) *promises.Execution {
-	x := l.workflow.meant(n)
+func (l *Load) accept(x promises.Execution, id string) *promises.Execution {
 	x.ID, x.AcceptedAt = id, time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,24 +288,62 @@ func (l *Load) note(format string, args ...any) {
 	}
 }
 
-// watch looks at an execution until it has ended; of every third it follows the events too.
+// watch looks at an execution until it has ended, and has one that was meant to fail run again.
 func (l *Load) watch(n int, x *promises.Execution) {
+	l.look(n, x)
+	if x.Status != orchestrator.ExecutionFailed {
+		return
+	}
+	if again := l.again(n, x.ID); again != nil {
+		l.look(n, again)
+	}
+}
+
+// look looks at an execution until it has ended; of every third it follows the events too. It approves what waits for
+// that: of every second execution before it waits.
+func (l *Load) look(n int, x *promises.Execution) {
 	var following sync.WaitGroup
 	if n%3 == 0 {
 		x.Followed = []promises.Event{}
 		following.Go(func() { l.follow(x) })
 	}
 	defer following.Wait()
+	approvals := 0
+	if l.workflow.approval != "" && x.RerunOf == "" {
+		approvals = 1
+		if n%5 == 0 {
+			approvals = 2 // a client that does not trust the first answer
+		}
+	}
 	var seen []byte
 	for {
 		r, raw := l.read(l.ctx, x.ID)
 		if raw != nil && !bytes.Equal(raw, seen) {
 			x.Readings, seen = append(x.Readings, r), raw
 		}
+		if approvals > 0 && raw != nil && (n%2 == 0 || waits(r.Execution, l.workflow.approval)) && l.approve(n, x.ID) {
+			approvals--
+		}
 		if raw != nil && promises.Ended(r.Status) || nap(l.ctx, lookEvery) != nil {
 			return
 		}
 	}
+}
+
+func waits(x orchestrator.Execution, key string) bool {
+	return slices.ContainsFunc(x.Steps, func(s orchestrator.StepState) bool {
+		return s.StepKey == key && (s.WaitingFor != nil || s.Status == orchestrator.StepCompleted)
+	})
+}
+
+// approve sends an execution its approval, and tells whether that was accepted.
+func (l *Load) approve(n int, id string) bool {
+	body := fmt.Appendf(nil, `{"approve":true,"payload":%d}`, n)
+	got, err := l.api.send(l.ctx, http.MethodPost, "/executions/"+id+"/signals/"+l.workflow.approval, body, "Idempotency-Key", "agree-"+strconv.Itoa(n))
+	if err == nil && got.status != http.StatusAccepted && !got.unknown() {
+		l.note("the approval of %s is answered %s", id, got)
+	}
+	return err == nil && got.status == http.StatusAccepted
 }
 
 // read reads an execution; nil when it is not answered.
@@ -319,11 +452,11 @@ func (l *Load) Stop(ctx context.Context) (all []promises.Execution, strange []st
 		})
 	}
 	reading.Wait()
-	for _, x := range accepted {
-		all = append(all, *x)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, x := range append(accepted, l.children...) {
+		all = append(all, *x)
+	}
 	return all, l.strange
 }
 
@@ -337,8 +470,35 @@ func (l *Load) Close() {
 	l.api.http.CloseIdleConnections()
 }
 
-// finish reads an execution and its history.
+// finish reads an execution and its history, and those that its steps were.
 func (l *Load) finish(ctx context.Context, x *promises.Execution) {
+	l.readToEnd(ctx, x)
+	if len(x.Readings) == 0 {
+		return
+	}
+	for _, s := range x.Readings[len(x.Readings)-1].Steps {
+		w := l.workflow.child(s.StepKey)
+		if w == nil || s.ChildExecutionID == nil {
+			continue
+		}
+		n := 0
+		var inputs struct{ N int }
+		if json.Unmarshal(x.Readings[len(x.Readings)-1].Inputs, &inputs) == nil {
+			n = inputs.N
+		}
+		child := w.meant(n, false)
+		child.ID, child.AcceptedAt, child.ParentID = *s.ChildExecutionID, x.AcceptedAt, x.ID
+		for r, raw := l.read(ctx, child.ID); (raw == nil || !promises.Ended(r.Status)) && nap(ctx, again) == nil; { // a little after its parent was cancelled
+			r, raw = l.read(ctx, child.ID)
+		}
+		l.readToEnd(ctx, &child)
+		l.mu.Lock()
+		l.children = append(l.children, &child)
+		l.mu.Unlock()
+	}
+}
+
+func (l *Load) readToEnd(ctx context.Context, x *promises.Execution) {
 	for ctx.Err() == nil {
 		r, raw := l.read(ctx, x.ID)
 		if raw == nil {
@@ -370,15 +530,17 @@ func (l *Load) Totals(ctx context.Context) (map[string]int, error) {
 		"", orchestrator.ExecutionPending, orchestrator.ExecutionRunning, orchestrator.ExecutionPaused, orchestrator.ExecutionCompleted,
 		orchestrator.ExecutionFailed, orchestrator.ExecutionCancelled, orchestrator.ExecutionTimeout,
 	} {
-		path := "/executions?pageSize=1&workflowId=" + l.id
-		if status != "" {
-			path += "&status=" + status
+		for _, id := range l.ids {
+			path := "/executions?pageSize=1&workflowId=" + id
+			if status != "" {
+				path += "&status=" + status
+			}
+			_, page, err := ask[[]orchestrator.Execution](ctx, l.api, http.MethodGet, path, nil, http.StatusOK)
+			if err != nil {
+				return nil, err
+			}
+			totals[status] += page.Total
 		}
-		_, page, err := ask[[]orchestrator.Execution](ctx, l.api, http.MethodGet, path, nil, http.StatusOK)
-		if err != nil {
-			return nil, err
-		}
-		totals[status] = page.Total
 	}
 	return totals, nil
 }

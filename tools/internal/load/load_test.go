@@ -86,7 +86,7 @@ func (in *installation) execute(w http.ResponseWriter, key string) {
 	}
 }
 
-// events gives two events behind the last that is known; the first stream of all ends after one.
+// events gives two events behind the last that is known; the first stream of all ends in the midst of the second.
 func (in *installation) events(w http.ResponseWriter, id, last string) {
 	kinds := []event.Type[orchestrator.ExecutionEvent]{orchestrator.EventCreated, orchestrator.EventCompleted}
 	for i, status := range []string{"PENDING", "COMPLETED"} {
@@ -102,6 +102,7 @@ func (in *installation) events(w http.ResponseWriter, id, last string) {
 		_, _ = fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n: ping\n\n", i+1, kinds[i], body)
 		if !in.cut {
 			in.cut = true
+			_, _ = fmt.Fprint(w, "id: 2\nevent: x\ndata: {\"specversion\":") // a gateway that is killed stops in the midst of a line
 			return
 		}
 	}
@@ -156,7 +157,7 @@ func TestLoadSurvivesEverything(t *testing.T) {
 // TestDiamond checks the workflow itself: what its steps depend on is there, and what they must become adds up.
 func TestDiamond(t *testing.T) {
 	w := Diamond("http://book")
-	kinds, calls := map[string]int{}, 0
+	kinds, calls := map[string]int{}, map[string]bool{}
 	seen := map[string]bool{}
 	for _, l := range w.lines {
 		for _, key := range l.after {
@@ -165,23 +166,52 @@ func TestDiamond(t *testing.T) {
 			}
 		}
 		seen[l.key] = true
-		kinds[l.agent.kind]++
-		if l.calls {
-			calls++
+		kinds[l.kind]++
+		if l.agent != nil {
+			kinds[l.agent.kind]++
+		}
+		for name := range l.calls {
+			if calls[name] {
+				t.Errorf("%s calls under a name of another", name)
+			}
+			calls[name] = true
 		}
 	}
-	if len(w.lines) != 12 || kinds["API"] != 4 || kinds["CODE"] < 2 || kinds["DATA"] < 2 || calls != 4 {
-		t.Errorf("%d steps, %v, %d calls", len(w.lines), kinds, calls)
+	if len(w.lines) != 18 || kinds["API"] < 4 || kinds["CODE"] < 2 || kinds["DATA"] < 2 || kinds["WORKFLOW"] != 1 || kinds["WAIT"] != 2 || kinds["LOOP"] != 1 ||
+		kinds["PARALLEL"] != 1 || kinds["CONDITION"] != 1 || len(calls) != 12 || !calls["each/4"] {
+		t.Errorf("%d steps, %v, %v", len(w.lines), kinds, calls)
 	}
-	good, bad := w.meant(1), w.meant(9)
-	if good.Status != "COMPLETED" || !json.Valid([]byte(good.Outputs)) || bad.Status != "FAILED" || bad.Outputs != "" {
-		t.Errorf("meant are %+v and %+v", good, bad)
+	good, bad, again := w.meant(1, false), w.meant(9, true), w.meantAgain(9, "bad")
+	if good.Status != "COMPLETED" || !json.Valid([]byte(good.Outputs)) || bad.Status != "FAILED" || bad.Outputs != "" || again.Status != "COMPLETED" || again.RerunOf != "bad" {
+		t.Errorf("meant are %+v, %+v and %+v", good, bad, again)
 	}
-	ends := map[string]int{}
-	for _, s := range bad.Plan {
+	ends, reused := map[string]int{}, 0
+	for i, s := range bad.Plan {
 		ends[s.Status]++
+		if again.Plan[i].Reused {
+			reused++
+		}
 	}
-	if ends["COMPLETED"] != 7 || ends["FAILED"] != 2 || ends["SKIPPED"] != 3 || !promises.Ended(bad.Status) {
-		t.Errorf("the steps of one that is meant to fail are meant to be %v", ends)
+	if ends["COMPLETED"] != 13 || ends["FAILED"] != 2 || ends["SKIPPED"] != 3 || reused != 13 || !promises.Ended(bad.Status) {
+		t.Errorf("the steps of one that is meant to fail are meant to be %v, %d are not run again", ends, reused)
+	}
+}
+
+// TestWorkflowsSayWhatTheyMean checks of each workflow that it can be sent, and that what it is meant to become is said of each step.
+func TestWorkflowsSayWhatTheyMean(t *testing.T) {
+	for _, w := range []Workflow{Diamond("http://b"), Calls("http://b", 3, time.Second), Quick("http://b", time.Second), Sleepers("http://b", time.Second), Endless("http://b"), Hanging("http://b", 2), Greedy()} {
+		ids := map[*agent]string{}
+		for i, a := range w.agents() {
+			ids[a] = fmt.Sprint(i)
+		}
+		raw, err := json.Marshal(w.body(ids))
+		if err != nil || strings.Contains(string(raw), `"agentId":""`) {
+			t.Errorf("%s is sent as %s, %v", w, raw, err)
+		}
+		for _, s := range w.meant(1, false).Plan {
+			if (s.Status == "") != w.anyEnd || s.Attempts == 0 {
+				t.Errorf("%s of %s is meant to become %+v", s.Key, w, s)
+			}
+		}
 	}
 }

@@ -44,7 +44,18 @@ type Options struct {
 	Port     int    // 0: a free one
 	User     string
 	Password string
+	Cluster  *Cluster       // nil: it is the only one
 	Log      zerolog.Logger // gets the server's warnings and errors
+}
+
+// Cluster makes a server one of several that keep the streams together. All have the same clients' user and password.
+type Cluster struct {
+	Server   string   // name of this one; no other of the cluster has it, and it keeps it with its folder
+	Name     string   // of the cluster
+	Port     int      // where the others connect to
+	User     string   // that servers ask each other for
+	Password string   //
+	Routes   []string // addresses of the others, like 127.0.0.1:6222; some are enough, they tell of the rest
 }
 
 // Server is a running NATS server. It is safe for concurrent use.
@@ -85,14 +96,20 @@ func serve(ctx context.Context, o Options) (*server.Server, error) {
 	} else if err := portFree(port); err != nil {
 		return nil, err
 	}
-	srv, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: "turbocat", Host: Host, Port: port, Username: o.User, Password: o.Password,
 		JetStream: true, StoreDir: o.Dir, JetStreamMaxStore: store, JetStreamMaxMemory: maxMemory,
 		SyncInterval: 2 * time.Second,
 		MaxPayload:   subject.MaxPayload,
 		PingInterval: 10 * time.Second, MaxPingsOut: 2,
 		NoSigs: true, DisableJetStreamBanner: true,
-	})
+	}
+	if o.Cluster != nil {
+		if err := o.Cluster.join(options); err != nil {
+			return nil, err
+		}
+	}
+	srv, err := server.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("NATS can not start: %w", err)
 	}
@@ -103,6 +120,22 @@ func serve(ctx context.Context, o Options) (*server.Server, error) {
 		return nil, fmt.Errorf("NATS can not start: %w; the folder %s may be moved away without loss", err, o.Dir)
 	}
 	return srv, nil
+}
+
+// join adds to the options of a server what makes it one of the cluster.
+func (c *Cluster) join(o *server.Options) error {
+	if c.Server == "" || c.Name == "" || c.User == "" || c.Password == "" {
+		return errors.New("a NATS server of a cluster needs a name, that of the cluster, and a user and a password for the others; give all")
+	}
+	if err := portFree(c.Port); err != nil {
+		return err
+	}
+	o.ServerName = c.Server
+	o.Cluster = server.ClusterOpts{Name: c.Name, Host: Host, Port: c.Port, Username: c.User, Password: c.Password}
+	for _, address := range c.Routes {
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", User: url.UserPassword(c.User, c.Password), Host: address})
+	}
+	return nil
 }
 
 func start(ctx context.Context, srv *server.Server, fatal <-chan string) error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -140,5 +141,69 @@ func TestDamagedStore(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "may be moved away") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A route with another password is no member: the streams of a cluster are for its servers alone.
+func TestCluster(t *testing.T) {
+	ports := freePorts(t, 4)
+	var routes []string
+	for _, port := range ports[:3] {
+		routes = append(routes, net.JoinHostPort(natsd.Host, strconv.Itoa(port)))
+	}
+	var urls []string
+	member := func(i int, password string) *natsd.Server {
+		return start(t, natsd.Options{Dir: t.TempDir(), User: "u", Password: "p", Cluster: &natsd.Cluster{
+			Server: "n" + strconv.Itoa(i), Name: "test", Port: ports[i], User: "route", Password: password, Routes: routes,
+		}})
+	}
+	for i := range 3 {
+		urls = append(urls, member(i, "right").URL())
+	}
+	member(3, "wrong")
+	nc, js := connect(t, strings.Join(urls, ","))
+	eventually(t, func() error {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "KEPT", Subjects: []string{"kept"}, Replicas: 3})
+		return err
+	})
+	stream, err := js.Stream(t.Context(), "KEPT")
+	if err != nil || len(stream.CachedInfo().Cluster.Replicas) != 2 {
+		t.Fatalf("%+v, %v", stream, err)
+	}
+	if servers := nc.DiscoveredServers(); len(nc.Servers()) != 3 {
+		t.Errorf("the cluster has the servers %v, of which %v were told", nc.Servers(), servers)
+	}
+	if _, err := natsd.Start(t.Context(), natsd.Options{Dir: t.TempDir(), User: "u", Password: "p", Cluster: &natsd.Cluster{Server: "n4", Name: "test", Port: 1, User: "route"}}); err == nil {
+		t.Error("a server starts whose routes have no password")
+	}
+}
+
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", natsd.Host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+func eventually(t *testing.T, holds func() error) {
+	t.Helper()
+	deadline := time.After(40 * time.Second)
+	for {
+		err := holds()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatal(err)
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }

@@ -34,51 +34,55 @@ func (c *checker) checkCalls() {
 			continue
 		}
 		for _, s := range x.Plan {
-			at := place{x.ID, s.Key}
-			if s.Calls || len(calls[at]) > 0 {
-				c.checkCallsOf(x, s, calls[at])
+			for name, iteration := range s.Calls {
+				at := place{x.ID, name}
+				c.checkCallsOf(x, s, name, iteration, calls[at])
+				delete(calls, at)
 			}
-			delete(calls, at)
 		}
 	}
 	for at, unknown := range calls {
-		c.say("I3", "%d calls came from the step %s of %s, of which nobody was told", len(unknown), at.step, at.execution)
+		c.say("I3", "%d calls came from the step %s of %s, which has none to make", len(unknown), at.step, at.execution)
 	}
 }
 
-func (c *checker) checkCallsOf(x *Execution, s Step, calls []callbook.Call) {
+// checkCallsOf checks the calls of a step, or of one of its items, under a name.
+func (c *checker) checkCallsOf(x *Execution, s Step, name string, iteration int, calls []callbook.Call) {
 	state, _ := stepOf(x.last().Execution, s.Key)
-	attempts := attemptsOf(x.Replay, s.Key)
-	if state.Status == orchestrator.StepCompleted && len(calls) == 0 {
-		c.say("I3", "the step %s of %s is COMPLETED and has made no call", s.Key, x.ID)
+	attempts := attemptsOf(x.Replay, s.Key, iteration)
+	if state.Status == orchestrator.StepCompleted && !s.Reused && len(calls) == 0 {
+		c.say("I3", "the step %s of %s is COMPLETED and has made no call", name, x.ID)
 	}
 	if len(attempts) == 0 && len(calls) > 0 {
-		c.say("I4", "the step %s of %s is %s, was never started, and has made %d calls, the first at %s", s.Key, x.ID, state.Status, len(calls), clock(calls[0].Began))
+		c.say("I4", "the step %s of %s is %s, was never started, and has made %d calls, the first at %s", name, x.ID, state.Status, len(calls), clock(calls[0].Began))
 		return
 	}
 	of := map[int][]callbook.Call{}
 	for i, call := range calls {
 		of[call.Attempt] = append(of[call.Attempt], call)
 		if call.Key == "" || call.Key != calls[0].Key {
-			c.say("I3", "the step %s of %s called with the idempotency keys %q and %q", s.Key, x.ID, calls[0].Key, call.Key)
+			c.say("I3", "the step %s of %s called with the idempotency keys %q and %q", name, x.ID, calls[0].Key, call.Key)
 		}
 		if at, ok := recorded(x, s.Key); ok && call.Began.After(at) {
-			c.say("I3", "call %d of the step %s of %s (attempt %d) came at %s; its end was told at %s", i+1, s.Key, x.ID, call.Attempt, clock(call.Began), clock(at))
+			c.say("I3", "call %d of the step %s of %s (attempt %d) came at %s; its end was told at %s", i+1, name, x.ID, call.Attempt, clock(call.Began), clock(at))
 		}
 		c.checkCallAfterDependencies(x, s, call)
 	}
 	for number, made := range of {
 		span, ok := attempts[number]
 		if !ok {
-			c.say("I4", "the step %s of %s made %d calls of the attempt %d, which was never started", s.Key, x.ID, len(made), number)
+			c.say("I4", "the step %s of %s made %d calls of the attempt %d, which was never started", name, x.ID, len(made), number)
 			continue
 		}
 		most := 1 + c.hits(span.from, span.to)
 		if len(made) > most {
-			c.say("I3", "the attempt %d of the step %s of %s made %d calls, at most %d are possible from %s to %s: %s", number, s.Key, x.ID, len(made), most, clock(span.from), clock(span.to), times(made))
+			c.say("I3", "the attempt %d of the step %s of %s made %d calls, at most %d are possible from %s to %s: %s", number, name, x.ID, len(made), most, clock(span.from), clock(span.to), times(made))
 		}
 		if most == 1 && overlap(made) {
-			c.say("I3", "the attempt %d of the step %s of %s ran twice at the same time: %s", number, s.Key, x.ID, times(made))
+			c.say("I3", "the attempt %d of the step %s of %s ran twice at the same time: %s", number, name, x.ID, times(made))
+		}
+		if early := made[0].Began; early.Before(span.from.Add(-rounding)) {
+			c.say("I4", "the attempt %d of the step %s of %s called at %s, and was to begin at %s", number, name, x.ID, clock(early), clock(span.from))
 		}
 	}
 }
@@ -94,20 +98,30 @@ func (c *checker) checkCallAfterDependencies(x *Execution, s Step, call callbook
 // span is how long an attempt counted.
 type span struct{ from, to time.Time }
 
-// attemptsOf reads from the events when each attempt of a step began and ended.
-func attemptsOf(events []Event, key string) map[int]span {
+// attemptsOf reads from the events when each attempt of a step, or of one of its items, can have begun and ended. Of items is told
+// alone which of their attempts failed, and when the next one begins.
+func attemptsOf(events []Event, key string, iteration int) map[int]span {
+	never := time.Unix(1<<40, 0)
 	found := map[int]span{}
+	newest := 0
 	for _, e := range events {
 		if e.StepKey != key {
 			continue
 		}
 		switch {
+		case e.Type == stepStarted && iteration == 0:
+			newest = e.Attempt
+			found[newest] = span{e.At, never}
 		case e.Type == stepStarted:
-			found[e.Attempt] = span{e.At, e.At.Add(100 * 365 * 24 * time.Hour)}
-		case e.Type == stepRetry || endOfStep[e.Type] != "":
-			if s, ok := found[e.Attempt]; ok {
-				found[e.Attempt] = span{s.from, e.At}
-			}
+			newest = 1
+			found[newest] = span{e.At, never}
+		case e.Type == stepRetry && e.Iteration != iteration:
+		case e.Type == stepRetry && iteration > 0:
+			found[newest] = span{found[newest].from, e.At}
+			newest = e.Attempt + 1
+			found[newest] = span{e.Until, never}
+		case e.Type == stepRetry || endOfStep[e.Type] != "" && newest > 0:
+			found[newest] = span{found[newest].from, e.At}
 		}
 	}
 	return found

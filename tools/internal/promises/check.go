@@ -10,8 +10,8 @@ import (
 
 // Violation is a promise that was not kept.
 type Violation struct {
-	Promise string // I1 to I8
-	What    string // names the execution, step or event, and what shows it
+	Promise string `json:"promise"` // I1 to I8
+	What    string `json:"what"`    // names the execution, step or event, and what shows it
 }
 
 func (v Violation) String() string { return v.Promise + ": " + v.What }
@@ -33,9 +33,10 @@ func Check(f Facts) []Violation {
 		x := &f.Executions[i]
 		c.checkEnd(x)
 		c.checkResults(x)
-		c.checkOrder(x)
 		c.checkHistory(x)
 	}
+	c.checkChildren()
+	c.checkReruns()
 	c.checkCalls()
 	c.checkTold()
 	c.checkTotals()
@@ -80,7 +81,6 @@ var (
 		orchestrator.EventStepSkipped.String():   orchestrator.StepSkipped,
 		orchestrator.EventStepCancelled.String(): orchestrator.StepCancelled,
 	}
-	stepStarted, stepRetry = orchestrator.EventStepStarted.String(), orchestrator.EventStepRetryScheduled.String()
 )
 
 // Ended tells whether a status of an execution is its last.

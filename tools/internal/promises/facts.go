@@ -18,6 +18,7 @@ type Facts struct {
 	Executions []Execution
 	Calls      []callbook.Call // made by their steps, in the order in which they came
 	Faults     []Fault
+	Gentle     bool           // none of them killed or cut off anything, so no attempt may be made in vain
 	Totals     map[string]int // executions by status, as the API counts them; "" has all
 	Ledger     *Ledger
 	Streams    *Streams
@@ -36,6 +37,8 @@ type Execution struct {
 	AcceptedAt time.Time // when its client was told
 	TimeoutMs  int64     // of its workflow
 	Plan       []Step    // of its workflow
+	ParentID   string    // the execution whose step it is an attempt of; "" for none
+	RerunOf    string    // the execution whose results its reused steps have; "" for none
 	Status     string    // that it must end with; "" for any
 	Outputs    string    // that it must end with, as JSON; "" for any
 	Readings   []Reading // from the first to the last; those without news may be left out
@@ -47,8 +50,13 @@ type Execution struct {
 type Step struct {
 	Key       string
 	DependsOn []string
-	Calls     bool   // its attempts call the book
-	Status    string // that it must end with; "" for any
+	Calls     map[string]int // what its attempts, or those of its items, call in the book; with the item, 0 for the step itself
+	Waits     time.Duration  // that it takes at least
+	Attempts  int            // that it takes when nothing fails for other reasons; 0 for any
+	Items     int            // that must have completed when it has
+	Child     bool           // its attempts are executions
+	Reused    bool           // it has the result of another execution, and is not run
+	Status    string         // that it must end with; "" for any
 }
 
 // Reading is an execution as the API showed it.
@@ -68,6 +76,8 @@ type Event struct {
 	Status    string
 	StepKey   string
 	Attempt   int
+	Iteration int       // of an item that is tried again
+	Until     time.Time // when the next attempt begins, or the wait is over; zero for neither
 }
 
 // ParseEvent reads an event as it is stored, published and streamed.
@@ -86,37 +96,27 @@ func ParseEvent(body []byte) (Event, error) {
 	if err != nil || e.Subject != e.Data.ExecutionID {
 		return Event{}, fmt.Errorf("an event without a number, or of two executions: %s", body)
 	}
-	return Event{
+	found := Event{
 		ID: e.ID, Type: e.Type, Execution: e.Subject, Seq: e.Data.Seq, P: e.P, N: n, At: e.Time,
-		Status: e.Data.Status, StepKey: e.Data.StepKey, Attempt: e.Data.Attempt,
-	}, nil
+		Status: e.Data.Status, StepKey: e.Data.StepKey, Attempt: e.Data.Attempt, Iteration: e.Data.Iteration,
+	}
+	if e.Data.Until != nil {
+		found.Until = *e.Data.Until
+	}
+	return found, nil
 }
 
-// Ledger is what the orchestrator's schema has after the end.
+// Ledger is what the orchestrator's schema has after the end. That it agrees with itself is checked by package verify.
 type Ledger struct {
-	Statuses      map[string]string // of all executions, by id
-	Events        []Event           // of all, by partition and number
-	Partitions    []Partition
-	Owners        []string // that say that they live
-	Orchestrators int      // that run
-	Unended       []string // steps that have not ended in executions that have, as execution/step
-	Commands      int      // not applied
-	Stops         int      // of attempts, not told to runners
-	DeadLetters   []string
-}
-
-// Partition is one of the ledger.
-type Partition struct {
-	P                  int
-	Owner              string
-	Leased             bool // the lease has not run out
-	EventN, PublishedN uint64
+	Statuses map[string]string // of all executions, by id
+	Events   []Event           // of all, by partition and number
+	Living   int               // orchestrators that say that they live
+	Running  int               // that do
 }
 
 // Streams is what JetStream has after the end.
 type Streams struct {
-	Steps     uint64  // messages
-	Unacked   int     // of them with a runner
+	Unacked   int     // steps that are with a runner
 	Published []Event // in EVENTS, in their order there
 	Lost      bool    // the store was lost, so that EVENTS lacks what came before
 }

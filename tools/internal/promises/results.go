@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
 )
 
 // endsWithin is how long after its timeout, or the last fault, an execution may take to end.
@@ -34,6 +37,9 @@ func (c *checker) checkEnd(x *Execution) {
 	if latest := begin.Add(time.Duration(x.TimeoutMs)*time.Millisecond + endsWithin); x.TimeoutMs > 0 && last.CompletedAt.After(latest) {
 		c.say("I1", "the execution %s ended at %s, later than %s", x.ID, clock(*last.CompletedAt), clock(latest))
 	}
+	if c.lost(last.Execution) {
+		return
+	}
 	if x.Status != "" && last.Status != x.Status {
 		c.say("I1", "the execution %s is meant to be %s and is %s (%v): %s", x.ID, x.Status, last.Status, last.Error, progress(last.Execution))
 	}
@@ -41,9 +47,41 @@ func (c *checker) checkEnd(x *Execution) {
 		c.say("I1", "the execution %s is meant to give %s and gives %s", x.ID, x.Outputs, last.Outputs)
 	}
 	for _, s := range x.Plan {
-		if got, ok := stepOf(last.Execution, s.Key); !ok || s.Status != "" && got.Status != s.Status {
+		got, ok := stepOf(last.Execution, s.Key)
+		if !ok || s.Status != "" && got.Status != s.Status {
 			c.say("I1", "the step %s of the execution %s is meant to be %s and is %s (%v)", s.Key, x.ID, s.Status, got.Status, got.Error)
 		}
+		c.checkStep(x, s, got)
+	}
+}
+
+// lost tells whether a step of an execution, or of its child, failed because each of four runners that took it was hit by a fault:
+// a step is not given to a fifth, because it may be what ends them, and it is no fault of the engine that it is not.
+func (c *checker) lost(x orchestrator.Execution) bool {
+	return slices.ContainsFunc(x.Steps, func(s orchestrator.StepState) bool {
+		if s.Error == nil || s.StartedAt == nil || s.CompletedAt == nil || c.hits(*s.StartedAt, *s.CompletedAt) < runner.LostAfter {
+			return false
+		}
+		return s.Error.Code == runner.CodeRunnerLost || s.Error.Code == runner.CodeChildFailed && strings.Contains(s.Error.Message, runner.CodeRunnerLost)
+	})
+}
+
+// checkStep checks what a type of step promises of its own.
+func (c *checker) checkStep(x *Execution, s Step, got orchestrator.StepState) {
+	if got.Status != orchestrator.StepCompleted || s.Reused {
+		return
+	}
+	if c.Gentle && s.Attempts > 0 && got.Attempts != s.Attempts {
+		c.say("I3", "the step %s of %s took %d attempts, and nothing but its own %d was asked for", s.Key, x.ID, got.Attempts, s.Attempts)
+	}
+	if s.Waits > 0 && got.StartedAt != nil && got.CompletedAt != nil && got.CompletedAt.Sub(*got.StartedAt) < s.Waits-rounding {
+		c.say("I4", "the step %s of %s was to wait %s and has waited %s", s.Key, x.ID, s.Waits, got.CompletedAt.Sub(*got.StartedAt))
+	}
+	if s.Items > 0 && (got.Items == nil || got.Items.Begun != s.Items || got.Items.Completed != s.Items || got.Items.Failed != 0) {
+		c.say("I6", "the step %s of %s has %d items, and counts %+v", s.Key, x.ID, s.Items, got.Items)
+	}
+	if s.Child && got.ChildExecutionID == nil {
+		c.say("I2", "the step %s of %s is COMPLETED and names no execution", s.Key, x.ID)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
+	"turbocat.io/pkg/yamldoc"
 )
 
 func TestParse(t *testing.T) {
@@ -53,6 +54,36 @@ steps:
 	}
 }
 
+func TestCompensateNamesAnAgent(t *testing.T) {
+	f, err := Parse("w.yaml", []byte(`
+name: Order
+steps:
+  - {compensate: {agent: Refund, inputs: {id: "{{charge.output.id}}"}, retryCount: 7}, stepKey: charge, stepType: AGENT, agent: Charge}
+  - {stepKey: known, stepType: AGENT, agent: Charge, compensate: {agentId: 0193b7f0-0000-7000-8000-000000000000}}
+  - {stepKey: none, stepType: AGENT, agent: Charge, compensate: null}
+agents:
+  Charge: {type: CODE}
+  Refund: {type: CODE}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := f.Steps(map[string]string{"Charge": "c", "Refund": "r"})
+	if c := steps[0].Compensate; c == nil || c.AgentID != "r" || c.RetryCount != 7 || c.RetryDelayMs != 1000 || c.TimeoutMs != 300_000 || string(c.Inputs) != `{"id":"{{charge.output.id}}"}` {
+		t.Errorf("charge is undone by %+v", c)
+	}
+	if c := steps[1].Compensate; c == nil || c.AgentID != "0193b7f0-0000-7000-8000-000000000000" || string(c.Inputs) != "{}" || steps[2].Compensate != nil {
+		t.Errorf("known is undone by %+v, none by %+v", c, steps[2].Compensate)
+	}
+	for _, bad := range []string{"{agent: Nobody}", "{agent: Refund, agentId: x}", "{onError: FAIL}", "7"} {
+		_, err := Parse("w.yaml", []byte("name: n\nagents: {Refund: {type: CODE}}\nsteps: [{stepKey: a, stepType: AGENT, compensate: "+bad+"}]"))
+		var faults yamldoc.Faults
+		if !errors.As(err, &faults) || len(faults) != 1 || !strings.HasPrefix(faults[0].Path, "steps[0].compensate") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func TestJSONIsYAML(t *testing.T) {
 	f, err := Parse("w.json", []byte("{\n\t\"name\": \"n\",\n\t\"steps\": [\n\t\t{\"stepKey\": \"a\", \"stepType\": \"AGENT\", \"inputs\": {\"t\": \"a\\tb\"}}\n\t]\n}"))
 	if err != nil {
@@ -93,7 +124,7 @@ func TestFaultsNameLineAndField(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse("w", []byte(c.file))
-			var faults Faults
+			var faults yamldoc.Faults
 			if !errors.As(err, &faults) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}

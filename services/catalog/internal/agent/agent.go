@@ -14,6 +14,9 @@ import (
 
 var fields = []string{"name", "description", "type", "status", "config", "inputSchema", "outputSchema", "tags", "isPublic"}
 
+// maxName is how many characters a name has at most.
+const maxName = 200
+
 // readOnly are fields of an answer that a client may send back; they are ignored.
 var readOnly = []string{"id", "userId", "version", "createdAt", "updatedAt", "sourceId"}
 
@@ -51,7 +54,7 @@ func (s Schemas) read(body json.RawMessage, a *catalog.Agent, create bool) error
 		return faults.Err("agent")
 	}
 	o.Require(create, "name", "type", "config")
-	o.String("name", &a.Name, a.Name, 1, 200)
+	o.String("name", &a.Name, a.Name, 1, maxName)
 	o.String("description", &a.Description, "", 0, 5000)
 	o.Enum("type", &a.Type, a.Type, catalog.AgentTypes()...)
 	o.Enum("status", &a.Status, catalog.StatusDraft, Statuses()...)

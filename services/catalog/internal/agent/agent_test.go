@@ -118,7 +118,15 @@ func TestNew(t *testing.T) {
 		{"API bad retry", api(`{"url":"https://x","retry":{"statusCodes":[200,"x"]}}`), "config.retry.statusCodes[1] bad_type"},
 		{"API bad url", api(`{"url":"file:///etc/passwd"}`), "config.url bad_value"},
 		{"API bad template", api(`{"url":"https://x/{{","headers":{"a":"{{b.}}"}}`), "config.url bad_template\nconfig.headers.a bad_template"},
-		{"API secrets", api(`{"url":"https://x","headers":{"a":"{{secrets.KEY}}"}}`), "config.headers.a unsupported"},
+		{"API secrets", api(`{"url":"https://x/{{secrets.KEY}}","headers":{"a":"Bearer {{secrets.my-key_2}}"}}`), ""},
+		{
+			"API secrets that are none", api(`{"url":"https://x","headers":{"a":"{{secrets}}","b":"{{secrets[0]}}","c":"{{secrets.K.x}}","d":"{{secrets[\"a b\"]}}"}}`),
+			"config.headers.a bad_template\nconfig.headers.b bad_template\nconfig.headers.c bad_template\nconfig.headers.d bad_template",
+		},
+		{"CODE secrets", `{"name":"n","type":"CODE","config":{"runtime":"javascript","source":"1","secrets":["KEY","my-key"]}}`, ""},
+		{"CODE secrets that are none", `{"name":"n","type":"CODE","config":{"runtime":"javascript","source":"1","secrets":["a b"]}}`, "config.secrets[0] bad_value"},
+		{"DATA secrets", `{"name":"n","type":"DATA","config":{"operation":"sort","sort":[{"field":"{{secrets.K}}"}]}}`, "config.sort[0].field bad_value\nconfig.sort[0].field not_applicable"},
+		{"WORKFLOW secrets", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"01930000-0000-7000-8000-000000000001","inputs":{"a":["{{secrets.K}}"]}}}`, "config.inputs.a[0] not_applicable"},
 
 		{"DATA", data(`{"operation":"filter","field":"a","operator":"eq","value":1}`), ""},
 		{"DATA pipeline", data(`{"pipeline":[{"operation":"sort","sort":[{"field":"x"}]}],"timeoutMs":1000}`), ""},

@@ -22,6 +22,10 @@ type Store interface {
 	Delete(ctx context.Context, id, owner string, at time.Time) error
 	// List reads a page of the agents of owner, of all users when it is "".
 	List(ctx context.Context, owner string, q catalog.ListRequest) (rpc.List[catalog.Agent], error)
+	// Versions reads a page of the versions of an agent that is there, newest first; Version one of them. What no version
+	// has is empty.
+	Versions(ctx context.Context, id string, page rpc.Page) (rpc.List[catalog.Agent], error)
+	Version(ctx context.Context, id string, version int) (catalog.Agent, error)
 }
 
 // Agents answers what callers ask about agents. It is safe for concurrent use.

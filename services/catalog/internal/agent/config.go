@@ -3,22 +3,20 @@ package agent
 import (
 	"bytes"
 	"context"
-	"embed"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/identity"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/rawjson"
 	"turbocat.io/pkg/schema"
 	"turbocat.io/pkg/template"
 )
-
-//go:embed schemas/*.json
-var schemaFiles embed.FS
 
 // Schemas checks configs, one JSON Schema for each agent type. It is safe for concurrent use.
 type Schemas map[string]*schema.Schema
@@ -27,7 +25,7 @@ type Schemas map[string]*schema.Schema
 func LoadSchemas() (Schemas, error) {
 	schemas := Schemas{}
 	for _, t := range catalog.AgentTypes() {
-		raw, err := schemaFiles.ReadFile("schemas/" + t + ".json")
+		raw, err := catalog.ConfigSchema(t)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +45,10 @@ func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *f
 		checkTemplates(config, faults)
 	case catalog.AgentCode:
 		checkSources(config, faults)
+	case catalog.AgentWorkflow:
+		refuseSecrets("the inputs of another workflow are data", config, faults)
 	case catalog.AgentData:
+		refuseSecrets("a DATA agent takes its config as it is", config, faults)
 		if depth := rawjson.Depth(config); depth > catalog.MaxDataDepth {
 			faults.Add("config", errs.BadValue, "nests %d levels deep; at most %d are allowed", depth, catalog.MaxDataDepth)
 		}
@@ -119,8 +120,31 @@ func checkTemplates(config json.RawMessage, faults *form.Faults) {
 		return
 	}
 	for _, r := range tpl.References() {
+		if problem := SecretProblem(r.Path); problem != "" {
+			faults.Add(within("config", r.Field), errs.BadTemplate, "%s", problem)
+		}
+	}
+}
+
+var secretName = regexp.MustCompile(identity.SecretNamePattern)
+
+// SecretProblem tells what is wrong with the path of a template that names a secret; "" for nothing, or when it names none.
+func SecretProblem(path template.Path) string {
+	if path.Root() != "secrets" || len(path) == 2 && !path[1].IsIndex && secretName.MatchString(path[1].Key) {
+		return ""
+	}
+	return fmt.Sprintf("{{%s}} names no secret; write it like {{secrets.API_KEY}}, with up to 128 letters, digits, - and _", path)
+}
+
+// refuseSecrets notes the secrets in a config that nothing puts any in.
+func refuseSecrets(why string, config json.RawMessage, faults *form.Faults) {
+	tpl, _ := template.Parse(config)
+	if tpl == nil {
+		return
+	}
+	for _, r := range tpl.References() {
 		if r.Path.Root() == "secrets" {
-			faults.Add(within("config", r.Field), errs.Unsupported, "secrets are not available yet; remove {{%s}}", r.Path)
+			faults.Add(within("config", r.Field), errs.NotApplicable, "%s; give {{%s}} to an agent of another type, or in the inputs of a step", why, r.Path)
 		}
 	}
 }
@@ -131,6 +155,9 @@ func within(path, field string) string {
 	}
 	return path + "." + field
 }
+
+// NotYet names what an agent needs and runners can not do yet; "" when it can run.
+func NotYet(a catalog.Agent) string { return notYet(a.Type, a.Config) }
 
 // notYet names what agents with the config need and runners can not do yet; "" when they can run.
 func notYet(agentType string, config json.RawMessage) string {

@@ -14,7 +14,7 @@ type Agents struct {
 // NewAgents makes a store over the catalog's schema.
 func NewAgents(db *sqlx.DB) Agents {
 	return Agents{newStore(db, kind[catalog.Agent, agentRow]{
-		name: "agent", columns: []string{"type", "config", "input_schema", "output_schema"},
+		name: "agent", columns: []string{"type", "config", "input_schema", "output_schema"}, large: "config", both: []string{"type"},
 		toRow: toAgentRow, fromRow: agentRow.agent,
 	})}
 }
@@ -31,7 +31,7 @@ func toAgentRow(a catalog.Agent, revision int64) (agentRow, error) {
 	return agentRow{
 		head: head{
 			ID: a.ID, UserID: a.UserID, Name: a.Name, Description: a.Description, Status: a.Status, Tags: a.Tags, IsPublic: a.IsPublic,
-			Version: a.Version, Revision: revision, CreatedAt: a.CreatedAt, UpdatedAt: a.UpdatedAt,
+			Version: a.Version, SourceID: a.SourceID, Revision: revision, CreatedAt: a.CreatedAt, UpdatedAt: a.UpdatedAt,
 		},
 		Type: a.Type, Config: raw(a.Config), InputSchema: raw(a.InputSchema), OutputSchema: raw(a.OutputSchema),
 	}, nil
@@ -41,6 +41,6 @@ func (r agentRow) agent() (catalog.Agent, error) {
 	return catalog.Agent{
 		ID: r.ID, UserID: r.UserID, Name: r.Name, Description: r.Description, Type: r.Type, Status: r.Status, Version: r.Version,
 		Config: r.Config.json(), InputSchema: r.InputSchema.json(), OutputSchema: r.OutputSchema.json(),
-		Tags: r.Tags, IsPublic: r.IsPublic, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		Tags: r.Tags, IsPublic: r.IsPublic, SourceID: r.SourceID, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}, nil
 }

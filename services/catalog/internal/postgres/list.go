@@ -14,9 +14,9 @@ import (
 )
 
 // narrow checks a list's request and gives its page and its conditions.
-func narrow(from, owner string, q catalog.ListRequest) (listing.Page, listing.Where, error) {
+func narrow(from, join, owner string, q catalog.ListRequest) (listing.Page, listing.Where, error) {
 	var faults form.Faults
-	page := listing.Table{From: from, ID: "t.id", Columns: map[string]listing.Column{
+	page := listing.Table{From: from, Join: join, ID: "t.id", Columns: map[string]listing.Column{
 		"createdAt": {SQL: "t.created_at", Kind: listing.Time},
 		"updatedAt": {SQL: "t.updated_at", Kind: listing.Time},
 		"name":      {SQL: "t.name", Kind: listing.Text},
@@ -36,17 +36,27 @@ func narrow(from, owner string, q catalog.ListRequest) (listing.Page, listing.Wh
 		where.And("t.user_id = ?", owner)
 	}
 	if q.IsPublic != nil {
-		where.And("t.is_public = ?", *q.IsPublic)
+		if *q.IsPublic { // in the words of the indexes
+			where.And("t.is_public")
+		} else {
+			where.And("NOT t.is_public")
+		}
+	}
+	if q.ScheduleEnabled != nil {
+		if *q.ScheduleEnabled {
+			where.And("t.schedule_enabled")
+		} else {
+			where.And("NOT t.schedule_enabled")
+		}
 	}
 	if q.Status != "" {
 		where.And("t.status = ?", q.Status)
 	}
 	if len(q.Tags) > 0 {
-		where.And("t.tags @> ?", pq.StringArray(q.Tags))
+		where.Search("t.tags @> ?", pq.StringArray(q.Tags))
 	}
 	if q.Search != "" {
-		pattern := listing.Contains(q.Search)
-		where.And("t.name ILIKE ? OR t.description ILIKE ?", pattern, pattern)
+		where.Search("t.words @@ search_query(?)", q.Search)
 	}
 	return page, where, nil
 }

@@ -33,6 +33,13 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 
 const config = `{ "b" : 1, "a":"\u0000 \ud800 <x>", "n": 1.50e3 }`
 
+const source = "01930000-0000-7000-8000-000000000001"
+
+func sourced() *string {
+	id := source
+	return &id
+}
+
 func newAgent(owner string, change func(*catalog.Agent)) catalog.Agent {
 	a := catalog.Agent{
 		ID: uuid.Must(uuid.NewV7()).String(), UserID: owner, Name: "sum", Type: "CODE", Status: "DRAFT", Version: 1, Config: json.RawMessage(config),
@@ -47,7 +54,7 @@ func newAgent(owner string, change func(*catalog.Agent)) catalog.Agent {
 func newWorkflow(owner, agentID string) catalog.Workflow {
 	return catalog.Workflow{
 		ID: uuid.Must(uuid.NewV7()).String(), UserID: owner, Name: "etl", Status: "ACTIVE", Version: 1, InputSchema: json.RawMessage("null"),
-		Outputs: json.RawMessage(`{"r":"{{a.output}}"}`), TimeoutMs: 3600000, Concurrency: json.RawMessage("null"), Priority: 5, StrictTemplates: true,
+		Outputs: json.RawMessage(`{"r":"{{a.output}}"}`), TimeoutMs: 3600000, Concurrency: &catalog.Concurrency{Max: 2, Key: "{{inputs.k}}", OnLimit: catalog.OnLimitDrop}, Priority: 5, StrictTemplates: true,
 		Tags: []string{"x", "y"}, CreatedAt: start, UpdatedAt: start,
 		Steps: []catalog.Step{{
 			StepKey: "a", StepType: "AGENT", AgentID: &agentID, DependsOn: []string{}, Inputs: json.RawMessage(`{"n":"{{inputs.n}}"}`), Config: json.RawMessage(`{}`),
@@ -93,7 +100,9 @@ func count(t *testing.T, db *sqlx.DB, table string) (n int) {
 func TestAgentComesBackAsItWas(t *testing.T) {
 	db := open(t)
 	store, ctx := postgres.NewAgents(db), context.Background()
-	a := newAgent(uuid.NewString(), func(a *catalog.Agent) { a.Tags, a.IsPublic, a.Description = []string{"x,{\"", "ü"}, true, "d" })
+	a := newAgent(uuid.NewString(), func(a *catalog.Agent) {
+		a.Tags, a.IsPublic, a.Description, a.SourceID = []string{"x,{\"", "ü"}, true, "d", sourced()
+	})
 	wantFilled(t, a)
 	if err := store.Insert(ctx, a); err != nil {
 		t.Fatal(err)
@@ -215,7 +224,7 @@ func TestWorkflowComesBackAsItWas(t *testing.T) {
 	db := open(t)
 	store, ctx := postgres.NewWorkflows(db), context.Background()
 	w := newWorkflow(uuid.NewString(), uuid.NewString())
-	w.Description, w.IsPublic = "d", true
+	w.Description, w.IsPublic, w.SourceID = "d", true, sourced()
 	wantFilled(t, w)
 	if err := store.Insert(ctx, w); err != nil {
 		t.Fatal(err)
@@ -248,6 +257,51 @@ func TestWorkflowComesBackAsItWas(t *testing.T) {
 	}
 	_, err = store.Find(ctx, w.ID)
 	wantCode(t, err, errs.NotFound)
+}
+
+// TestSchedulesAreNoted has states come late, twice and together.
+func TestSchedulesAreNoted(t *testing.T) {
+	store, ctx := postgres.NewWorkflows(open(t)), context.Background()
+	w, plain := newWorkflow(uuid.NewString(), uuid.NewString()), newWorkflow(uuid.NewString(), uuid.NewString())
+	plain.UserID = w.UserID
+	for _, w := range []catalog.Workflow{w, plain} {
+		if err := store.Insert(ctx, w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yes, no := true, false
+	for i, s := range []struct {
+		states []catalog.ScheduleState
+		on     bool
+	}{
+		{nil, false},
+		{[]catalog.ScheduleState{{WorkflowID: w.ID, Enabled: true, Revision: 2}}, true},
+		{[]catalog.ScheduleState{{WorkflowID: w.ID, Enabled: false, Revision: 1}}, true},
+		{[]catalog.ScheduleState{{WorkflowID: w.ID, Enabled: false, Revision: 4}, {WorkflowID: w.ID, Enabled: true, Revision: 3}, {WorkflowID: uuid.NewString(), Enabled: true, Revision: 9}}, false},
+		{[]catalog.ScheduleState{{WorkflowID: w.ID, Enabled: true, Revision: 4}}, false},
+		{[]catalog.ScheduleState{{WorkflowID: w.ID, Enabled: true, Revision: 5}}, true},
+	} {
+		if err := store.NoteSchedules(ctx, s.states); err != nil {
+			t.Fatal(err)
+		}
+		on, err := store.List(ctx, w.UserID, catalog.ListRequest{ScheduleEnabled: &yes})
+		if err != nil || len(on.Items) == 1 != s.on || s.on && on.Items[0].ID != w.ID {
+			t.Errorf("state %d: with a schedule %s, %v", i, asJSON(t, on), err)
+		}
+		if off, err := store.List(ctx, w.UserID, catalog.ListRequest{ScheduleEnabled: &no}); err != nil || len(off.Items) == 2 == s.on {
+			t.Errorf("state %d: without a schedule %s, %v", i, asJSON(t, off), err)
+		}
+	}
+	// A change of the workflow says nothing of its schedules.
+	if _, err := store.Update(ctx, w.ID, func(w catalog.Workflow) (catalog.Workflow, error) {
+		w.Name, w.Version = "v2", 2
+		return w, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if on, err := store.List(ctx, "", catalog.ListRequest{ScheduleEnabled: &yes}); err != nil || len(on.Items) != 1 || on.Items[0].Name != "v2" {
+		t.Errorf("after a change: %s, %v", asJSON(t, on), err)
+	}
 }
 
 func TestInsertIsAllOrNothing(t *testing.T) {
@@ -294,8 +348,8 @@ func TestListFilters(t *testing.T) {
 		{"tags", me, catalog.ListRequest{Tags: []string{"x"}}, "beta_1 alpha"},
 		{"all tags", me, catalog.ListRequest{Tags: []string{"x", "y"}}, "alpha"},
 		{"search in name and description", me, catalog.ListRequest{Page: rpc.Page{Search: "ALPHA"}}, "gamma alpha"},
-		{"search is no pattern", me, catalog.ListRequest{Page: rpc.Page{Search: "a_1"}}, "beta_1"},
-		{"search percent", me, catalog.ListRequest{Page: rpc.Page{Search: "0%"}}, "gamma"},
+		{"search divides words", me, catalog.ListRequest{Page: rpc.Page{Search: "bet_1"}}, "beta_1"},
+		{"search is no pattern", me, catalog.ListRequest{Page: rpc.Page{Search: "10%"}}, "gamma"},
 		{"by name", me, catalog.ListRequest{Page: rpc.Page{SortBy: "name", SortOrder: "asc"}}, "alpha beta_1 gamma"},
 		{"second page", me, catalog.ListRequest{Page: rpc.Page{Page: 2, PageSize: 2}}, "alpha"},
 		{"beyond", me, catalog.ListRequest{Page: rpc.Page{Page: 9}}, ""},
@@ -311,6 +365,12 @@ func TestListFilters(t *testing.T) {
 		}
 		if got := strings.Join(names, " "); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	for name, p := range map[string]rpc.Page{"all": {Page: 9}, "searched": {Page: 9, Search: "alpha"}} { // behind the end
+		want := map[string]int{"all": 3, "searched": 2}[name]
+		if list, err := store.List(ctx, me, catalog.ListRequest{Page: p}); err != nil || list.Pagination.Total != want {
+			t.Errorf("%s: %+v, %v; want a total of %d", name, list.Pagination, err, want)
 		}
 	}
 	_, err := store.List(ctx, me, catalog.ListRequest{Status: "ON", Type: "X", Tags: []string{"\x00"}, Page: rpc.Page{SortBy: "config", PageSize: 1000}})

@@ -8,6 +8,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,11 +18,15 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
+	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/listing"
+	"turbocat.io/pkg/postgres/once"
+	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/services/catalog/internal/access"
 )
 
@@ -38,6 +43,7 @@ type head struct {
 	Tags        pq.StringArray `db:"tags"`
 	IsPublic    bool           `db:"is_public"`
 	Version     int            `db:"version"`
+	SourceID    *string        `db:"source_id"`
 	Revision    int64          `db:"revision"`
 	CreatedAt   time.Time      `db:"created_at"`
 	UpdatedAt   time.Time      `db:"updated_at"`
@@ -58,6 +64,16 @@ type raw []byte
 // Value implements driver.Valuer: json travels as text.
 func (r raw) Value() (driver.Value, error) { return string(r), nil }
 
+// Scan implements sql.Scanner: NULL is what was left out.
+func (r *raw) Scan(value any) error {
+	text, ok := value.([]byte)
+	if !ok && value != nil {
+		return fmt.Errorf("json comes as %T", value)
+	}
+	*r = slices.Clone(text)
+	return nil
+}
+
 func (r raw) json() json.RawMessage { return json.RawMessage(r) }
 
 // kind is what agents and workflows differ in.
@@ -65,24 +81,28 @@ type kind[T any, R row] struct {
 	name     string
 	columns  []string // of a version
 	unlisted []string // more of them, which lists leave out
+	large    string   // one of columns, which a list of versions leaves out behind maxLarge
+	both     []string // those of columns that the row that changes has too, because lists are narrowed by them
 	toRow    func(thing T, revision int64) (R, error)
 	fromRow  func(R) (T, error)
 }
 
 // The statements of a kind, whose tables are <name>s and <name>_versions.
 const (
-	from    = `{name}s t JOIN {name}_versions v ON v.{name}_id = t.id AND v.version = t.version`
-	listed  = `t.id, t.user_id, t.name, t.description, t.status, t.tags, t.is_public, t.version, t.revision, t.created_at, t.updated_at, {listed}`
-	find    = `SELECT ` + listed + `{unlisted} FROM ` + from + ` WHERE t.deleted_at IS NULL AND t.id = $1`
-	findAll = `SELECT ` + listed + `{unlisted} FROM ` + from + ` WHERE t.deleted_at IS NULL AND t.id = ANY ($1::uuid[])`
-	insert  = `INSERT INTO {name}s (id, user_id, name, description, status, tags, is_public, version, revision, created_at, updated_at)
-		VALUES (:id, :user_id, :name, :description, :status, :tags, :is_public, :version, :revision, :created_at, :updated_at)`
+	heads   = `{name}s t`
+	join    = `JOIN {name}_versions v ON v.{name}_id = t.id AND v.version = t.version`
+	listed  = `t.id, t.user_id, t.name, t.description, t.status, t.tags, t.is_public, t.version, t.source_id, t.revision, t.created_at, t.updated_at, {listed}`
+	find    = `SELECT ` + listed + `{unlisted} FROM ` + heads + ` ` + join + ` WHERE t.deleted_at IS NULL AND t.id = $1`
+	findAll = `SELECT ` + listed + `{unlisted} FROM ` + heads + ` ` + join + ` WHERE t.deleted_at IS NULL AND t.id = ANY ($1::uuid[])`
+	insert  = `INSERT INTO {name}s (id, user_id, name, description, status, tags, is_public, version, source_id, revision, created_at, updated_at{both})
+		VALUES (:id, :user_id, :name, :description, :status, :tags, :is_public, :version, :source_id, :revision, :created_at, :updated_at{bothValues})`
 	insertVersion = `INSERT INTO {name}_versions ({name}_id, version, {columns}, created_at) VALUES (:id, :version, {values}, :updated_at)`
 	update        = `UPDATE {name}s SET name = :name, description = :description, status = :status, tags = :tags, is_public = :is_public,
-		version = :version, updated_at = :updated_at, revision = revision + 1
+		version = :version, updated_at = :updated_at, revision = revision + 1{setBoth}
 		WHERE id = :id AND revision = :revision AND deleted_at IS NULL`
-	hide = `UPDATE {name}s SET deleted_at = $3, revision = revision + 1
-		WHERE id = $1 AND ($2 = '' OR user_id::text = $2) AND deleted_at IS NULL`
+	version = `v.{name}_id AS id, v.version, v.created_at, {listed}{unlisted}`
+	ofList  = `v.{name}_id AS id, v.version, v.created_at, {ofList}`
+	hide    = `UPDATE {name}s SET deleted_at = $2, revision = revision + 1 WHERE id = $1`
 )
 
 // store keeps the things of one kind.
@@ -95,9 +115,21 @@ type store[T any, R row] struct {
 
 func newStore[T any, R row](db *sqlx.DB, k kind[T, R]) *store[T, R] {
 	all := slices.Concat(k.columns, k.unlisted)
+	var both, bothValues, setBoth string
+	for _, column := range k.both {
+		both, bothValues, setBoth = both+", "+column, bothValues+", :"+column, setBoth+", "+column+" = :"+column
+	}
+	ofList := make([]string, len(k.columns))
+	for i, column := range k.columns {
+		if ofList[i] = "v." + column; column == k.large {
+			ofList[i] = fmt.Sprintf("CASE WHEN sum(octet_length(v.%[1]s::text)) OVER (ORDER BY v.version DESC) <= %[2]d THEN v.%[1]s END AS %[1]s", column, maxLarge)
+		}
+	}
 	return &store[T, R]{kind: k, db: db, reads: postgres.Prepare(db), words: strings.NewReplacer(
 		"{name}", k.name,
+		"{both}", both, "{bothValues}", bothValues, "{setBoth}", setBoth,
 		"{listed}", "v."+strings.Join(k.columns, ", v."),
+		"{ofList}", strings.Join(ofList, ", "),
 		"{unlisted}", strings.Join(append([]string{""}, k.unlisted...), ", v."),
 		"{columns}", strings.Join(all, ", "),
 		"{values}", ":"+strings.Join(all, ", :"),
@@ -109,21 +141,29 @@ func (s *store[T, R]) sql(statement string) string { return s.words.Replace(stat
 
 // Insert implements agent.Store and workflow.Store.
 func (s *store[T, R]) Insert(ctx context.Context, thing T) error {
+	return postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		if err := s.insert(ctx, tx, thing); err != nil {
+			return err
+		}
+		return once.Keep(ctx, tx, thing)
+	})
+}
+
+// insert is Insert in a transaction.
+func (s *store[T, R]) insert(ctx context.Context, tx *sqlx.Tx, thing T) error {
 	row, err := s.toRow(thing, 1)
 	if err != nil {
 		return err
 	}
-	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		if _, err := tx.NamedExecContext(ctx, s.sql(insert), row); err != nil {
-			return err
-		}
-		_, err := tx.NamedExecContext(ctx, s.sql(insertVersion), row)
-		return err
-	})
-	if postgres.IsUnique(err, "") {
+	if _, err := tx.NamedExecContext(ctx, s.sql(insert), row); postgres.IsUnique(err, "") {
 		return errs.Wrap(err, errs.Conflict, "the %s id %s is taken; choose another", s.name, row.common().ID)
+	} else if err != nil {
+		return err
 	}
-	return err
+	if _, err := tx.NamedExecContext(ctx, s.sql(insertVersion), row); err != nil {
+		return err
+	}
+	return s.record(ctx, tx, "created", row.common(), nil, thing)
 }
 
 // Find implements agent.Store and workflow.Store.
@@ -182,7 +222,7 @@ func (s *store[T, R]) Update(ctx context.Context, id string, change func(T) (T, 
 		if err != nil || reflect.DeepEqual(next, current) {
 			return next, err
 		}
-		if saved, err := s.save(ctx, next, before); saved || err != nil {
+		if saved, err := s.save(ctx, current, next, before); saved || err != nil {
 			return next, err
 		}
 	}
@@ -191,7 +231,7 @@ func (s *store[T, R]) Update(ctx context.Context, id string, change func(T) (T, 
 }
 
 // save is false when another change came first.
-func (s *store[T, R]) save(ctx context.Context, next T, before head) (saved bool, err error) {
+func (s *store[T, R]) save(ctx context.Context, current, next T, before head) (saved bool, err error) {
 	row, err := s.toRow(next, before.Revision)
 	if err != nil {
 		return false, err
@@ -203,11 +243,15 @@ func (s *store[T, R]) save(ctx context.Context, next T, before head) (saved bool
 		}
 		n, err := result.RowsAffected()
 		saved = n == 1
-		if err != nil || !saved || row.common().Version == before.Version {
+		if err != nil || !saved {
 			return err
 		}
-		_, err = tx.NamedExecContext(ctx, s.sql(insertVersion), row)
-		return err
+		if row.common().Version != before.Version {
+			if _, err = tx.NamedExecContext(ctx, s.sql(insertVersion), row); err != nil {
+				return err
+			}
+		}
+		return s.record(ctx, tx, "updated", before, current, next)
 	})
 	return saved, err
 }
@@ -217,24 +261,42 @@ func (s *store[T, R]) Delete(ctx context.Context, id, owner string, at time.Time
 	if !isUUID(id) {
 		return access.NotFound(s.name, id)
 	}
-	result, err := s.db.ExecContext(ctx, s.sql(hide), id, owner, at)
-	if err != nil {
-		return postgres.Translate(err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n == 1 {
-		return err
-	}
-	return access.NotFound(s.name, id)
+	return postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
+		var row R
+		// Read before it is hidden, by a lock that keeps it as it was read.
+		err := tx.GetContext(ctx, &row, s.sql(find)+` FOR UPDATE OF t`, id)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && owner != "" && row.common().UserID != owner {
+			return access.NotFound(s.name, id)
+		}
+		if err != nil {
+			return err
+		}
+		thing, err := s.fromRow(row)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, s.sql(hide), id, at); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, "deleted", row.common(), thing, nil)
+	})
+}
+
+// record tells the audit trail of a change in its transaction.
+func (s *store[T, R]) record(ctx context.Context, tx *sqlx.Tx, done string, h head, before, after any) error {
+	return trail.Record(ctx, tx, trail.Deed{
+		Action: audit.Action(s.name + "." + done), ResourceID: h.ID, OwnerID: h.UserID, Before: before, After: after,
+	})
 }
 
 // List implements agent.Store and workflow.Store.
 func (s *store[T, R]) List(ctx context.Context, owner string, q catalog.ListRequest) (rpc.List[T], error) {
-	page, where, err := narrow(s.sql(from), owner, q)
+	page, where, err := narrow(s.sql(heads), s.sql(join), owner, q)
 	if err != nil {
 		return rpc.List[T]{}, err
 	}
-	if q.Type != "" && slices.Contains(s.columns, "type") {
-		where.And("v.type = ?", q.Type)
+	if q.Type != "" && slices.Contains(s.both, "type") {
+		where.And("t.type = ?", q.Type)
 	}
 	rows, pagination, err := listing.Select[R](ctx, s.db, page, s.sql(listed), where)
 	if err != nil {
@@ -242,6 +304,42 @@ func (s *store[T, R]) List(ctx context.Context, owner string, q catalog.ListRequ
 	}
 	things, err := s.things(rows)
 	return rpc.List[T]{Items: things, Pagination: pagination}, err
+}
+
+// maxLarge is how many bytes of what is large a list of versions has.
+const maxLarge = 8 << 20
+
+// Versions reads a page of the versions of a thing, each as a thing that has no more than its version has, without
+// what lists leave out.
+func (s *store[T, R]) Versions(ctx context.Context, id string, p rpc.Page) (rpc.List[T], error) {
+	var faults form.Faults
+	page := listing.Table{From: s.sql("{name}_versions v"), ID: s.sql("v.{name}_id"), Sort: "version", Columns: map[string]listing.Column{
+		"version": {SQL: "v.version", Kind: listing.Integer},
+	}}.Parse(p, &faults)
+	if err := faults.Err("query"); err != nil {
+		return rpc.List[T]{}, err
+	}
+	var where listing.Where
+	where.And(s.sql("v.{name}_id = ?"), id)
+	rows, pagination, err := listing.Select[R](ctx, s.db, page, s.sql(ofList), where)
+	if err != nil {
+		return rpc.List[T]{}, err
+	}
+	things, err := s.things(rows)
+	return rpc.List[T]{Items: things, Pagination: pagination}, err
+}
+
+// Version reads one version of a thing, as a thing that has no more than its version has.
+func (s *store[T, R]) Version(ctx context.Context, id string, number int) (thing T, err error) {
+	var row R
+	err = s.db.GetContext(ctx, &row, s.sql("SELECT "+version+" FROM {name}_versions v WHERE v.{name}_id = $1 AND v.version = $2"), id, number)
+	if errors.Is(err, sql.ErrNoRows) {
+		return thing, errs.New(errs.NotFound, "the %s %s has no version %d", s.name, id, number)
+	}
+	if err != nil {
+		return thing, postgres.Translate(err)
+	}
+	return s.fromRow(row)
 }
 
 func isUUID(id string) bool {

@@ -148,8 +148,8 @@ func TestLoop(t *testing.T) {
 		{"an expression has no item", body(loop(`{"forEach":"[item, index, secrets.K]"}`, "")), "$.forEach bad_expression\n$.forEach bad_expression\n$.forEach bad_expression"},
 		{"what while must not read", body(loop(`{"while":"secrets.K == l.output || index.x || q.error"}`, "")), "$.while bad_expression\n$.while not_an_ancestor\n$.while bad_expression\n$.while unknown_step"},
 		{
-			"inputs", body(loop(`{"forEach":[1]}`, `"inputs":{"a":"{{index.x}}","b":"{{q.output}}","c":"{{l.output}}","d":"{{secrets.K}}","e":"{{"}`)),
-			"steps[0].inputs.e bad_template\nsteps[0].inputs.a bad_template\nsteps[0].inputs.b unknown_step\nsteps[0].inputs.c not_an_ancestor\nsteps[0].inputs.d unsupported",
+			"inputs", body(loop(`{"forEach":[1]}`, `"inputs":{"a":"{{index.x}}","b":"{{q.output}}","c":"{{l.output}}","d":"{{secrets.K.x}}","e":"{{"}`)),
+			"steps[0].inputs.e bad_template\nsteps[0].inputs.a bad_template\nsteps[0].inputs.b unknown_step\nsteps[0].inputs.c not_an_ancestor\nsteps[0].inputs.d bad_template",
 		},
 		{"item elsewhere", body(loop(`{"forEach":[1]}`, ""), step("a", `"inputs":{"i":"{{item}}"}`)), "steps[1].inputs.i bad_template"},
 	})
@@ -196,8 +196,8 @@ func TestParallel(t *testing.T) {
 		{"join of another text", body(parallel(`{` + branches(branch("a", "")) + `,"join":"1"}`)), "$.join bad_enum"},
 		{"join of another type", body(parallel(`{` + branches(branch("a", "")) + `,"join":true}`)), "$.join bad_type"},
 		{
-			"what inputs must not read", body(parallel(`{`+branches(branch("a", `"inputs":{"a":["{{item}}","{{index}}"],"b":"{{p.output}}","c":"{{q.output}}","d":"{{secrets.K}}","e":"{{","f":"{{x.output}}"}`))+`}`), step("x", "")),
-			"$.branches[0].inputs.e bad_template\n$.branches[0].inputs.a[0] bad_template\n$.branches[0].inputs.a[1] bad_template\n$.branches[0].inputs.b not_an_ancestor\n$.branches[0].inputs.c unknown_step\n$.branches[0].inputs.d unsupported\n$.branches[0].inputs.f not_an_ancestor",
+			"what inputs must not read", body(parallel(`{`+branches(branch("a", `"inputs":{"a":["{{item}}","{{index}}"],"b":"{{p.output}}","c":"{{q.output}}","d":"{{secrets.K.x}}","e":"{{","f":"{{x.output}}"}`))+`}`), step("x", "")),
+			"$.branches[0].inputs.e bad_template\n$.branches[0].inputs.a[0] bad_template\n$.branches[0].inputs.a[1] bad_template\n$.branches[0].inputs.b not_an_ancestor\n$.branches[0].inputs.c unknown_step\n$.branches[0].inputs.d bad_template\n$.branches[0].inputs.f not_an_ancestor",
 		},
 		{
 			"agent and inputs of the step", body(of("PARALLEL", "p", `{`+branches(branch("a", ""))+`}`, `"agentId":"`+unknown+`","inputs":{"x":"{{"}`)),

@@ -8,6 +8,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/template"
 )
 
 // Define freezes a workflow with the current versions of its agents. CONFLICT, naming all that
@@ -15,7 +16,7 @@ import (
 func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Definition, error) {
 	d := catalog.Definition{
 		WorkflowID: w.ID, WorkflowOwner: w.UserID, WorkflowVersion: w.Version, InputSchema: given(w.InputSchema), Outputs: given(w.Outputs),
-		TimeoutMs: w.TimeoutMs, Priority: w.Priority, StrictTemplates: w.StrictTemplates, Steps: w.Steps, Agents: []catalog.DefinitionAgent{},
+		TimeoutMs: w.TimeoutMs, Concurrency: w.Concurrency, Priority: w.Priority, StrictTemplates: w.StrictTemplates, Steps: w.Steps, Agents: []catalog.DefinitionAgent{},
 	}
 	var obstacles []errs.Detail
 	obstacle := func(field string, code errs.DetailCode, format string, args ...any) {
@@ -30,12 +31,17 @@ func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Defini
 	used := map[string]bool{}
 	for i, s := range w.Steps {
 		for _, use := range agentUses(s) {
+			a, found := agents[use.agentID]
+			if found && a.Type == catalog.AgentWorkflow { // it may have been another when the workflow was saved
+				for _, field := range use.secretInputs() {
+					obstacle(form.At("steps", i)+"."+field, errs.NotApplicable, noSecretsForWorkflows)
+				}
+			}
 			if used[use.agentID] {
 				continue
 			}
 			used[use.agentID] = true
 			field := form.At("steps", i) + "." + use.field
-			a, found := agents[use.agentID]
 			switch {
 			case !found:
 				obstacle(field, errs.UnknownAgent, "the agent %s of step %q is deleted or no longer shared; choose another", use.agentID, s.StepKey)
@@ -43,7 +49,7 @@ func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Defini
 				obstacle(field, errs.NotActive, "the agent %s (%s) of step %q is %s; set its status to ACTIVE", form.Quote(a.Name), a.ID, s.StepKey, a.Status)
 			default:
 				d.Agents = append(d.Agents, catalog.DefinitionAgent{
-					ID: a.ID, Type: a.Type, Version: a.Version, Config: a.Config, TimeoutMs: timeoutMs(a.Config),
+					ID: a.ID, Owner: a.UserID, Type: a.Type, Version: a.Version, Config: a.Config, TimeoutMs: timeoutMs(a.Config),
 					InputSchema: given(a.InputSchema), OutputSchema: given(a.OutputSchema),
 				})
 			}
@@ -59,14 +65,39 @@ func Define(w catalog.Workflow, agents map[string]catalog.Agent) (catalog.Defini
 type agentUse struct {
 	field   string // inside of the step
 	agentID string
+	inputs  json.RawMessage // for the agent
 }
+
+// secretInputs gives the places of the inputs, inside of the step, that name secrets.
+func (u agentUse) secretInputs() (fields []string) {
+	tpl, _ := template.Parse(u.inputs)
+	if tpl == nil {
+		return nil
+	}
+	for _, r := range tpl.References() {
+		if r.Path.Root() == "secrets" {
+			fields = append(fields, within(strings.TrimSuffix(u.field, "agentId")+"inputs", r.Field))
+		}
+	}
+	return fields
+}
+
+const noSecretsForWorkflows = "the inputs of a WORKFLOW agent become those of an execution, which are shown; name the secret where the other workflow needs it"
 
 // agentUses gives the places of a step that name an agent; of one that is not accepted those that do so rightly.
 func agentUses(s catalog.Step) []agentUse {
+	uses := workingAgents(s)
+	if s.Compensate != nil && isAgentID(s.Compensate.AgentID) {
+		uses = append(uses, agentUse{"compensate.agentId", s.Compensate.AgentID, s.Compensate.Inputs})
+	}
+	return uses
+}
+
+func workingAgents(s catalog.Step) []agentUse {
 	switch s.StepType {
 	case catalog.StepAgent, catalog.StepLoop:
 		if s.AgentID != nil {
-			return []agentUse{{"agentId", *s.AgentID}}
+			return []agentUse{{"agentId", *s.AgentID, s.Inputs}}
 		}
 	case catalog.StepParallel:
 		var c struct{ Branches []json.RawMessage }
@@ -75,7 +106,7 @@ func agentUses(s catalog.Step) []agentUse {
 		for i, raw := range c.Branches {
 			var b catalog.Branch
 			if json.Unmarshal(raw, &b) == nil && isAgentID(b.AgentID) {
-				uses = append(uses, agentUse{form.At("config.branches", i) + ".agentId", b.AgentID})
+				uses = append(uses, agentUse{form.At("config.branches", i) + ".agentId", b.AgentID, b.Inputs})
 			}
 		}
 		return uses

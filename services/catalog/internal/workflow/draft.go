@@ -6,6 +6,7 @@ package workflow
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
 
 	"turbocat.io/contracts/catalog"
@@ -50,7 +51,7 @@ type draftStep struct {
 func New(body json.RawMessage) *Draft {
 	d := &Draft{workflow: catalog.Workflow{
 		Status: catalog.StatusDraft, Version: 1, InputSchema: null(), Outputs: null(), TimeoutMs: defaultTimeoutMs,
-		Concurrency: null(), Priority: defaultPriority, Tags: []string{},
+		Priority: defaultPriority, Tags: []string{},
 	}}
 	d.read(body)
 	return d
@@ -68,9 +69,10 @@ func Patch(current catalog.Workflow, body json.RawMessage) *Draft {
 }
 
 // AgentIDs gives the different agents that the steps name.
-func (d *Draft) AgentIDs() []string { return agentIDs(d.workflow.Steps) }
+func (d *Draft) AgentIDs() []string { return AgentIDs(d.workflow.Steps) }
 
-func agentIDs(steps []catalog.Step) []string {
+// AgentIDs gives the different agents that steps name, in their order: to work, in branches and to undo.
+func AgentIDs(steps []catalog.Step) []string {
 	var ids []string
 	for _, s := range steps {
 		for _, use := range agentUses(s) {
@@ -80,6 +82,19 @@ func agentIDs(steps []catalog.Step) []string {
 		}
 	}
 	return ids
+}
+
+// KeepSecrets notes the secrets in the inputs of WORKFLOW agents; isWorkflow tells which agents are that.
+func (d *Draft) KeepSecrets(isWorkflow func(agentID string) bool) {
+	for _, s := range d.steps {
+		for _, use := range agentUses(s.Step) {
+			if isWorkflow(use.agentID) {
+				for _, field := range use.secretInputs() {
+					d.faults.Add(s.at+"."+field, errs.NotApplicable, noSecretsForWorkflows)
+				}
+			}
+		}
+	}
 }
 
 // Finish gives the workflow, or a VALIDATION_ERROR with every fault. exists tells which agents
@@ -105,7 +120,7 @@ func sameDefinition(a, b catalog.Workflow) bool {
 	stepsA, errA := json.Marshal(a.Steps)
 	stepsB, errB := json.Marshal(b.Steps)
 	return errA == nil && errB == nil && bytes.Equal(stepsA, stepsB) &&
-		bytes.Equal(a.InputSchema, b.InputSchema) && bytes.Equal(a.Outputs, b.Outputs) && bytes.Equal(a.Concurrency, b.Concurrency) &&
+		bytes.Equal(a.InputSchema, b.InputSchema) && bytes.Equal(a.Outputs, b.Outputs) && reflect.DeepEqual(a.Concurrency, b.Concurrency) &&
 		a.TimeoutMs == b.TimeoutMs && a.Priority == b.Priority && a.StrictTemplates == b.StrictTemplates
 }
 
@@ -127,10 +142,7 @@ func (d *Draft) read(body json.RawMessage) {
 	schema.Check("inputSchema", w.InputSchema, &d.faults)
 	o.Any("outputs", &w.Outputs, null())
 	o.Int("timeoutMs", &w.TimeoutMs, defaultTimeoutMs, 1, maxTimeoutMs)
-	o.Any("concurrency", &w.Concurrency, null())
-	if string(w.Concurrency) != "null" {
-		d.faults.Add("concurrency", errs.Unsupported, "concurrency limits are not available yet; leave it null")
-	}
+	d.readConcurrency(o)
 	priority := int64(w.Priority)
 	o.Int("priority", &priority, defaultPriority, 0, 9)
 	w.Priority = int(priority)

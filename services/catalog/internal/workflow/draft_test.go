@@ -85,6 +85,42 @@ func TestMessageOfTheExample(t *testing.T) {
 	}
 }
 
+// limited is a workflow with a concurrency limit.
+func limited(concurrency string) string {
+	return `{"name":"w","steps":[` + step("a", "") + `],"concurrency":` + concurrency + `}`
+}
+
+func TestConcurrency(t *testing.T) {
+	finish := func(d *workflow.Draft) catalog.Workflow {
+		t.Helper()
+		w, err := d.Finish(func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := finish(workflow.New(json.RawMessage(limited(`{"max":3}`))))
+	if want := (catalog.Concurrency{Max: 3, OnLimit: catalog.OnLimitQueue}); w.Concurrency == nil || *w.Concurrency != want {
+		t.Fatalf("it is %+v", w.Concurrency)
+	}
+	for _, c := range []struct {
+		patch   string
+		want    *catalog.Concurrency
+		version int
+	}{
+		{`{"name":"other"}`, &catalog.Concurrency{Max: 3, OnLimit: catalog.OnLimitQueue}, 1},
+		{`{"concurrency":{"max":3,"onLimit":"QUEUE"}}`, &catalog.Concurrency{Max: 3, OnLimit: catalog.OnLimitQueue}, 1},
+		{`{"concurrency":{"max":3,"key":"{{inputs.k}}","onLimit":"DROP"}}`, &catalog.Concurrency{Max: 3, Key: "{{inputs.k}}", OnLimit: catalog.OnLimitDrop}, 2},
+		{`{"concurrency":{"max":2}}`, &catalog.Concurrency{Max: 2, OnLimit: catalog.OnLimitQueue}, 3},
+		{`{"concurrency":null}`, nil, 4},
+	} {
+		w = finish(workflow.Patch(w, json.RawMessage(c.patch)))
+		if w.Version != c.version || (w.Concurrency == nil) != (c.want == nil) || c.want != nil && *w.Concurrency != *c.want {
+			t.Errorf("%s gives version %d with %+v", c.patch, w.Version, w.Concurrency)
+		}
+	}
+}
+
 func TestNew(t *testing.T) {
 	thousand := make([]string, 1001)
 	for i := range thousand {
@@ -96,13 +132,18 @@ func TestNew(t *testing.T) {
 		{"empty", `{}`, "name required\nsteps required"},
 		{"no steps yet", `{"name":"w","steps":[]}`, ""},
 		{
-			"wrong types", `{"name":1,"steps":{},"timeoutMs":"1","priority":[],"strictTemplates":1,"isPublic":0,"inputSchema":7,"concurrency":{"max":1}}`,
-			"name bad_type\ninputSchema bad_type\ntimeoutMs bad_type\nconcurrency unsupported\npriority bad_type\nstrictTemplates bad_type\nisPublic bad_type\nsteps bad_type",
+			"wrong types", `{"name":1,"steps":{},"timeoutMs":"1","priority":[],"strictTemplates":1,"isPublic":0,"inputSchema":7,"concurrency":7}`,
+			"name bad_type\ninputSchema bad_type\ntimeoutMs bad_type\nconcurrency bad_type\npriority bad_type\nstrictTemplates bad_type\nisPublic bad_type\nsteps bad_type",
 		},
 		{
 			"ranges", `{"name":"w","steps":[` + step("a", `"retryCount":21,"retryDelayMs":-1,"timeoutMs":0,"position":1.5`) + `],"timeoutMs":604800001,"priority":10}`,
 			"timeoutMs out_of_range\npriority out_of_range\nsteps[0].retryDelayMs out_of_range\nsteps[0].timeoutMs out_of_range\nsteps[0].retryCount out_of_range\nsteps[0].position out_of_range",
 		},
+		{"concurrency", limited(`{"max":10000,"key":"{{inputs.a.b}}/{{inputs.c}}","onLimit":"CANCEL_OLDEST"}`), ""},
+		{"concurrency by default", limited(`{"max":1,"key":null,"onLimit":null}`), ""},
+		{"concurrency of nothing", limited(`{"key":"` + strings.Repeat("k", 1001) + `","onLimit":"WAIT","more":1}`), "concurrency.more unknown_field\nconcurrency.max required\nconcurrency.key out_of_range\nconcurrency.onLimit bad_enum"},
+		{"concurrency too low", limited(`{"max":0,"key":"{{a.output}}{{inputs.x}}{{metadata.executionId}}{{secrets.k}}"}`), "concurrency.max out_of_range\nconcurrency.key bad_template\nconcurrency.key bad_template\nconcurrency.key bad_template"},
+		{"concurrency too high", limited(`{"max":10001,"key":"{{inputs.}}"}`), "concurrency.max out_of_range\nconcurrency.key bad_template"},
 		{"highest", `{"name":"w","steps":[` + step("a", `"retryCount":20,"retryDelayMs":3600000,"timeoutMs":86400000`) + `],"timeoutMs":604800000,"priority":9}`, ""},
 		{"too many steps", body(thousand...), "steps out_of_range"},
 		{"enough steps", body(thousand[:1000]...), ""},
@@ -136,14 +177,14 @@ func TestNew(t *testing.T) {
 		{"diamond", body(step("a", ""), step("b", `"dependsOn":["a"]`), step("c", `"dependsOn":["a"]`), step("d", `"dependsOn":["b","c"],"inputs":{"x":"{{a.output}}{{b.error.message}}"}`)), ""},
 
 		{
-			"template faults", body(step("a", `"inputs":{"x":["{{","{{b.output}}","{{secrets.K}}","{{item}}","{{a.output}}","{{q.output}}"]}`), step("b", `"dependsOn":["a"],"inputs":{"y":"{{a}} {{a.result}} {{inputs.x}} {{metadata.executionId}}"}`)),
-			"steps[0].inputs.x[0] bad_template\nsteps[0].inputs.x[1] not_an_ancestor\nsteps[0].inputs.x[2] unsupported\nsteps[0].inputs.x[3] bad_template\nsteps[0].inputs.x[4] not_an_ancestor\nsteps[0].inputs.x[5] unknown_step\n" +
+			"template faults", body(step("a", `"inputs":{"x":["{{","{{b.output}}","{{secrets[1]}}","{{item}}","{{a.output}}","{{q.output}}"]}`), step("b", `"dependsOn":["a"],"inputs":{"y":"{{a}} {{a.result}} {{inputs.x}} {{metadata.executionId}}"}`)),
+			"steps[0].inputs.x[0] bad_template\nsteps[0].inputs.x[1] not_an_ancestor\nsteps[0].inputs.x[2] bad_template\nsteps[0].inputs.x[3] bad_template\nsteps[0].inputs.x[4] not_an_ancestor\nsteps[0].inputs.x[5] unknown_step\n" +
 				"steps[1].inputs.y bad_template\nsteps[1].inputs.y bad_template",
 		},
 		{"sibling is no ancestor", body(step("a", ""), step("b", ""), step("c", `"dependsOn":["a"],"inputs":{"x":"{{b.output}}"}`)), "steps[2].inputs.x not_an_ancestor"},
 		{
 			"outputs", `{"name":"w","steps":[` + step("a", "") + `],"outputs":{"r":"{{a.output.x}}","i":"{{inputs.n}}","q":"{{q.output}}","s":"{{secrets.S}}","b":"{{a"}}`,
-			"outputs.b bad_template\noutputs.q unknown_step\noutputs.s unsupported",
+			"outputs.b bad_template\noutputs.q unknown_step\noutputs.s bad_template",
 		},
 		{"bad inputSchema", `{"name":"w","steps":[],"inputSchema":{"type":"x"}}`, "inputSchema.type bad_enum"},
 		{"no cascade from a bad key", body(step("1a", ""), step("b", `"dependsOn":["1a"],"inputs":{"x":"{{inputs.y}}"}`)), "steps[0].stepKey bad_key"},

@@ -11,6 +11,7 @@ import (
 	"turbocat.io/pkg/expr"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/template"
+	"turbocat.io/services/catalog/internal/agent"
 )
 
 // names is what the config of a step names of the rest of the workflow, with the places where it does.
@@ -75,6 +76,10 @@ func (d *Draft) checkNames(g graph, ancestors []set) {
 		if s.StepType == "" || runsAgent(s.StepType) {
 			d.checkTemplate(s.at+".inputs", s.Inputs, g, scope{before: before, item: s.StepType == catalog.StepLoop, secrets: true})
 		}
+		if s.Compensate != nil {
+			orItself := func(dep int) bool { return dep == i || before(dep) }
+			d.checkTemplate(s.at+".compensate.inputs", s.Compensate.Inputs, g, scope{before: orItself, secrets: true})
+		}
 		for _, t := range s.names.templates {
 			d.checkTemplate(t.at, t.raw, g, scope{before: before, secrets: t.secrets})
 		}
@@ -87,14 +92,14 @@ func (d *Draft) checkNames(g graph, ancestors []set) {
 	if expressions > maxExpressions {
 		d.faults.Add("steps", errs.OutOfRange, "the workflow has %d expressions; keep at most %d", expressions, maxExpressions)
 	}
-	d.checkTemplate("outputs", d.workflow.Outputs, g, scope{before: func(int) bool { return true }, secrets: true})
+	d.checkTemplate("outputs", d.workflow.Outputs, g, scope{before: func(int) bool { return true }})
 }
 
 // scope is what has a value in one place.
 type scope struct {
 	before  func(step int) bool // tells which steps have
 	item    bool                // item and index have
-	secrets bool                // secrets may have one day
+	secrets bool                // secrets have
 }
 
 // checkExpression notes the fault of an expression, or those of what it names.
@@ -144,9 +149,11 @@ func (d *Draft) checkPath(field string, path template.Path, as syntax, g graph, 
 	switch {
 	case root == "inputs" || root == "metadata":
 	case root == "secrets" && in.secrets:
-		d.faults.Add(field, errs.Unsupported, "secrets are not available yet; remove %s", name)
+		if problem := agent.SecretProblem(path); problem != "" {
+			d.faults.Add(field, as.bad, "%s", problem)
+		}
 	case root == "secrets":
-		d.faults.Add(field, as.bad, "%s can not be read here; remove it", name)
+		d.faults.Add(field, as.bad, "%s can not be read here; secrets are for the config of agents and the inputs of AGENT, LOOP and PARALLEL steps", name)
 	case (root == "item" || root == "index") && !in.item:
 		d.faults.Add(field, as.bad, "%s has a value in %s only; remove it", name, as.itemOnly)
 	case root == "index" && len(path) > 1:

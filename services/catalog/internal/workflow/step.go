@@ -32,6 +32,7 @@ var (
 
 	stepFields = []string{
 		"stepKey", "stepType", "agentId", "dependsOn", "inputs", "config", "onError", "retryCount", "retryDelayMs", "timeoutMs", "triggerRule", "position",
+		"compensate",
 	}
 
 	stepKeyPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
@@ -76,6 +77,7 @@ func (d *Draft) readStep(o form.Object, s *catalog.Step, position int) {
 	o.Int("retryCount", &retries, defaultRetryCount, 0, maxRetryCount)
 	o.Int("position", &place, int64(position), 0, maxPosition)
 	s.RetryCount, s.Position = int(retries), int(place)
+	d.readCompensate(o, s)
 	d.checkMeaning(o, s)
 	if d.current != nil {
 		o.Only(append(slices.Clone(stepFields), "_delete")...)

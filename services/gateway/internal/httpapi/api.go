@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,9 +36,14 @@ const (
 	prefix      = "/api/v1"
 	readTimeout = 10 * time.Second
 	idleTimeout = 60 * time.Second
+	// writeTimeout is how long a client may take to read an answer, the largest of which is a large output. A stream has slowestClient.
+	writeTimeout = 60 * time.Second
 	// slowestClient is when a stream gives up on a client that does not read.
 	slowestClient = 15 * time.Second
 	headerBuffer  = 16 << 10
+	// maxWorking bounds the requests that are worked on at once. Beyond that, all would take longer than clients wait, and the memory of
+	// the process would be what they send.
+	maxWorking = 2048
 )
 
 // Options are what the API is made of.
@@ -52,7 +58,9 @@ type Options struct {
 	Gatherer prometheus.Gatherer   // what /metrics answers
 	Tracing  *observe.Tracing      // nil records nothing
 
-	Origin        string // of the frontend; "" for none
+	Origins       []string // that may call from a browser
+	Proxies       Proxies  // that are believed about their clients
+	Production    bool     // clients are kept to HTTPS
 	RedisPrefix   string
 	AuthPerMinute int
 	UserPerSecond int
@@ -71,6 +79,8 @@ type API struct {
 	metrics  metrics
 	draining atomic.Bool
 	slowest  time.Duration // a client of a stream may take to accept what is written to it
+	working  atomic.Int64  // requests that are worked on
+	busiest  int64         // how many may be
 
 	// Streams and waits outlast any deadline of a request; closing ends them.
 	closing   context.Context
@@ -79,11 +89,11 @@ type API struct {
 
 // New makes an API with all its routes.
 func New(o Options) *API {
-	a := &API{Options: o, verifier: newVerifier(o.Bus), limits: newLimits(o), health: newHealthCheck(o.Bus, o.Health, o.Log), metrics: newMetrics(o.Metrics), slowest: slowestClient}
+	a := &API{Options: o, verifier: newVerifier(o.Bus), limits: newLimits(o), health: newHealthCheck(o.Bus, o.Health, o.Log), metrics: newMetrics(o.Metrics), slowest: slowestClient, busiest: maxWorking}
 	a.closing, a.closeLong = context.WithCancel(context.Background())
 	a.app = fiber.New(fiber.Config{
 		AppName: "turbocat", DisableStartupMessage: true, CaseSensitive: true, Immutable: true,
-		ReadTimeout: readTimeout, IdleTimeout: idleTimeout, ReadBufferSize: headerBuffer,
+		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, ReadBufferSize: headerBuffer,
 		// Bodies are read by admit, when the route and the caller are known; see body.go.
 		StreamRequestBody: true, DisablePreParseMultipartForm: true,
 		ErrorHandler: a.answerUnobserved,
@@ -92,12 +102,12 @@ func New(o Options) *API {
 	server.CloseOnShutdown = true
 	server.Handler = a.refuseUnknownMethods(server.Handler)
 
-	a.app.Use(a.observe, secure)
-	if o.Origin != "" {
+	a.app.Use(a.observe, a.secure)
+	if len(o.Origins) > 0 {
 		a.app.Use(cors.New(cors.Config{
-			AllowOrigins:  o.Origin,
+			AllowOrigins:  strings.Join(o.Origins, ","),
 			AllowMethods:  "GET,POST,PUT,PATCH,DELETE",
-			AllowHeaders:  "Authorization,Content-Type,If-Match,Idempotency-Key,Last-Event-ID,X-Request-ID,traceparent",
+			AllowHeaders:  "Authorization,X-API-Key,Content-Type,If-Match,Idempotency-Key,Last-Event-ID,X-Request-ID,traceparent",
 			ExposeHeaders: "ETag,X-Request-ID,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After",
 			MaxAge:        600,
 		}))
@@ -108,9 +118,13 @@ func New(o Options) *API {
 	a.routeHealth()
 	a.routeMetrics()
 	a.routeAccounts()
+	a.routeSecrets()
 	a.routeAgents()
 	a.routeWorkflows()
+	a.routeTemplates()
+	a.routeTriggers()
 	a.routeExecutions()
+	a.routeAudit()
 	a.routeDocs()
 	return a
 }
@@ -148,9 +162,12 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 
 // answerUnobserved writes errors that no handler saw, such as headers that do not parse.
 func (a *API) answerUnobserved(c *fiber.Ctx, err error) error {
-	r := newRequest(c)
+	r := a.newRequest(c)
 	setPolicyHeaders(c)
 	a.writeFault(c, r, err)
+	if errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge) {
+		drainHeaders(c.Context().Conn())
+	}
 	c.Context().SetConnectionClose()
 	return nil
 }

@@ -39,6 +39,17 @@ func TestRoutes(t *testing.T) {
 		{name: "me", request: request{method: "GET", path: "/api/v1/users/me", token: aliceToken}, status: 200, holds: alice.UserID},
 		{name: "change me", request: request{method: "PATCH", path: "/api/v1/users/me", token: aliceToken, body: `{"avatarUrl":null}`}, status: 200, holds: `"preferences":{"avatarUrl":null}`},
 
+		// secrets
+		{name: "list secrets", request: request{method: "GET", path: "/api/v1/secrets?pageSize=7&search=k", token: aliceToken}, status: 200, holds: `"data":[{"name":"KEY","createdAt":"1970-01-01T00:00:01Z","updatedAt":"1970-01-01T00:00:02Z"}]`},
+		{name: "make a secret", request: request{method: "PUT", path: "/api/v1/secrets/NEW", token: aliceToken, body: `{"value":"hunter2"}`}, status: 201, holds: `"name":"KEY"`},
+		{name: "change a secret", request: request{method: "PUT", path: "/api/v1/secrets/KEY", token: aliceToken, body: `{"value":"hunter2"}`}, status: 200},
+		{name: "secret with a bad name", request: request{method: "PUT", path: "/api/v1/secrets/1", token: aliceToken, body: `{"value":"hunter2"}`}, status: 400, code: errs.Validation, faults: []string{"name bad_value"}},
+		{name: "secret malformed", request: request{method: "PUT", path: "/api/v1/secrets/KEY", token: aliceToken, body: `{"value":"hunter2"`}, status: 400, code: errs.Validation},
+		{name: "secret no object", request: request{method: "PUT", path: "/api/v1/secrets/KEY", token: aliceToken, body: `"hunter2"`}, status: 400, code: errs.Validation},
+		{name: "delete a secret", request: request{method: "DELETE", path: "/api/v1/secrets/KEY", token: aliceToken}, status: 204},
+		{name: "delete no secret", request: request{method: "DELETE", path: "/api/v1/secrets/nope", token: aliceToken}, status: 404, code: errs.NotFound},
+		{name: "secrets without a token", request: request{method: "GET", path: "/api/v1/secrets"}, status: 401, code: errs.Unauthorized},
+
 		// tokens
 		{name: "no token", request: request{method: "GET", path: "/api/v1/users/me"}, status: 401, code: errs.Unauthorized, header: map[string]string{"WWW-Authenticate": "Bearer"}},
 		{name: "bad token", request: request{method: "GET", path: "/api/v1/users/me", token: "nonsense"}, status: 401, code: errs.Unauthorized},
@@ -82,6 +93,19 @@ func TestRoutes(t *testing.T) {
 		{name: "executions of a workflow", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/executions", token: aliceToken}, status: 200, holds: `"workflowId":"` + thingID},
 		{name: "executions of no workflow", request: request{method: "GET", path: "/api/v1/workflows/01930000-0000-7000-8000-000000000999/executions", token: aliceToken}, status: 404, code: errs.NotFound},
 
+		// triggers
+		{name: "make a trigger", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/triggers", token: aliceToken, body: `{"name":"n","cron":"@daily"}`}, status: 201, holds: `"workflowId":"` + thingID},
+		{name: "change a trigger", request: request{method: "PATCH", path: "/api/v1/workflows" + thing + "/triggers" + thing, token: aliceToken, body: `{"enabled":false}`}, status: 200, holds: `enabled\":false`},
+		{name: "delete a trigger", request: request{method: "DELETE", path: "/api/v1/workflows" + thing + "/triggers" + thing, token: aliceToken}, status: 204},
+		{name: "get no trigger", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/triggers/01930000-0000-7000-8000-000000000999", token: aliceToken}, status: 404, code: errs.NotFound},
+		{name: "list triggers", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/triggers?search=x&sortBy=name", token: aliceToken}, status: 200, holds: `\"sortBy\":\"name\"`},
+		{name: "a trigger without a body", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/triggers", token: aliceToken}, status: 400, code: errs.Validation},
+		{name: "a change without a body", request: request{method: "PATCH", path: "/api/v1/workflows" + thing + "/triggers" + thing, token: aliceToken, body: `[]`}, status: 400, code: errs.Validation},
+		{name: "preview", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/triggers/preview", token: aliceToken, body: `{"cron":"@daily"}`}, status: 200, holds: `"nextFireTimes":["1970`},
+		{name: "preview of nothing", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/triggers/preview", token: aliceToken, body: `7`}, status: 400, code: errs.Validation},
+		{name: "skips", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/triggers" + thing + "/skips?reason=OVERLAP&pageSize=7", token: aliceToken}, status: 200, holds: `\"pageSize\":7,\"workflowId`},
+		{name: "skips wrongly", request: request{method: "GET", path: "/api/v1/workflows" + thing + "/triggers" + thing + "/skips?reason=BORED", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"reason bad_enum"}},
+
 		// executions
 		{name: "list executions", request: request{method: "GET", path: "/api/v1/executions?status=RUNNING&from=2026-01-01T00:00:00Z", token: aliceToken}, status: 200},
 		{name: "list executions wrongly", request: request{method: "GET", path: "/api/v1/executions?from=yesterday&status=DONE&workflowId=7", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"from bad_value", "status bad_enum", "workflowId bad_value"}},
@@ -93,6 +117,14 @@ func TestRoutes(t *testing.T) {
 		{name: "cancel", request: request{method: "POST", path: "/api/v1/executions" + thing + "/cancel", token: aliceToken}, status: 202, holds: `"commandId":"c1"`},
 		{name: "another's events", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events", token: bobToken}, status: 404, code: errs.NotFound},
 		{name: "events after nonsense", request: request{method: "GET", path: "/api/v1/executions" + thing + "/events?lastEventId=x", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"lastEventId bad_value"}},
+
+		// audit
+		{
+			name: "audit trail", request: request{method: "GET", path: "/api/v1/audit-logs?actorId=u&action=agent.updated&resourceType=agent&resourceId=r&outcome=SUCCESS&from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z&search=x", token: aliceToken}, status: 200,
+			holds: `"after":{"pageSize":20,"search":"x","actorId":"u","action":"agent.updated","resourceType":"agent","resourceId":"r","outcome":"SUCCESS","from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`,
+		},
+		{name: "audit trail wrongly", request: request{method: "GET", path: "/api/v1/audit-logs?outcome=BAD&to=soon", token: aliceToken}, status: 400, code: errs.Validation, faults: []string{"outcome bad_enum", "to bad_value"}},
+		{name: "audit trail of nobody", request: request{method: "GET", path: "/api/v1/audit-logs"}, status: 401, code: errs.Unauthorized},
 
 		// HTTP
 		{name: "unknown route", request: request{method: "GET", path: "/api/v1/nope"}, status: 404, code: errs.NotFound},
@@ -113,47 +145,7 @@ func TestRoutes(t *testing.T) {
 		{name: "execute malformed", request: request{method: "POST", path: "/api/v1/workflows" + thing + "/execute", token: aliceToken, body: `{`}, status: 400, code: errs.Validation},
 		{name: "header too large", request: request{method: "GET", path: "/api/v1/agents", header: map[string]string{"X-Large": strings.Repeat("x", 64<<10)}}, status: 431, code: errs.Validation},
 	} {
-		t.Run(s.name, func(t *testing.T) {
-			w.t = t
-			got := w.do(s.request)
-			if got.status != s.status {
-				t.Fatalf("status %d, want %d: %s", got.status, s.status, got.text)
-			}
-			if got.body.Error.Code != s.code {
-				t.Errorf("code %q, want %q: %s", got.body.Error.Code, s.code, got.text)
-			}
-			if s.status != 204 && (got.body.RequestID == "" || got.body.RequestID != got.header.Get("X-Request-ID")) {
-				t.Errorf("requestId %q, X-Request-ID %q", got.body.RequestID, got.header.Get("X-Request-ID"))
-			}
-			if s.status != 204 && got.body.Success != (s.code == "") {
-				t.Errorf("success is %v: %s", got.body.Success, got.text)
-			}
-			var faults []string
-			for _, d := range got.body.Error.Details {
-				faults = append(faults, d.Field+" "+string(d.Code))
-				if d.Message == "" {
-					t.Errorf("detail %+v says too little", d)
-				}
-			}
-			slices.Sort(faults)
-			if !slices.Equal(faults, s.faults) {
-				t.Errorf("faults %q, want %q: %s", faults, s.faults, got.text)
-			}
-			if !strings.Contains(got.text, s.holds) {
-				t.Errorf("%s not in %s", s.holds, got.text)
-			}
-			for k, v := range s.header {
-				if got.header.Get(k) != v {
-					t.Errorf("%s: %q, want %q", k, got.header.Get(k), v)
-				}
-			}
-			if strings.Contains(got.text, "hunter2") {
-				t.Errorf("the answer tells a secret: %s", got.text)
-			}
-			if s.status == 405 && s.method != "BREW" && got.header.Get("Allow") == "" {
-				t.Error("no Allow header")
-			}
-		})
+		t.Run(s.name, func(t *testing.T) { w.check(t, s) })
 	}
 	w.t = t
 	if log := w.log.String(); strings.Contains(log, aliceToken) || strings.Contains(log, "Secret-123!") || strings.Contains(log, "sortBy") {
@@ -186,5 +178,49 @@ func TestCallerReachesTheServices(t *testing.T) {
 	}
 	if n, _ := w.called("identity.verify"); n != 1 {
 		t.Errorf("identity was asked %d times about one token", n)
+	}
+}
+
+// check does what a scenario says and compares the answer.
+func (w *world) check(t *testing.T, s scenario) {
+	t.Helper()
+	w.t = t
+	got := w.do(s.request)
+	if got.status != s.status {
+		t.Fatalf("status %d, want %d: %s", got.status, s.status, got.text)
+	}
+	if got.body.Error.Code != s.code {
+		t.Errorf("code %q, want %q: %s", got.body.Error.Code, s.code, got.text)
+	}
+	if s.status != 204 && (got.body.RequestID == "" || got.body.RequestID != got.header.Get("X-Request-ID")) {
+		t.Errorf("requestId %q, X-Request-ID %q", got.body.RequestID, got.header.Get("X-Request-ID"))
+	}
+	if s.status != 204 && got.body.Success != (s.code == "") {
+		t.Errorf("success is %v: %s", got.body.Success, got.text)
+	}
+	var faults []string
+	for _, d := range got.body.Error.Details {
+		faults = append(faults, d.Field+" "+string(d.Code))
+		if d.Message == "" {
+			t.Errorf("detail %+v says too little", d)
+		}
+	}
+	slices.Sort(faults)
+	if !slices.Equal(faults, s.faults) {
+		t.Errorf("faults %q, want %q: %s", faults, s.faults, got.text)
+	}
+	if !strings.Contains(got.text, s.holds) {
+		t.Errorf("%s not in %s", s.holds, got.text)
+	}
+	for k, v := range s.header {
+		if got.header.Get(k) != v {
+			t.Errorf("%s: %q, want %q", k, got.header.Get(k), v)
+		}
+	}
+	if strings.Contains(got.text, "hunter2") {
+		t.Errorf("the answer tells a secret: %s", got.text)
+	}
+	if s.status == 405 && s.method != "BREW" && got.header.Get("Allow") == "" {
+		t.Error("no Allow header")
 	}
 }

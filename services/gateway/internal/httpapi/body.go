@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,13 +24,17 @@ const (
 	// A body that nobody wants is read and dropped up to drainLimit, so that the client sees the answer.
 	drainLimit   = 128 << 20
 	drainTimeout = 10 * time.Second
+	// So are headers that are too large.
+	drainHeadersLimit   = 1 << 20
+	drainHeadersTimeout = time.Second
 	// A body may take bodyTimeout, one larger than bodyLimit longer.
 	bodyTimeout      = 10 * time.Second
 	largeBodyTimeout = 60 * time.Second
 )
 
-// readBody reads the body of a route that takes up to limit bytes, and puts it back whole.
-func readBody(c *fiber.Ctx, r *request, limit int) error {
+// readBody reads the body of a route, up to as many bytes as it takes, and puts it back whole.
+func readBody(c *fiber.Ctx, r *request, need access) error {
+	limit := need.body
 	stream := c.Context().RequestBodyStream()
 	length := c.Request().Header.ContentLength() // -1 when chunked
 	if stream == nil || length == 0 {
@@ -38,7 +44,7 @@ func readBody(c *fiber.Ctx, r *request, limit int) error {
 	if length > limit {
 		return tooLarge(limit)
 	}
-	if err := checkContentType(c); err != nil {
+	if err := checkContentType(c, need.yaml); err != nil {
 		return err
 	}
 	timeout := bodyTimeout
@@ -67,15 +73,18 @@ func tooLarge(limit int) error {
 	return errs.New(errs.PayloadTooLarge, "the body is larger than %d MiB; send less at once", limit>>20)
 }
 
-// checkContentType accepts JSON, and a client that does not say what it sends. What passes
+var yamlTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}
+
+// checkContentType accepts JSON, YAML where a route takes it, and a client that does not say what it sends. What passes
 // reaches huma as application/json.
-func checkContentType(c *fiber.Ctx) error {
+func checkContentType(c *fiber.Ctx, yaml bool) error {
 	if encoding := c.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return errs.New(errs.UnsupportedMediaType, "a compressed body is not taken; send it without Content-Encoding")
 	}
 	if given := c.Get("Content-Type"); given != "" {
 		media, _, err := mime.ParseMediaType(given)
-		if err != nil || media != "application/json" && !(strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")) {
+		isYAML := yaml && slices.Contains(yamlTypes, media)
+		if err != nil || !isYAML && media != "application/json" && !(strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")) {
 			return errs.New(errs.UnsupportedMediaType, "the Content-Type is not JSON; send the body as application/json")
 		}
 	}
@@ -100,6 +109,26 @@ func drain(c *fiber.Ctx, r *request) {
 		}
 	}
 	c.Context().SetConnectionClose()
+}
+
+// drainHeaders reads what is left of headers that are too large. A connection that is closed with something unread in it is
+// reset, and the client may lose the answer by that.
+func drainHeaders(conn net.Conn) {
+	if conn.SetReadDeadline(time.Now().Add(drainHeadersTimeout)) != nil {
+		return
+	}
+	const end = "\r\n\r\n"
+	buffer := make([]byte, 16<<10)
+	kept := 0 // of the bytes before, for an end that two reads share
+	for read := 0; read < drainHeadersLimit; {
+		n, err := conn.Read(buffer[kept:])
+		if err != nil || bytes.Contains(buffer[:kept+n], []byte(end)) {
+			return
+		}
+		read += n
+		last := buffer[max(0, kept+n-len(end)+1) : kept+n]
+		kept = copy(buffer, last)
+	}
 }
 
 // object checks that body is one JSON object, whatever is in it.

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
@@ -38,6 +40,7 @@ type BulkFilter struct {
 	WorkflowID  string     `json:"workflowId,omitempty" format:"uuid"`
 	Status      string     `json:"status,omitempty" enum:"PENDING,RUNNING,PAUSED,COMPLETED,FAILED,CANCELLED,TIMEOUT"`
 	TriggerType string     `json:"triggerType,omitempty" enum:"MANUAL,SCHEDULED,API,WEBHOOK,EVENT"`
+	TriggerID   string     `json:"triggerId,omitempty" format:"uuid"`
 	From        *time.Time `json:"from,omitempty" doc:"created then or later"`
 	To          *time.Time `json:"to,omitempty" doc:"created before then"`
 	Search      string     `json:"search,omitempty" maxLength:"200"`
@@ -45,7 +48,7 @@ type BulkFilter struct {
 
 func (f BulkFilter) request() orchestrator.ListRequest {
 	return orchestrator.ListRequest{
-		Page: rpc.Page{Search: f.Search}, WorkflowID: f.WorkflowID, Status: f.Status, TriggerType: f.TriggerType, From: f.From, To: f.To,
+		Page: rpc.Page{Search: f.Search}, WorkflowID: f.WorkflowID, Status: f.Status, TriggerType: f.TriggerType, TriggerID: f.TriggerID, From: f.From, To: f.To,
 	}
 }
 
@@ -55,6 +58,12 @@ const bulkTimeout = time.Minute
 // KeyParam makes a request safe to repeat.
 type KeyParam struct {
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"a repeated request with the same key repeats the first answer, for 24 h"`
+}
+
+// Resolve has the request's calls of services carry the key.
+func (p *KeyParam) Resolve(ctx huma.Context) []error {
+	requestOf(ctx.Context()).caller.IdempotencyKey = p.IdempotencyKey
+	return nil
 }
 
 func (a *API) routeControl() {
@@ -127,6 +136,7 @@ func (a *API) routeControl() {
 	register(a, route{
 		method: http.MethodPost, path: "/executions/bulk", id: "bulkExecutions", tag: tag,
 		summary: "Cancel or retry the executions that a filter names, the oldest first, 1,000 at most", access: access{body: bodyLimit},
+		repeated: "Sent twice it goes on with what is left: what is cancelled or run again by one is left out by the next.",
 	},
 		func(ctx context.Context, in *struct{ Body BulkBody }) (*answer[orchestrator.BulkResponse], error) {
 			ctx, cancel := context.WithTimeout(ctx, bulkTimeout)
@@ -141,6 +151,7 @@ func (a *API) command(verb, id, summary string, m rpc.Method[orchestrator.IDRequ
 	register(a, route{
 		method: http.MethodPost, path: "/executions/{id}/" + verb, id: id, tag: "executions", summary: summary,
 		status: http.StatusAccepted, errors: []errs.Code{errs.NotFound, errs.Conflict},
+		repeated: "Sent twice it does what it does once.",
 	},
 		func(ctx context.Context, in *IDParam) (*answer[orchestrator.CommandResponse], error) {
 			command, err := ask(ctx, a, m, orchestrator.IDRequest{ID: in.ID})

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"cmp"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -33,7 +35,7 @@ func humaConfig() huma.Config {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	// The second is what huma writes its errors in, before observe replaces them.
 	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "application/problem+json": huma.DefaultJSONFormat}
-	config.Components.SecuritySchemes = bearerScheme()
+	config.Components.SecuritySchemes = securitySchemes()
 	return config
 }
 
@@ -43,6 +45,7 @@ func (a *API) routeDocs() {
 	a.documentAsset(documentPath, "getOpenAPI", "This document", "application/json")
 	a.documentAsset(pagePath, "getDocs", "This document as an interactive page", "text/html")
 	a.polishSchemas()
+	a.addExamples()
 	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(a.huma.OpenAPI()) })
 	a.app.Get(documentPath, func(c *fiber.Ctx) error {
 		body, err := document()
@@ -70,23 +73,58 @@ func (a *API) routeDocs() {
 	})
 }
 
-func (a *API) documentAsset(path, id, summary, contentType string) {
+const schemaType = "application/schema+json"
+
+// sendSchema answers a JSON Schema as it is, for editors that read it from here.
+func sendSchema(c *fiber.Ctx, schema []byte) error {
+	c.Set("Content-Type", schemaType)
+	c.Set("Cache-Control", "public, max-age=3600")
+	return c.Send(schema)
+}
+
+func (a *API) documentAsset(path, id, summary, contentType string, params ...*huma.Param) {
+	r := route{access: access{anonymous: true}}
+	if len(params) > 0 {
+		r.errors = []errs.Code{errs.NotFound}
+	}
+	responses := a.errorResponses(r)
+	responses["200"] = &huma.Response{
+		Description: http.StatusText(http.StatusOK),
+		Content:     map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{}}},
+	}
 	a.huma.OpenAPI().AddOperation(&huma.Operation{
-		Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{"docs"}, Summary: summary,
-		Responses: map[string]*huma.Response{"200": {
-			Description: http.StatusText(http.StatusOK),
-			Content:     map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{}}},
-		}},
+		Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{"docs"}, Summary: summary, Parameters: params, Responses: responses,
 	})
 }
 
 // documentStatus gives further statuses of a POST the same answer as one it has.
 func (a *API) documentStatus(path string, as int, statuses ...int) {
-	responses := a.huma.OpenAPI().Paths[prefix+path].Post.Responses
+	item := a.huma.OpenAPI().Paths[prefix+path]
+	responses := cmp.Or(item.Post, item.Put).Responses
 	for _, status := range statuses {
 		same := *responses[strconv.Itoa(as)]
 		same.Description = http.StatusText(status)
 		responses[strconv.Itoa(status)] = &same
+	}
+}
+
+// bodyExamples has a body that a client could send, by operationId.
+//
+//go:embed examples.json
+var bodyExamples []byte
+
+// addExamples gives every operation that takes a body its example. A test wants one for each, and that it fits the schema.
+func (a *API) addExamples() {
+	var examples map[string]any
+	if err := json.Unmarshal(bodyExamples, &examples); err != nil {
+		panic(fmt.Sprintf("examples.json: %v", err)) // it is part of the program
+	}
+	for _, path := range a.huma.OpenAPI().Paths {
+		for _, op := range []*huma.Operation{path.Post, path.Put, path.Patch} {
+			if op != nil && op.RequestBody != nil {
+				op.RequestBody.Content["application/json"].Example = examples[op.OperationID]
+			}
+		}
 	}
 }
 

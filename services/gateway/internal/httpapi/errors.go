@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/validation"
@@ -54,6 +55,10 @@ func (a *API) writeFault(c *fiber.Ctx, r *request, err error) {
 	switch public.Code {
 	case errs.Unauthorized, errs.TokenExpired:
 		c.Set("WWW-Authenticate", "Bearer")
+	case errs.RateLimited, errs.DependencyUnavailable:
+		if len(c.Response().Header.Peek("Retry-After")) == 0 {
+			c.Set("Retry-After", seconds(max(time.Duration(errs.From(err).RetryAfterMs)*time.Millisecond, time.Second)))
+		}
 	}
 	c.Response().ResetBody()
 	if err := c.Status(status).JSON(failure{Error: public, RequestID: r.caller.RequestID}); err != nil {
@@ -148,6 +153,8 @@ func humaDetail(found *huma.ErrorDetail) errs.Detail {
 			name = d.Field + "." + name
 		}
 		d = errs.Detail{Field: name, Message: name + " is missing; give it", Code: errs.Required}
+	case strings.HasPrefix(found.Message, "required ") && strings.HasSuffix(found.Message, " parameter is missing"):
+		d.Message, d.Code = "is missing; give it", errs.Required
 	case found.Message == validation.MsgUnexpectedProperty:
 		d.Message, d.Code = "unknown field; remove it", errs.UnknownField
 	case strings.HasPrefix(found.Message, "expected value to be one of"):

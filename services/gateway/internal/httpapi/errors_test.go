@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,6 +21,15 @@ func TestNoCodeIsForgotten(t *testing.T) {
 		}
 		if i >= len(documented) || documented[i] != string(code) {
 			t.Errorf("%s is not in its place in the enum of fault.Code", code)
+		}
+	}
+	page, err := os.ReadFile("../../../../docs/errors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, status := range statusOf {
+		if row := fmt.Sprintf("| `%s` | %d |", code, status); !strings.Contains(string(page), row) {
+			t.Errorf("docs/errors.md does not have %s; correct the comment beside the code and run `make contracts`", row)
 		}
 	}
 	if len(statusOf) != len(errs.Codes()) || len(documented) != len(errs.Codes()) {

@@ -21,10 +21,12 @@ import (
 	"turbocat.io/services/gateway/internal/live"
 )
 
+var eventsAccess = access{scope: "executions:read", operation: "streamExecutionEvents"}
+
 func (a *API) routeEvents() {
 	const path = prefix + "/executions/:id/events"
 	a.app.Add(http.MethodGet, path, a.events)
-	r := route{errors: []errs.Code{errs.NotFound}}
+	r := route{access: eventsAccess, errors: []errs.Code{errs.NotFound}}
 	responses := a.errorResponses(r)
 	responses["200"] = &huma.Response{
 		Description: "The events so far, then each as it happens; ends after the last one. `id` is the seq, `event` the type, `data` the CloudEvent on one line.",
@@ -32,8 +34,8 @@ func (a *API) routeEvents() {
 	}
 	str := &huma.Schema{Type: huma.TypeString}
 	a.huma.OpenAPI().AddOperation(&huma.Operation{
-		Method: http.MethodGet, Path: prefix + "/executions/{id}/events", OperationID: "streamExecutionEvents", Tags: []string{"executions"},
-		Summary: "Follow the events of an execution", Security: bearer, Responses: responses,
+		Method: http.MethodGet, Path: prefix + "/executions/{id}/events", OperationID: eventsAccess.operation, Tags: []string{"executions"},
+		Summary: "Follow the events of an execution", Security: eventsAccess.security(), Responses: responses,
 		Parameters: []*huma.Param{
 			{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}},
 			{Name: "Last-Event-ID", In: "header", Description: "the last id seen; the stream goes on behind it", Schema: str},
@@ -44,7 +46,7 @@ func (a *API) routeEvents() {
 
 // events streams the events of an execution (Server-Sent Events).
 func (a *API) events(c *fiber.Ctx) error {
-	if err := a.admit(c, access{}); err != nil {
+	if err := a.admit(c, eventsAccess); err != nil {
 		return err
 	}
 	id := c.Params("id")

@@ -51,7 +51,7 @@ func (w *world) happen(seq uint64, kind event.Type[orchestrator.ExecutionEvent],
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if _, err := w.bus.JetStream().Publish(ctx, subject.Event(0, event.Path(kind.String())), body); err != nil {
+	if _, err := w.bus.JetStream().Publish(ctx, subject.Events(0), event.AppendBatch(nil, body)); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -16,6 +16,7 @@ type ExecutionFilter struct {
 	SortParams
 	Status      string    `query:"status" enum:"PENDING,RUNNING,PAUSED,COMPLETED,FAILED,CANCELLED,TIMEOUT"`
 	TriggerType string    `query:"triggerType" enum:"MANUAL,SCHEDULED,API,WEBHOOK,EVENT"`
+	TriggerID   string    `query:"triggerId" format:"uuid" doc:"started by this trigger"`
 	From        time.Time `query:"from" doc:"created then or later"`
 	To          time.Time `query:"to" doc:"created before then"`
 }
@@ -23,7 +24,7 @@ type ExecutionFilter struct {
 func (f ExecutionFilter) request(workflowID string) orchestrator.ListRequest {
 	return orchestrator.ListRequest{
 		Page: page(f.PageParams, f.SortParams), WorkflowID: workflowID,
-		Status: f.Status, TriggerType: f.TriggerType, From: optional(f.From), To: optional(f.To),
+		Status: f.Status, TriggerType: f.TriggerType, TriggerID: f.TriggerID, From: optional(f.From), To: optional(f.To),
 	}
 }
 
@@ -44,7 +45,7 @@ type logFilter struct {
 
 func (a *API) routeExecutions() {
 	const tag = "executions"
-	register(a, route{method: http.MethodGet, path: "/executions", id: "listExecutions", tag: tag, summary: "List executions, without their steps"},
+	register(a, route{method: http.MethodGet, path: "/executions", id: "listExecutions", sorts: []string{"createdAt"}, tag: tag, summary: "List executions, without their steps"},
 		func(ctx context.Context, in *struct {
 			ExecutionFilter
 			WorkflowID string `query:"workflowId" format:"uuid"`
@@ -58,7 +59,7 @@ func (a *API) routeExecutions() {
 		errors: []errs.Code{errs.NotFound},
 	},
 		func(ctx context.Context, in *IDParam) (*answer[orchestrator.Execution], error) {
-			execution, err := ask(ctx, a, orchestrator.GetExecution, orchestrator.IDRequest{ID: in.ID})
+			execution, err := a.show(ctx, in.ID)
 			return answerWith(ctx, execution, err)
 		})
 	register(a, route{
@@ -67,7 +68,7 @@ func (a *API) routeExecutions() {
 	},
 		func(ctx context.Context, in *logFilter) (*listed[telemetry.LogLine], error) {
 			// Telemetry knows no owners: who may see the execution may see its log.
-			if _, err := ask(ctx, a, orchestrator.GetExecution, orchestrator.IDRequest{ID: in.ID}); err != nil {
+			if _, err := a.show(ctx, in.ID); err != nil {
 				return nil, err
 			}
 			list, err := ask(ctx, a, telemetry.ListLogs, telemetry.LogsRequest{

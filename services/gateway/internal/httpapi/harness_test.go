@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/identity"
@@ -63,12 +64,21 @@ type world struct {
 	stop    context.CancelFunc
 	stopped chan error
 
-	mu      sync.Mutex
-	calls   map[string]int        // of a method, by service.method
-	callers map[string]rpc.Caller // of the last call
-	events  []orchestrator.StoredEvent
-	state   string // of the one execution
-	down    map[string]bool
+	mu         sync.Mutex
+	calls      map[string]int        // of a method, by service.method
+	callers    map[string]rpc.Caller // of the last call
+	events     []orchestrator.StoredEvent
+	state      string // of the one execution
+	down       map[string]bool
+	refuses    error        // what is answered to an execute; nil for an execution
+	denied     audit.Denial // the last that the audit trail was told of
+	unrecorded error        // why it can not be told; nil when it can
+}
+
+func (w *world) refusal() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refuses
 }
 
 type setup struct {
@@ -76,8 +86,11 @@ type setup struct {
 	ping, drain                  time.Duration
 	redis                        *redis.Client
 	origin                       string
+	proxies                      httpapi.Proxies
+	production                   bool
 	tracing                      *observe.Tracing
 	conn                         *bus.Conn
+	prepare                      func(*httpapi.API) // before it serves
 }
 
 func start(t *testing.T, s setup) *world {
@@ -108,12 +121,19 @@ func start(t *testing.T, s setup) *world {
 	health := service.NewHealth("gateway")
 	health.Add("nats", conn.Check)
 	hub := live.NewHub(conn, log)
+	var origins []string
+	if s.origin != "" {
+		origins = strings.Split(s.origin, ",")
+	}
 	api := httpapi.New(httpapi.Options{
-		Bus: conn, Redis: s.redis, Health: health, Hub: hub, Log: log, Origin: s.origin, RedisPrefix: uuid.NewString(),
+		Bus: conn, Redis: s.redis, Health: health, Hub: hub, Log: log, Origins: origins, Proxies: s.proxies, Production: s.production, RedisPrefix: uuid.NewString(),
 		AuthPerMinute: s.authPerMinute, UserPerSecond: s.userPerSecond, PingInterval: s.ping, DrainTimeout: s.drain,
 		Metrics: observe.Of(w.metrics, "gateway"), Gatherer: w.metrics, Tracing: s.tracing,
 	})
 	w.api, w.hub = api, hub
+	if s.prepare != nil {
+		s.prepare(api)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -156,6 +176,8 @@ func (w *world) serve() {
 		}
 		return identity.VerifyResponse{}, errs.New(errs.Unauthorized, "the access token is not valid; log in again")
 	})
+	serveKeys(w, id)
+	serveUsers(w, id)
 	session := func(email string) (identity.Session, error) {
 		if email == "taken@x.io" {
 			return identity.Session{}, errs.New(errs.Conflict, "the address is taken; log in or use another")
@@ -173,6 +195,32 @@ func (w *world) serve() {
 		return identity.User{ID: c.UserID, Preferences: r.Patch}, nil
 	})
 
+	kept := identity.Secret{Name: "KEY", CreatedAt: time.Unix(1, 0).UTC(), UpdatedAt: time.Unix(2, 0).UTC()}
+	answer(w, id, identity.ListSecrets, func(_ rpc.Caller, r identity.ListSecretsRequest) (rpc.List[identity.Secret], error) {
+		return rpc.List[identity.Secret]{Items: []identity.Secret{kept}, Pagination: rpc.Pagination{Page: 1, PageSize: r.PageSize, Total: 1, TotalPages: 1}}, nil
+	})
+	answer(w, id, identity.PutSecret, func(_ rpc.Caller, r identity.PutSecretRequest) (identity.PutSecretResponse, error) {
+		if r.Name == "1" {
+			return identity.PutSecretResponse{}, errs.Invalid("secret", []errs.Detail{{Field: "name", Message: "is no name of a secret; use letters", Code: errs.BadValue}})
+		}
+		return identity.PutSecretResponse{Secret: kept, Created: r.Name == "NEW"}, nil
+	})
+	answer(w, id, identity.DeleteSecret, func(_ rpc.Caller, r identity.SecretRequest) (rpc.Empty, error) {
+		if r.Name != "KEY" {
+			return rpc.Empty{}, errs.New(errs.NotFound, "you have no secret of this name; check it")
+		}
+		return rpc.Empty{}, nil
+	})
+
+	answer(w, id, audit.Denied, w.deny)
+	answer(w, id, audit.List, func(caller rpc.Caller, r audit.ListRequest) (rpc.List[audit.TrailEntry], error) {
+		asked, err := json.Marshal(r)
+		return rpc.List[audit.TrailEntry]{Items: []audit.TrailEntry{{
+			ID: thingID, Seq: 7, Action: audit.AgentUpdated, Outcome: audit.Success, ResourceType: "agent", ResourceID: thingID, OwnerID: caller.UserID, Hash: "ab",
+			Actor:   audit.TrailActor{UserID: caller.UserID, Role: caller.Role, Via: audit.ViaSession, SessionID: caller.SessionID},
+			Changes: []audit.TrailChange{{Path: "name", Before: json.RawMessage(`"n"`), After: asked}},
+		}}}, err
+	})
 	cat := bus.NewServer(catalog.Service, zerolog.Nop())
 	answer(w, cat, catalog.CreateAgent, func(c rpc.Caller, r catalog.CreateRequest) (catalog.Agent, error) {
 		return agentFor(c.UserID, r.Body)
@@ -214,8 +262,13 @@ func (w *world) serve() {
 		return rpc.Empty{}, errs.New(errs.Forbidden, "only the owner may delete the workflow")
 	})
 
+	w.serveDefinitions(cat)
+
 	orch := bus.NewServer(orchestrator.Service, zerolog.Nop())
 	answer(w, orch, orchestrator.Submit, func(c rpc.Caller, r orchestrator.SubmitRequest) (orchestrator.SubmitResponse, error) {
+		if err := w.refusal(); err != nil {
+			return orchestrator.SubmitResponse{}, err
+		}
 		e := w.execution(c.UserID)
 		e.Inputs = r.Inputs
 		if r.Priority != nil {
@@ -269,6 +322,33 @@ func (w *world) serve() {
 			return orchestrator.EventsResponse{}, errs.New(errs.NotFound, "no execution has this id; check it")
 		}
 		return w.history(r), nil
+	})
+	trigger := func(c rpc.Caller, workflow, id, name string) orchestrator.Trigger {
+		return orchestrator.Trigger{ID: id, WorkflowID: workflow, UserID: c.UserID, Type: "SCHEDULE", Name: name, Inputs: json.RawMessage("{}"), Overlap: "SKIP", NextFireTimes: []time.Time{}}
+	}
+	answer(w, orch, orchestrator.CreateTrigger, func(c rpc.Caller, r orchestrator.NewTriggerRequest) (orchestrator.Trigger, error) {
+		return trigger(c, r.WorkflowID, thingID, string(r.Body)), nil
+	})
+	answer(w, orch, orchestrator.GetTrigger, func(c rpc.Caller, r orchestrator.TriggerRequest) (orchestrator.Trigger, error) {
+		if r.ID != thingID {
+			return orchestrator.Trigger{}, errs.New(errs.NotFound, "trigger not found")
+		}
+		return trigger(c, r.WorkflowID, r.ID, ""), nil
+	})
+	answer(w, orch, orchestrator.PatchTrigger, func(c rpc.Caller, r orchestrator.PatchTriggerRequest) (orchestrator.Trigger, error) {
+		return trigger(c, r.WorkflowID, r.ID, string(r.Body)), nil
+	})
+	answer(w, orch, orchestrator.DeleteTrigger, func(rpc.Caller, orchestrator.TriggerRequest) (rpc.Empty, error) { return rpc.Empty{}, nil })
+	answer(w, orch, orchestrator.PreviewSchedule, func(rpc.Caller, orchestrator.NewTriggerRequest) (orchestrator.SchedulePreview, error) {
+		return orchestrator.SchedulePreview{NextFireTimes: []time.Time{time.Unix(0, 0).UTC()}}, nil
+	})
+	answer(w, orch, orchestrator.ListTriggers, func(c rpc.Caller, r orchestrator.ListTriggersRequest) (rpc.List[orchestrator.Trigger], error) {
+		name, err := asked(r)
+		return rpc.List[orchestrator.Trigger]{Items: []orchestrator.Trigger{trigger(c, r.WorkflowID, thingID, name)}}, err
+	})
+	answer(w, orch, orchestrator.ListSkips, func(_ rpc.Caller, r orchestrator.ListSkipsRequest) (rpc.List[orchestrator.Skip], error) {
+		message, err := asked(r)
+		return rpc.List[orchestrator.Skip]{Items: []orchestrator.Skip{{Reason: "OVERLAP", Message: message}}}, err
 	})
 
 	tel := bus.NewServer(telemetry.Service, zerolog.Nop())

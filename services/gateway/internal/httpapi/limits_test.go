@@ -16,6 +16,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/services/gateway/internal/httpapi"
 )
 
 func TestRateLimits(t *testing.T) {
@@ -67,6 +68,98 @@ func TestRateLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAddressesCanNotBeMadeUp has a client say that it is somebody else each time.
+func TestAddressesCanNotBeMadeUp(t *testing.T) {
+	w := start(t, setup{authPerMinute: 3})
+	for i := range 5 {
+		other := "198.51.100." + strconv.Itoa(i)
+		got := w.do(request{method: "POST", path: "/api/v1/auth/login", body: `{"email":"a@x.io","password":"x"}`, header: map[string]string{
+			"X-Forwarded-For": other, "X-Real-IP": other, "Forwarded": "for=" + other, "True-Client-IP": other, "CF-Connecting-IP": other,
+		}})
+		if want := 200; i < 3 && got.status != want || i >= 3 && got.status != 429 {
+			t.Errorf("request %d: status %d", i, got.status)
+		}
+	}
+	if _, c := w.called("identity.login"); c.IP != "127.0.0.1" {
+		t.Errorf("identity is told that %q calls", c.IP)
+	}
+}
+
+// TestRefusalsSayWhenToTryAgain has the orchestrator refuse an execution, and be away.
+func TestRefusalsSayWhenToTryAgain(t *testing.T) {
+	w := start(t, setup{})
+	for _, s := range []struct {
+		name   string
+		err    error
+		status int
+		header string // Retry-After
+	}{
+		{"a user's bound", errs.New(errs.RateLimited, "too many").Again(5 * time.Second), 429, "5"},
+		{"pressure", errs.New(errs.DependencyUnavailable, "full").Again(1500 * time.Millisecond), 503, "2"},
+		{"nobody knows when", errs.New(errs.DependencyUnavailable, "away"), 503, "1"},
+		{"for good", errs.New(errs.Conflict, "no").Again(time.Second), 409, ""},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			w.mu.Lock()
+			w.refuses = s.err
+			w.mu.Unlock()
+			got := w.do(request{method: "POST", path: "/api/v1/workflows/" + thingID + "/execute", token: aliceToken, body: `{}`})
+			if got.status != s.status || got.header.Get("Retry-After") != s.header || got.body.Error.Code != errs.CodeOf(s.err) {
+				t.Errorf("status %d, Retry-After %q: %s", got.status, got.header.Get("Retry-After"), got.text)
+			}
+		})
+	}
+}
+
+// TestTooManyAtOnce bounds the requests that are worked on. Those that wait for an end, or for the client, do not count, nor do those of who watches.
+func TestTooManyAtOnce(t *testing.T) {
+	w := start(t, setup{})
+	w.stream()
+	me := request{method: "GET", path: "/api/v1/users/me", token: bobToken}
+	httpapi.SetBusiest(w.api, 0)
+	if got := w.do(me); got.status != 503 || got.body.Error.Code != errs.DependencyUnavailable || got.header.Get("Retry-After") != "1" {
+		t.Errorf("status %d, Retry-After %q: %s", got.status, got.header.Get("Retry-After"), got.text)
+	}
+	for _, path := range []string{"/health/live", "/metrics"} {
+		if got := w.do(request{method: "GET", path: path}); got.status != 200 {
+			t.Errorf("%s: status %d", path, got.status)
+		}
+	}
+	if n, _ := w.called("identity.get_me"); n > 0 {
+		t.Error("a request that is refused was worked on")
+	}
+
+	httpapi.SetBusiest(w.api, 1)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "POST /api/v1/agents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100000\r\n\r\n%s", bobToken, strings.Repeat(" ", 8<<10)); err != nil {
+		t.Fatal(err)
+	}
+	w.await(func() bool { // it is being answered, beside this request
+		return w.scrape()["turbocat_gateway_http_requests_in_flight"].Metric[0].GetGauge().GetValue() > 1
+	})
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		execute := request{method: "POST", path: "/api/v1/workflows/" + thingID + "/execute?wait=10s", token: aliceToken, body: `{}`}
+		for got := w.do(execute); got.status == 503; { // the other one is still on its way to its body
+			got = w.do(execute)
+		}
+	}()
+	w.await(func() bool { n, _ := w.called("orchestrator.submit"); return n > 0 })
+	w.await(func() bool { return w.do(me).status == 200 })
+	select {
+	case <-waited:
+		t.Error("the wait is over")
+	default:
+	}
+	w.stop()
+	<-waited
 }
 
 // filler is a JSON object of n bytes.
@@ -124,6 +217,48 @@ func TestBodyLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that sends all of its request before it reads learns what is wrong with it.
+func TestHeadersTooLargeAreAnswered(t *testing.T) {
+	w := start(t, setup{})
+	for _, size := range []int{16 << 10, 40_000, 900_000} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		sent := strings.NewReader("GET /health/live HTTP/1.1\r\nHost: x\r\nX-Large: " + strings.Repeat("x", size) + "\r\n\r\n")
+		// In small pieces, so that a connection that is closed too early has no room left to hide it.
+		if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{sent}, make([]byte, 100)); err != nil {
+			t.Errorf("send %d bytes: %v", size, err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		} else if resp.Body.Close(); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("%d bytes: status %d", size, resp.StatusCode)
+		}
+		conn.Close()
+	}
+}
+
+// A client that asks and does not read ends up without its connection, and the answers to it leave memory.
+func TestAnswersThatAreNotReadAreCutOff(t *testing.T) {
+	w := start(t, setup{prepare: func(a *httpapi.API) { httpapi.SetWriteTimeout(a, 300*time.Millisecond) }})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // more than both ends of a connection buffer
+		fmt.Fprint(conn, "GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	w.await(func() bool { return httpapi.OpenConnections(w.api) == 1 })
+	w.await(func() bool { return httpapi.OpenConnections(w.api) == 0 })
 }
 
 // What a request leaves unread must not be taken for the next request on the connection.
@@ -192,7 +327,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestBrowserHeaders(t *testing.T) {
-	w := start(t, setup{origin: "https://app.example.com"})
+	w := start(t, setup{origin: "https://www.example.com,https://app.example.com"})
 	ask := func(method, origin string) response {
 		return w.do(request{method: method, path: "/api/v1/agents", header: map[string]string{"Origin": origin, "Access-Control-Request-Method": "POST"}})
 	}

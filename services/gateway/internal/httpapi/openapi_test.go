@@ -119,6 +119,39 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 }
 
+// TestDocumentHasExamples wants an example of every body that a client may send, one that fits its schema, and no example more.
+func TestDocumentHasExamples(t *testing.T) {
+	w := start(t, setup{})
+	document, _ := loadDocument(t, w)
+	var examples map[string]any
+	raw, err := os.ReadFile("examples.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &examples); err != nil {
+		t.Fatal(err)
+	}
+	for path, item := range document.Paths.Map() {
+		for method, op := range item.Operations() {
+			if op.RequestBody == nil {
+				continue
+			}
+			content := op.RequestBody.Value.Content["application/json"]
+			if content == nil || content.Example == nil {
+				t.Errorf("%s %s has no example; give examples.json one for %s", method, path, op.OperationID)
+				continue
+			}
+			if err := content.Schema.Value.VisitJSON(content.Example); err != nil {
+				t.Errorf("the example of %s does not fit its schema: %v", op.OperationID, err)
+			}
+			delete(examples, op.OperationID)
+		}
+	}
+	for id := range examples {
+		t.Errorf("examples.json has %s, which takes no body", id)
+	}
+}
+
 func TestAnswersMatchTheDocument(t *testing.T) {
 	w := start(t, setup{})
 	_, router := loadDocument(t, w)
@@ -127,6 +160,26 @@ func TestAnswersMatchTheDocument(t *testing.T) {
 		{method: "GET", path: "/api/v1/users/me"},
 		{method: "POST", path: "/api/v1/auth/login", body: `{"email":"a@x.io","password":"x"}`},
 		{method: "POST", path: "/api/v1/auth/login", body: `{}`},
+		{method: "GET", path: "/api/v1/secrets", token: aliceToken},
+		{method: "PUT", path: "/api/v1/secrets/NEW", token: aliceToken, body: `{"value":"x"}`},
+		{method: "PUT", path: "/api/v1/secrets/KEY", token: aliceToken, body: `{"value":"x"}`},
+		{method: "PUT", path: "/api/v1/secrets/1", token: aliceToken, body: `{"value":"x"}`},
+		{method: "DELETE", path: "/api/v1/secrets/KEY", token: aliceToken},
+		{method: "DELETE", path: "/api/v1/secrets/nope", token: aliceToken},
+		{method: "POST", path: "/api/v1/auth/forgot-password", body: `{"email":"a@x.io"}`},
+		{method: "POST", path: "/api/v1/auth/reset-password", body: `{"token":"good","password":"x"}`},
+		{method: "GET", path: "/api/v1/dev/mail", token: aliceToken},
+		{method: "GET", path: "/api/v1/users/me/sessions", token: aliceToken},
+		{method: "DELETE", path: "/api/v1/users/me/sessions", token: aliceToken},
+		{method: "DELETE", path: "/api/v1/users/me/sessions/" + thingID, token: aliceToken},
+		{method: "GET", path: "/api/v1/users", token: aliceToken},
+		{method: "GET", path: "/api/v1/users/" + thingID, token: aliceToken},
+		{method: "PATCH", path: "/api/v1/users/" + thingID, token: aliceToken, body: `{"active":false}`},
+		{method: "GET", path: "/api/v1/api-keys?userId=" + thingID + "&revoked=true", token: aliceToken},
+		{method: "POST", path: "/api/v1/api-keys", token: aliceToken, body: `{"name":"ci","scopes":["agents:read"]}`},
+		{method: "PATCH", path: "/api/v1/api-keys/" + thingID, token: aliceToken, body: `{"expiresAt":null}`},
+		{method: "POST", path: "/api/v1/api-keys/" + thingID + "/rotate", token: aliceToken},
+		{method: "DELETE", path: "/api/v1/api-keys/" + thingID, token: aliceToken},
 		{method: "GET", path: "/api/v1/agents", token: aliceToken},
 		{method: "GET", path: "/api/v1/agents/" + thingID, token: aliceToken},
 		{method: "GET", path: "/api/v1/workflows", token: aliceToken},
@@ -134,6 +187,13 @@ func TestAnswersMatchTheDocument(t *testing.T) {
 		{method: "GET", path: "/api/v1/executions/" + thingID, token: bobToken},
 		{method: "POST", path: "/api/v1/workflows/" + thingID + "/execute", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/cancel", token: aliceToken},
+		{method: "POST", path: "/api/v1/workflows/" + thingID + "/triggers", token: aliceToken, body: `{"name":"n","type":"SCHEDULE","cron":"@daily"}`},
+		{method: "POST", path: "/api/v1/workflows/" + thingID + "/triggers/preview", token: aliceToken, body: `{"cron":"@daily"}`},
+		{method: "GET", path: "/api/v1/workflows/" + thingID + "/triggers", token: aliceToken},
+		{method: "GET", path: "/api/v1/workflows/" + thingID + "/triggers/" + thingID, token: aliceToken},
+		{method: "PATCH", path: "/api/v1/workflows/" + thingID + "/triggers/" + thingID, token: aliceToken, body: `{"enabled":false}`},
+		{method: "DELETE", path: "/api/v1/workflows/" + thingID + "/triggers/" + thingID, token: aliceToken},
+		{method: "GET", path: "/api/v1/workflows/" + thingID + "/triggers/" + thingID + "/skips", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/pause", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/resume", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/signals/paid", token: aliceToken},

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
 )
@@ -17,6 +18,11 @@ import (
 // IDParam names the thing a route is about.
 type IDParam struct {
 	ID string `path:"id" format:"uuid" minLength:"36" maxLength:"36"`
+}
+
+// VersionParam names a version of the thing.
+type VersionParam struct {
+	Version int `path:"version" minimum:"1" maximum:"2147483647"`
 }
 
 // RawJSON is a JSON object that the service behind checks itself, so that all faults are reported at once.
@@ -40,14 +46,63 @@ func (p *PageParams) Resolve(huma.Context) []error {
 	return nil
 }
 
-// SortParams order a list.
+// SortParams order a list; a route that has them declares by what.
 type SortParams struct {
-	SortBy    string `query:"sortBy" maxLength:"64" doc:"a field of the items; createdAt is the default"`
+	SortBy    string `query:"sortBy" doc:"createdAt is the default"`
 	SortOrder string `query:"sortOrder" enum:"asc,desc" doc:"desc is the default"`
 }
 
 func page(p PageParams, s SortParams) rpc.Page {
 	return rpc.Page{Page: p.Page, PageSize: p.PageSize, Cursor: p.Cursor, Search: p.Search, SortBy: s.SortBy, SortOrder: s.SortOrder}
+}
+
+// VersionsParams choose a part of the versions of a thing, which have one order: the newest first.
+type VersionsParams struct {
+	Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor"`
+	PageSize int    `query:"pageSize" minimum:"1" maximum:"100" default:"20"`
+	Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer"`
+}
+
+// versionsInput asks for versions of the thing.
+type versionsInput struct {
+	IDParam
+	VersionsParams
+}
+
+func (in *versionsInput) request() catalog.VersionsRequest {
+	return catalog.VersionsRequest{ID: in.ID, Page: rpc.Page{Page: in.Page, PageSize: in.PageSize, Cursor: in.Cursor}}
+}
+
+// versionInput asks for one version of the thing.
+type versionInput struct {
+	IDParam
+	VersionParam
+}
+
+// createInput makes something.
+type createInput struct {
+	RawJSON
+	KeyParam
+}
+
+// OptionalInput is about a thing and may have a body.
+type OptionalInput struct {
+	IDParam
+	RawJSON
+}
+
+// copyBody documents what a copy may be given.
+type copyBody struct {
+	Name string `json:"name,omitempty" minLength:"1" maxLength:"200" doc:"the name of the source with \"(copy)\" behind it is the default"`
+}
+
+func (in *OptionalInput) request() (catalog.DuplicateRequest, error) {
+	if len(in.RawBody) > 0 {
+		if err := object(in.RawBody); err != nil {
+			return catalog.DuplicateRequest{}, err
+		}
+	}
+	return catalog.DuplicateRequest{ID: in.ID, Body: in.RawBody}, nil
 }
 
 // TagsParam selects by tags, given as tags=a,b or as tags=a&tags=b.
@@ -73,12 +128,15 @@ type PublicParam struct {
 	IsPublic string `query:"isPublic" enum:"true,false"`
 }
 
-func (p PublicParam) value() *bool {
-	if p.IsPublic == "" {
+func (p PublicParam) value() *bool { return given(p.IsPublic) }
+
+// given reads a parameter that is true, false or absent.
+func given(parameter string) *bool {
+	if parameter == "" {
 		return nil
 	}
-	public := p.IsPublic == "true"
-	return &public
+	value := parameter == "true"
+	return &value
 }
 
 // MatchParam makes a change conditional.

@@ -6,10 +6,11 @@ import (
 	"io"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/go-redis/redis_rate/v10"
 	"github.com/gofiber/fiber/v2"
 	"github.com/rs/zerolog"
 
@@ -73,11 +74,11 @@ func TestVerifiedForAMoment(t *testing.T) {
 		t.Helper()
 		deadline := time.Now().Add(5 * time.Second)
 		for {
-			who, err := v.verify(context.Background(), token, rpc.Caller{})
+			who, err := v.verify(context.Background(), credential{text: token}, rpc.Caller{})
 			if errs.CodeOf(err) == errs.DependencyUnavailable && time.Now().Before(deadline) {
 				continue // the server is not there yet
 			}
-			if token != "bad" && (err != nil || who.UserID != token) {
+			if token != "bad" && (err != nil || who.userID != token) {
 				t.Fatalf("%q: %+v, %v", token, who, err)
 			}
 			break
@@ -99,22 +100,52 @@ func TestVerifiedForAMoment(t *testing.T) {
 	verify("c", 7) // believed no longer than it is valid
 }
 
-func TestLocalLimitRefills(t *testing.T) {
-	l := newLocalLimits()
-	bound := redis_rate.Limit{Rate: 60, Burst: 2, Period: time.Minute}
-	now := time.Now()
-	for i, step := range []struct {
-		after   time.Duration
-		allowed int
-	}{{0, 1}, {0, 1}, {0, 0}, {500 * time.Millisecond, 0}, {600 * time.Millisecond, 1}, {0, 0}} {
-		now = now.Add(step.after)
-		got := l.take("k", bound, now)
-		if got.Allowed != step.allowed {
-			t.Fatalf("step %d: %+v", i, got)
-		}
-		if got.Allowed == 0 && (got.RetryAfter <= 0 || got.RetryAfter > time.Second || got.ResetAfter > 2*time.Second) {
-			t.Errorf("step %d: retry after %s, reset after %s", i, got.RetryAfter, got.ResetAfter)
-		}
+// TestAQuestionIsShared has many requests come with one token at a time. One of them gives up; what it asked is for the others too.
+func TestAQuestionIsShared(t *testing.T) {
+	conn := bustest.New(t)
+	server := bus.NewServer(identity.Service, zerolog.Nop())
+	asked, begun, answer := atomic.Int64{}, make(chan struct{}, 100), make(chan struct{})
+	bus.Handle(server, identity.Verify, func(_ context.Context, _ rpc.Caller, r identity.VerifyRequest) (identity.VerifyResponse, error) {
+		asked.Add(1)
+		begun <- struct{}{}
+		<-answer
+		return identity.VerifyResponse{UserID: r.AccessToken, ExpiresAt: time.Now().Add(time.Hour)}, nil
+	})
+	bustest.Serve(t, conn, server)
+	v := newVerifier(conn)
+	clock := time.Now()
+	v.now = func() time.Time { return clock }
+	hasty, giveUp := context.WithCancel(t.Context())
+	gaveUp := make(chan error)
+	go func() {
+		for {
+			_, err := v.verify(hasty, credential{text: "a"}, rpc.Caller{})
+			if hasty.Err() != nil {
+				gaveUp <- err
+				return
+			}
+		} // the server is not there yet
+	}()
+	<-begun
+	giveUp()
+	if err := <-gaveUp; errs.CodeOf(err) != errs.DependencyUnavailable {
+		t.Errorf("who gives up is told %v", err)
+	}
+	var asking, come sync.WaitGroup
+	for range 50 {
+		come.Add(1)
+		asking.Go(func() {
+			come.Done()
+			if who, err := v.verify(t.Context(), credential{text: "a"}, rpc.Caller{}); err != nil || who.userID != "a" {
+				t.Errorf("%+v, %v", who, err)
+			}
+		})
+	}
+	come.Wait()
+	close(answer)
+	asking.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("identity was asked %d times", n)
 	}
 }
 
@@ -141,7 +172,7 @@ func FuzzParseExecute(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		submit, err := parseExecute(body)
+		submit, err := parseExecute(body, "inputs")
 		if err != nil {
 			if errs.CodeOf(err) != errs.Validation {
 				t.Errorf("%s: %v", body, err)

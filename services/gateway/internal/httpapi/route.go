@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,9 +21,12 @@ type route struct {
 	tag, summary string
 	status       int          // of success; 200 when 0
 	access       access       // what admit asks
+	scope        string       // that an API key needs; derived when "", see scopeOf
 	document     reflect.Type // the body's type where the handler takes it raw
 	optional     bool         // the raw body may be absent
 	errors       []errs.Code  // what it may answer beyond what its access implies
+	sorts        []string     // what a list can be sorted by, the default first
+	repeated     string       // of a POST that takes no Idempotency-Key: what comes of sending it twice
 }
 
 // handler answers one operation. Its error is the client's; see writeFault.
@@ -30,17 +34,16 @@ type handler[I, O any] func(ctx context.Context, in *I) (*O, error)
 
 // register adds an operation to the API and to its document.
 func register[I, O any](a *API, r route, fn handler[I, O]) {
+	r.access.scope, r.access.operation = scopeOf(r), r.id
 	op := huma.Operation{
 		Method: r.method, Path: prefix + r.path, OperationID: r.id, Tags: []string{r.tag}, Summary: r.summary,
-		DefaultStatus: r.status, Responses: a.errorResponses(r),
+		Description: r.repeated, DefaultStatus: r.status, Responses: a.errorResponses(r),
 		Middlewares: huma.Middlewares{a.guard(r.access)},
 		// admit has read the body under its own limits.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 		SkipValidateBody: r.document != nil,
 	}
-	if !r.access.anonymous {
-		op.Security = bearer
-	}
+	op.Security = r.access.security()
 	if r.access.body > 0 {
 		op.RequestBody = &huma.RequestBody{}
 	}
@@ -52,6 +55,14 @@ func register[I, O any](a *API, r route, fn handler[I, O]) {
 		}
 		return out, nil
 	})
+	if r.sorts != nil {
+		parameters := a.huma.OpenAPI().Paths[op.Path].Get.Parameters
+		schema := parameters[slices.IndexFunc(parameters, func(p *huma.Param) bool { return p.Name == "sortBy" })].Schema
+		for _, field := range r.sorts {
+			schema.Enum = append(schema.Enum, field)
+		}
+		schema.PrecomputeMessages()
+	}
 	if r.document != nil {
 		op.RequestBody.Required = !r.optional
 		op.RequestBody.Content["application/json"].Schema = a.huma.OpenAPI().Components.Schemas.Schema(r.document, true, r.id)
@@ -61,8 +72,8 @@ func register[I, O any](a *API, r route, fn handler[I, O]) {
 // errorResponses documents the failures that r's access implies and those it names.
 func (a *API) errorResponses(r route) map[string]*huma.Response {
 	codes := append([]errs.Code{errs.Validation, errs.RateLimited, errs.Internal, errs.DependencyUnavailable}, r.errors...)
-	if !r.access.anonymous {
-		codes = append(codes, errs.Unauthorized)
+	if !r.access.anonymous || r.access.optional {
+		codes = append(codes, errs.Unauthorized, errs.Forbidden)
 	}
 	if r.access.body > 0 {
 		codes = append(codes, errs.PayloadTooLarge, errs.UnsupportedMediaType)

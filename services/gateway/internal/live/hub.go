@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
@@ -90,7 +91,7 @@ func (h *Hub) read(ctx context.Context, works func()) error {
 	// An ordered consumer resumes by stream sequence, which a remade stream begins anew: after
 	// any fault this one is dropped and another starts at the end of whatever stream is there.
 	broken := make(chan error, 1)
-	reading, err := consumer.Consume(func(m jetstream.Msg) { h.publish(m.Data()) },
+	reading, err := consumer.Consume(func(m jetstream.Msg) { h.publishAll(m.Data()) },
 		jetstream.PullHeartbeat(5*time.Second),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			select {
@@ -114,11 +115,26 @@ func (h *Hub) read(ctx context.Context, works func()) error {
 	}
 }
 
-// publish hands an event to the followers of its execution; without any it is not decoded.
-func (h *Hub) publish(body []byte) {
+// publishAll hands the events of a batch to the followers of their executions; while nobody follows any it is not read.
+func (h *Hub) publishAll(batch []byte) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if len(h.tails) == 0 || len(h.tails[subjectOf(body)]) == 0 {
+	if len(h.tails) == 0 {
+		return
+	}
+	events, err := event.Split(batch)
+	if err != nil {
+		h.log.Error().Err(err).Msg("a message in the stream of events that is none")
+		return
+	}
+	for _, body := range events {
+		h.publish(body)
+	}
+}
+
+// publish hands an event to the followers of its execution; without any it is not decoded. The caller has the mutex.
+func (h *Hub) publish(body []byte) {
+	if len(h.tails[subjectOf(body)]) == 0 {
 		return
 	}
 	var e struct {
@@ -131,10 +147,10 @@ func (h *Hub) publish(body []byte) {
 	if err := json.Unmarshal(body, &e); err != nil || e.Data.Seq == 0 {
 		return // not an event of an execution
 	}
-	event := Event{Seq: e.Data.Seq, Type: e.Type, Body: bytes.Clone(body)}
+	happened := Event{Seq: e.Data.Seq, Type: e.Type, Body: body}
 	for t := range h.tails[e.Subject] {
 		select {
-		case t.events <- event:
+		case t.events <- happened:
 		default:
 			t.miss()
 		}

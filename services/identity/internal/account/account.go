@@ -6,14 +6,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/errs"
+	contract "turbocat.io/contracts/identity"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/ratelimit"
 	"turbocat.io/services/identity/internal/password"
 	"turbocat.io/services/identity/internal/token"
 )
@@ -24,27 +28,57 @@ var (
 	ErrUnknown = errors.New("no such row")
 )
 
-// Store keeps accounts and sessions. An error that is not named here is errs.DependencyUnavailable or a fault.
+// Store keeps accounts and sessions. An error that is not named here is errs.DependencyUnavailable or a fault. Each change is one transaction.
 type Store interface {
+	Users
+	Sessions
+	Resets
+}
+
+// Users keeps accounts.
+type Users interface {
 	// Create adds an account, and its first session unless that is nil; ErrTaken when the address or the id is.
 	Create(ctx context.Context, u User, s *Session) error
 	// ByID and ByEmail give an account or ErrUnknown.
 	ByID(ctx context.Context, id UserID) (User, error)
 	ByEmail(ctx context.Context, email string) (User, error)
-	// Update changes an account under a lock and gives it as it is then; ErrUnknown when there is none.
+	// Update changes the profile of an account under a lock and gives it as it is then; ErrUnknown when there is none.
 	Update(ctx context.Context, id UserID, change func(*User)) (User, error)
-	// Open adds a session of an existing account and records the login; sessions of that account that expired before go.
-	Open(ctx context.Context, s Session) error
+	// ChangeStanding changes the role of an account, and whether it is active, under a lock, and ends its sessions, which it names,
+	// when one of them is another then; ErrUnknown when there is none. change is told how many other active ADMINs there are; its error changes nothing.
+	ChangeStanding(ctx context.Context, id UserID, reason string, now time.Time, change func(u *User, otherAdmins int) error) (User, []SessionID, error)
+	// List reads a page of all accounts.
+	List(ctx context.Context, q contract.ListUsersRequest) (rpc.List[User], error)
+}
+
+// Sessions keeps sessions.
+type Sessions interface {
+	// Open adds a session of an account and records the login; sessions of that account that expired before go. ErrUnknown when
+	// the owner is not active any more, or has another role or password than it was read with.
+	Open(ctx context.Context, s Session, owner User) error
 	// UpdateSession changes a session under a lock and commits when change returns; ErrUnknown when there is none.
 	UpdateSession(ctx context.Context, id SessionID, change func(s *Session, owner User)) error
+	// EndSessions ends the sessions of a user that have not ended, but one, and names them.
+	EndSessions(ctx context.Context, user UserID, except SessionID, reason string, now time.Time) ([]SessionID, error)
+	// Refused tells the audit trail of what was tried and refused, and changes nothing.
+	Refused(ctx context.Context, r Refusal) error
+	// ListSessions reads a page of the sessions of a user that have not ended.
+	ListSessions(ctx context.Context, user UserID, now time.Time, q contract.ListSessionsRequest) (rpc.List[Session], error)
+}
+
+// Refusal is a security event that changes nothing. It has no address: of an unknown one, nothing is kept.
+type Refusal struct {
+	Action audit.Action
+	User   UserID // zero when it is not known
+	Reason string
 }
 
 // Liveness tells fast whether the access tokens of a session are good.
 type Liveness interface {
-	// Live may be up to five seconds late to learn of a change it was not told.
+	// Live may be up to two seconds late to learn of a change it was not told.
 	Live(ctx context.Context, id SessionID) (bool, error)
-	// Revoked tells that the session has ended in the Store.
-	Revoked(ctx context.Context, id SessionID)
+	// Revoked tells that sessions have ended in the Store.
+	Revoked(ctx context.Context, ids ...SessionID)
 }
 
 // Parts are what Accounts is made of.
@@ -53,15 +87,21 @@ type Parts struct {
 	Liveness Liveness
 	Tokens   *token.Signer
 	Hasher   *password.Hasher
+	Attempts *ratelimit.Limiter // counts what might be guessing, or a flood of mail
+	Mailer   Mailer
+	Frontend string // the web address that links in mails begin with, without a slash at its end; "" for none
 	Now      func() time.Time
 	Log      zerolog.Logger
 }
 
 // Accounts is what people do with accounts and sessions. It is safe for concurrent use.
-type Accounts struct{ Parts }
+type Accounts struct {
+	Parts
+	asked chan struct{} // a mail was asked for in this process
+}
 
 // New makes Accounts.
-func New(parts Parts) *Accounts { return &Accounts{parts} }
+func New(parts Parts) *Accounts { return &Accounts{parts, make(chan struct{}, 1)} }
 
 // Grant is an account with the tokens of one of its sessions.
 type Grant struct {
@@ -111,6 +151,9 @@ func (a *Accounts) Register(ctx context.Context, client Client, r Registration) 
 	}
 	switch err := a.Store.Create(ctx, user, &session); {
 	case errors.Is(err, ErrTaken):
+		if err := a.Store.Refused(ctx, Refusal{Action: audit.UserRegistered, Reason: "address_taken"}); err != nil {
+			return Grant{}, err
+		}
 		return Grant{}, errs.New(errs.Conflict, "the e-mail address has an account already; log in, or register with another")
 	case err != nil:
 		return Grant{}, err
@@ -119,7 +162,8 @@ func (a *Accounts) Register(ctx context.Context, client Client, r Registration) 
 	return grant, nil
 }
 
-// Login opens a session. Whatever is wrong with the credentials or the account, the answer and the time it takes are the same.
+// Login opens a session. Whatever is wrong with the credentials or the account, the answer and the time it takes are the same;
+// RATE_LIMITED after several failures from one address, also for an account that is not there.
 func (a *Accounts) Login(ctx context.Context, client Client, email, secret string) (Grant, error) {
 	email = normalEmail(email)
 	if faults := append(checkEmail(email), password.CheckText("password", secret)...); len(faults) > 0 {
@@ -127,9 +171,18 @@ func (a *Accounts) Login(ctx context.Context, client Client, email, secret strin
 	}
 	user, err := a.Store.ByEmail(ctx, email)
 	if err != nil && !errors.Is(err, ErrUnknown) {
-		return Grant{}, err
+		return Grant{}, err // and not counted: it is no guess
 	}
 	known := err == nil
+	attempts := loginAttempts(email, client)
+	// Counted before the password is compared: many that come at a time are no more tries than one after the other.
+	if got := a.Attempts.Take(ctx, attempts, loginLimit); !got.Allowed {
+		a.security(client, "login_throttled").Info().Msg("security event")
+		if err := a.Store.Refused(ctx, Refusal{Action: audit.AuthLoginFailed, User: user.ID, Reason: "throttled"}); err != nil {
+			return Grant{}, err
+		}
+		return Grant{}, errs.New(errs.RateLimited, "too many failed logins to this account from your address; try again in %d s", wholeSeconds(got.RetryAfter)).Again(got.RetryAfter)
+	}
 	matches, err := a.Hasher.Matches(ctx, user.PasswordHash, secret)
 	if err != nil {
 		return Grant{}, err
@@ -140,7 +193,10 @@ func (a *Accounts) Login(ctx context.Context, client Client, email, secret strin
 			event = event.Stringer("userId", user.ID)
 		}
 		event.Msg("security event")
-		return Grant{}, errs.New(errs.Unauthorized, "the e-mail address or the password is wrong; check both")
+		if err := a.Store.Refused(ctx, Refusal{Action: audit.AuthLoginFailed, User: user.ID, Reason: reason}); err != nil {
+			return Grant{}, err
+		}
+		return Grant{}, badCredentials()
 	}
 	now := a.now()
 	user.LastLoginAt = &now
@@ -148,9 +204,17 @@ func (a *Accounts) Login(ctx context.Context, client Client, email, secret strin
 	if err != nil {
 		return Grant{}, err
 	}
-	if err := a.Store.Open(ctx, session); err != nil {
+	switch err := a.Store.Open(ctx, session, user); {
+	case errors.Is(err, ErrUnknown):
+		if err := a.Store.Refused(ctx, Refusal{Action: audit.AuthLoginFailed, User: user.ID, Reason: "changed_meanwhile"}); err != nil {
+			return Grant{}, err
+		}
+		return Grant{}, badCredentials()
+	case err != nil:
+		a.Attempts.Forget(ctx, attempts) // the password is right
 		return Grant{}, err
 	}
+	a.Attempts.Forget(ctx, attempts)
 	a.security(client, "user_login").Info().Stringer("userId", user.ID).Stringer("sessionId", session.ID).Msg("security event")
 	return grant, nil
 }
@@ -188,7 +252,10 @@ func (a *Accounts) Refresh(ctx context.Context, client Client, refreshToken stri
 		previous = s.isPrevious(presented)
 		user, outcome = owner, s.rotate(owner, presented, next, a.now())
 	})
-	if errors.Is(err, ErrUnknown) {
+	if errors.Is(err, ErrUnknown) { // one of ours, whose session is long over
+		if err := a.Store.Refused(ctx, Refusal{Action: audit.AuthRefreshRefused, Reason: "session_unknown"}); err != nil {
+			return Grant{}, err
+		}
 		return Grant{}, invalidRefresh()
 	}
 	if err != nil {
@@ -201,6 +268,11 @@ func (a *Accounts) Refresh(ctx context.Context, client Client, refreshToken stri
 		// A reused token that is the previous one may be the client's own race; an older one hardly is.
 		a.security(client, "refresh_refused").Info().Str("reason", string(outcome)).Bool("previousToken", previous).
 			Stringer("userId", user.ID).Stringer("sessionId", id).Msg("security event")
+		if outcome != refusedReuse && outcome != refusedAccount { // those have ended the session, which is recorded
+			if err := a.Store.Refused(ctx, Refusal{Action: audit.AuthRefreshRefused, User: user.ID, Reason: string(outcome)}); err != nil {
+				return Grant{}, err
+			}
+		}
 		return Grant{}, invalidRefresh()
 	}
 	accessToken, access, err := a.Tokens.Access(user.ID.UUID, id.UUID, user.Role)
@@ -291,10 +363,8 @@ func (a *Accounts) Seed(ctx context.Context, id, role string, r Registration) (u
 	if err != nil {
 		faults = append(faults, errs.Detail{Field: "id", Message: "the id is not a UUID; give one", Code: errs.BadValue})
 	}
-	switch role {
-	case rpc.RoleAdmin, rpc.RoleUser, rpc.RoleAgent:
-	default:
-		faults = append(faults, errs.Detail{Field: "role", Message: "the role is unknown; use ADMIN, USER or AGENT", Code: errs.BadEnum})
+	if !slices.Contains(roles, role) {
+		faults = append(faults, badRole())
 	}
 	if len(faults) > 0 {
 		return User{}, false, errs.Invalid("account", faults)
@@ -361,10 +431,18 @@ func (a *Accounts) newSession(client Client, user User, now time.Time) (Session,
 // now has the precision of the database, so that what is answered is what is stored.
 func (a *Accounts) now() time.Time { return a.Now().UTC().Truncate(time.Microsecond) }
 
-// security is the log for a security event. No address, password or token ever goes into it.
 func (a *Accounts) security(client Client, event string) *zerolog.Logger {
-	log := a.Log.With().Str("event", event).Str("ip", client.recorded().IP).Str("requestId", client.RequestID).Logger()
+	return Security(a.Log, client, event)
+}
+
+// Security is the log for a security event, of accounts, sessions or API keys. No address, password, token or key ever goes into it.
+func Security(log zerolog.Logger, client Client, event string) *zerolog.Logger {
+	log = log.With().Str("event", event).Str("ip", client.recorded().IP).Str("requestId", client.RequestID).Logger()
 	return &log
+}
+
+func badCredentials() error {
+	return errs.New(errs.Unauthorized, "the e-mail address or the password is wrong; check both")
 }
 
 func invalidAccess() error {

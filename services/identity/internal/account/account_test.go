@@ -22,6 +22,7 @@ import (
 	"turbocat.io/migrations"
 	pg "turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/pgtest"
+	"turbocat.io/pkg/ratelimit"
 	"turbocat.io/services/identity/internal/account"
 	"turbocat.io/services/identity/internal/liveness"
 	"turbocat.io/services/identity/internal/password"
@@ -42,6 +43,7 @@ type bundle struct {
 	db    *sqlx.DB
 	redis *miniredis.Miniredis
 	log   *lines
+	mail  *post
 
 	mu  sync.Mutex
 	now time.Time
@@ -67,7 +69,7 @@ func (l *lines) String() string {
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{t: t, db: pgtest.New(t, "identity", migrations.Of("identity")), redis: miniredis.RunT(t), log: &lines{}, now: time.Now()}
+	b := &bundle{t: t, db: pgtest.New(t, "identity", migrations.Of("identity")), redis: miniredis.RunT(t), log: &lines{}, mail: &post{}, now: time.Now()}
 	b.Accounts = b.on(b.db)
 	return b
 }
@@ -84,7 +86,7 @@ func (b *bundle) on(db *sqlx.DB) *account.Accounts {
 	return account.New(account.Parts{
 		Store: store, Liveness: liveness.New(cache, store, token.AccessLifetime, log),
 		Tokens: token.New(strings.Repeat("a", 32), strings.Repeat("r", 32), clock),
-		Hasher: password.NewHasher(4), Now: clock, Log: log,
+		Hasher: password.NewHasher(4), Attempts: ratelimit.New(cache, "test:", log), Mailer: b.mail, Frontend: "https://app.example.com", Now: clock, Log: log,
 	})
 }
 

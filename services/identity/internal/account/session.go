@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"turbocat.io/contracts/audit"
+	"turbocat.io/contracts/rpc"
 	"turbocat.io/services/identity/internal/token"
 )
 
@@ -38,7 +40,20 @@ const (
 	revokedLogout  = "logout"
 	revokedReuse   = "refresh_reuse"
 	revokedAccount = "account_changed"
+	revokedUser    = "ended_by_user"
+	revokedReset   = "password_reset"
 )
+
+// Ended gives what the audit trail tells of the end of a session, and whether it is that of something refused.
+func (s Session) Ended() (action audit.Action, refused bool) {
+	switch s.RevokeReason {
+	case revokedLogout:
+		return audit.AuthLogout, false
+	case revokedReuse, revokedAccount:
+		return audit.AuthRefreshRefused, true
+	}
+	return audit.SessionRevoked, false
+}
 
 // fingerprint is what is stored of a refresh token: nobody who reads it can make the token.
 func fingerprint(t token.Refresh) []byte {
@@ -81,6 +96,9 @@ func (s *Session) isPrevious(t token.Refresh) bool {
 	return bytes.Equal(s.PreviousToken, fingerprint(t))
 }
 
+// isOpen tells whether the session has not ended.
+func (s *Session) isOpen(now time.Time) bool { return s.RevokedAt == nil && now.Before(s.ExpiresAt) }
+
 // revoke ends the session; the first reason stays.
 func (s *Session) revoke(reason string, now time.Time) {
 	if s.RevokedAt == nil {
@@ -93,6 +111,11 @@ type Client struct {
 	IP        string
 	UserAgent string
 	RequestID string
+}
+
+// ClientOf gives where the request of a caller came from.
+func ClientOf(c rpc.Caller) Client {
+	return Client{IP: c.IP, UserAgent: c.UserAgent, RequestID: c.RequestID}
 }
 
 const maxUserAgent = 512

@@ -54,7 +54,7 @@ func expect(t *testing.T, c *Cache, id account.SessionID, want bool) {
 	}
 }
 
-func TestLiveIsRememberedForFiveSeconds(t *testing.T) {
+func TestLiveIsRememberedForAMoment(t *testing.T) {
 	c, truth, server, id := setup(t)
 	expect(t, c, id, true)
 	truth.live.Store(false)

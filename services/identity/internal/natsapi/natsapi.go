@@ -8,25 +8,29 @@ import (
 	contract "turbocat.io/contracts/identity"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/postgres/once"
 	"turbocat.io/services/identity/internal/account"
+	"turbocat.io/services/identity/internal/apikey"
 )
 
 // Register lets the service answer the methods of contracts/identity.
-func Register(s *bus.Server, accounts *account.Accounts) {
+func Register(s *bus.Server, accounts *account.Accounts, keys *apikey.Keys, answers *once.Answers) {
+	registerKeys(s, keys, answers)
+	registerUsers(s, accounts)
 	bus.Handle(s, contract.Register, func(ctx context.Context, caller rpc.Caller, req contract.RegisterRequest) (contract.Session, error) {
-		grant, err := accounts.Register(ctx, clientOf(caller), account.Registration(req))
+		grant, err := accounts.Register(ctx, account.ClientOf(caller), account.Registration(req))
 		return toSession(grant), err
 	})
 	bus.Handle(s, contract.Login, func(ctx context.Context, caller rpc.Caller, req contract.LoginRequest) (contract.Session, error) {
-		grant, err := accounts.Login(ctx, clientOf(caller), req.Email, req.Password)
+		grant, err := accounts.Login(ctx, account.ClientOf(caller), req.Email, req.Password)
 		return toSession(grant), err
 	})
 	bus.Handle(s, contract.Refresh, func(ctx context.Context, caller rpc.Caller, req contract.RefreshRequest) (contract.Session, error) {
-		grant, err := accounts.Refresh(ctx, clientOf(caller), req.RefreshToken)
+		grant, err := accounts.Refresh(ctx, account.ClientOf(caller), req.RefreshToken)
 		return toSession(grant), err
 	})
 	bus.Handle(s, contract.Logout, func(ctx context.Context, caller rpc.Caller, req contract.RefreshRequest) (rpc.Empty, error) {
-		return rpc.Empty{}, accounts.Logout(ctx, clientOf(caller), req.RefreshToken)
+		return rpc.Empty{}, accounts.Logout(ctx, account.ClientOf(caller), req.RefreshToken)
 	})
 	bus.Handle(s, contract.Verify, func(ctx context.Context, _ rpc.Caller, req contract.VerifyRequest) (contract.VerifyResponse, error) {
 		access, err := accounts.Verify(ctx, req.AccessToken)
@@ -52,10 +56,6 @@ func Register(s *bus.Server, accounts *account.Accounts) {
 		user, created, err := accounts.Seed(ctx, req.ID, req.Role, account.Registration{Email: req.Email, Password: req.Password, FullName: req.FullName})
 		return contract.SeedUserResponse{User: toUser(user), Created: created}, err
 	})
-}
-
-func clientOf(c rpc.Caller) account.Client {
-	return account.Client{IP: c.IP, UserAgent: c.UserAgent, RequestID: c.RequestID}
 }
 
 func toSession(g account.Grant) contract.Session {

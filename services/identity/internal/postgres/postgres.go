@@ -5,11 +5,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 
+	contract "turbocat.io/contracts/audit"
 	pg "turbocat.io/pkg/postgres"
+	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/services/identity/internal/account"
 )
 
@@ -29,7 +32,15 @@ func (s *Store) Create(ctx context.Context, u account.User, session *account.Ses
 		if pg.IsUnique(err, "") {
 			return account.ErrTaken
 		}
-		if err != nil || session == nil {
+		if err != nil {
+			return err
+		}
+		if session == nil {
+			return recordUser(ctx, tx, contract.UserCreated, nil, &u)
+		}
+		if err := trail.Record(ctx, tx, trail.Deed{
+			Action: contract.UserRegistered, ResourceID: u.ID.String(), OwnerID: u.ID.String(), After: tellUser(u), Actor: as(*session),
+		}); err != nil {
 			return err
 		}
 		return insertSession(ctx, tx, *session)
@@ -61,7 +72,14 @@ func (s *Store) Update(ctx context.Context, id account.UserID, change func(*acco
 		if err != nil {
 			return known(err)
 		}
+		before := u
 		change(&u)
+		if reflect.DeepEqual(before, u) {
+			return nil
+		}
+		if err := recordUser(ctx, tx, contract.UserUpdated, &before, &u); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `UPDATE users SET full_name = $2, avatar_url = $3, preferences = $4 WHERE id = $1`,
 			u.ID, u.FullName, u.AvatarURL, string(u.Preferences))
 		return err
@@ -69,14 +87,23 @@ func (s *Store) Update(ctx context.Context, id account.UserID, change func(*acco
 	return u, err
 }
 
-// Open adds a session of an existing account and records the login; sessions of that account that expired before go.
-func (s *Store) Open(ctx context.Context, session account.Session) error {
+// Open implements account.Sessions.
+func (s *Store) Open(ctx context.Context, session account.Session, owner account.User) error {
 	return pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		// The account first: it orders logins of one account, so that they can not deadlock over old sessions.
-		if _, err := tx.ExecContext(ctx, `UPDATE users SET last_login_at = $2 WHERE id = $1`, session.UserID, session.CreatedAt); err != nil {
-			return err
+		// The account first: it orders logins of one account, so that they can not deadlock over old sessions, and none gets
+		// in behind a change that ends them all.
+		var id account.UserID
+		err := tx.GetContext(ctx, &id, `UPDATE users SET last_login_at = $2 WHERE id = $1 AND active AND role = $3 AND password_hash = $4 RETURNING id`,
+			session.UserID, session.CreatedAt, owner.Role, owner.PasswordHash)
+		if err != nil {
+			return known(err)
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE user_id = $1 AND expires_at < $2`, session.UserID, session.CreatedAt); err != nil {
+			return err
+		}
+		if err := trail.Record(ctx, tx, trail.Deed{
+			Action: contract.AuthLogin, ResourceID: session.UserID.String(), OwnerID: session.UserID.String(), Actor: as(session),
+		}); err != nil {
 			return err
 		}
 		return insertSession(ctx, tx, session)
@@ -104,7 +131,13 @@ func (s *Store) UpdateSession(ctx context.Context, id account.SessionID, change 
 		if err != nil {
 			return known(err)
 		}
+		ended := session.RevokedAt != nil
 		change(&session, owner)
+		if !ended && session.RevokedAt != nil {
+			if err := recordEnd(ctx, tx, session); err != nil {
+				return err
+			}
+		}
 		_, err = tx.ExecContext(ctx, `
 			UPDATE sessions SET current_token = $2, previous_token = $3, last_accessed_at = $4, expires_at = $5, revoked_at = $6, revoke_reason = $7
 			WHERE id = $1`,

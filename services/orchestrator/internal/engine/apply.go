@@ -14,6 +14,8 @@ import (
 
 const (
 	maxBackoffMs = 5 * 60 * 1000
+	// maxRetryAfterMs bounds what the other side may ask for.
+	maxRetryAfterMs = 24 * 60 * 60 * 1000
 	// backstopMs is how much longer than its timeout an attempt that has started is waited
 	// for: the runner keeps the timeout, the engine only the case that it does not.
 	backstopMs = 10 * 1000
@@ -33,6 +35,10 @@ func Apply(x *Execution, in Input, keys Keys) Effects {
 	a := applier{x: x, keys: keys}
 	before := x.LastInput
 	x.LastInput = max(x.LastInput, in.Time)
+	if x.Slot == SlotDropped {
+		a.drop()
+		return a.effects()
+	}
 	switch in.Kind {
 	case Submitted:
 		a.submitted()
@@ -67,11 +73,11 @@ func Apply(x *Execution, in Input, keys Keys) Effects {
 }
 
 // Fault ends an execution that the engine or the ledger can not go on with.
-func Fault(x *Execution, at Time, reason string) Effects {
+func Fault(x *Execution, at Time, reason string, keys Keys) Effects {
 	if x.Terminal() {
 		return Effects{}
 	}
-	a := applier{x: x}
+	a := applier{x: x, keys: keys}
 	x.LastInput = max(x.LastInput, at)
 	a.created()
 	a.end(orchestrator.ExecutionFailed, &runner.StepError{Code: runner.CodeEngineFault, Message: reason}, orchestrator.EventFailed)
@@ -87,6 +93,8 @@ type applier struct {
 	fans  []int // LOOPs and PARALLELs whose items may begin
 	rows  []Place
 	ended []Row // items that are no longer in the state
+
+	resolved int // bytes of the inputs that were put together
 }
 
 // effects gives what came of the input.
@@ -133,6 +141,9 @@ func (a *applier) begin() bool {
 }
 
 func (a *applier) submitted() {
+	if a.x.Slot == SlotWaiting {
+		a.x.Slot = SlotHeld // it is said only then; a paused execution begins when it is resumed
+	}
 	if !a.begin() {
 		return
 	}
@@ -176,6 +187,10 @@ func (a *applier) stepCompleted(in Input) {
 	if t == nil {
 		return
 	}
+	if in.Missing {
+		a.outputMissing(p, t, in.Dispatch)
+		return
+	}
 	t.Output = in.Output
 	t.Error = nil
 	if p.Iteration > 0 {
@@ -203,6 +218,26 @@ func (a *applier) stepLost(in Input) {
 		a.touch(p)
 		a.out.Ready = append(a.out.Ready, p)
 	}
+}
+
+// maxMissing is how often an attempt is sent again because its output is not where its runner says.
+const maxMissing = 5
+
+// outputMissing has an attempt run again whose output the ledger has lost since, as one that was restored from a backup has.
+func (a *applier) outputMissing(p Place, t *Task, dispatch int) {
+	switch {
+	case t.Child != "":
+		return // its end is told again, and stored before
+	case dispatch != 0 && dispatch != t.Dispatch:
+		return // it is sent again already
+	}
+	if t.Dispatch >= maxMissing {
+		a.attemptFailed(p, &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output is not where its runner says"})
+		return
+	}
+	t.Dispatch++
+	a.touch(p)
+	a.out.Ready = append(a.out.Ready, p)
 }
 
 // timerDue fires every timer that is due by the time of the input, the workflow's first.
@@ -335,6 +370,10 @@ func (a *applier) start(i int) {
 	s.Attempt, s.Status, s.StartedAt = 1, orchestrator.StepRunning, a.x.LastInput
 	a.touch(Place{Step: i})
 	a.emit(orchestrator.EventStepStarted, a.stepEvent(Place{Step: i}))
+	if failure := a.x.tooMuch(i); failure != nil {
+		a.fail(i, failure)
+		return
+	}
 	switch {
 	case def.condition != nil:
 		a.choose(i)
@@ -361,18 +400,16 @@ func (a *applier) attempt(p Place) {
 		a.emit(orchestrator.EventStepStarted, a.stepEvent(p))
 	}
 
-	_, unresolved, failure := x.Input(p)
-	if failure == nil && len(unresolved) > 0 {
-		message := unresolvedMessage(unresolved)
-		if x.Definition.Strict {
-			failure = &runner.StepError{Code: runner.CodeTemplate, Message: message}
-		} else {
-			a.out.Warnings = append(a.out.Warnings, Warning{p, t.Attempt, "in the inputs " + message + "; it stays as written"})
+	if !x.Defers(p) {
+		input, warnings, failure := x.resolve(p)
+		if failure != nil {
+			a.attemptFailed(p, failure)
+			return
 		}
-	}
-	if failure != nil {
-		a.attemptFailed(p, failure)
-		return
+		if a.resolved += len(input); a.resolved <= maxResolved {
+			a.out.Inputs = append(a.out.Inputs, Resolved{p, input})
+		}
+		a.out.Warnings = append(a.out.Warnings, warnings...)
 	}
 	if x.Definition.Steps[p.Step].Work(p.Iteration).Child != nil {
 		t.Child = a.keys.childID(t.Token, x.LastInput)
@@ -391,7 +428,8 @@ func (a *applier) attemptFailed(p Place, failure *runner.StepError) {
 	t.Error = &failed
 	if def.OnError == catalog.OnErrorRetry && failed.Retryable && t.Attempt <= def.RetryCount {
 		t.Token, t.Backstop = "", 0
-		t.RetryAt = x.LastInput.Add(a.keys.jitter(backoff(def.RetryDelayMs, t.Attempt), x.ID, def.Key, p.Iteration, t.Attempt))
+		delay := a.keys.jitter(backoff(def.RetryDelayMs, t.Attempt), x.ID, def.Key, p.Iteration, t.Attempt)
+		t.RetryAt = x.LastInput.Add(max(delay, min(failed.RetryAfterMs, maxRetryAfterMs)))
 		a.touch(p)
 		data := a.stepEvent(p)
 		until := t.RetryAt.Std()
@@ -470,27 +508,36 @@ func (a *applier) end(status string, failure *runner.StepError, kind event.Type[
 	a.finish(status, failure, kind)
 }
 
-// complete ends an execution whose steps are all terminal and none of which failed it.
+// complete ends an execution whose steps are all terminal and none of which failed it. Outputs that are large, or made of what is, are
+// gathered first.
 func (a *applier) complete() {
 	if t := a.x.Definition.outputs; t != nil {
-		outputs, unresolved, err := t.RenderWithin(runner.MaxInput, a.x.lookup)
+		for _, p := range t.Paths() {
+			if _, stored := a.x.storedAt(Place{}, p); stored {
+				a.gatherOutputs()
+				return
+			}
+		}
+		outputs, unresolved, err := t.RenderWithin(runner.MaxInline, a.x.lookup)
 		switch {
 		case err != nil:
-			a.finish(orchestrator.ExecutionFailed, &runner.StepError{
-				Code: runner.CodeOutputLimit, Message: fmt.Sprintf("the outputs are larger than %d bytes; let the workflow's outputs name less", runner.MaxInput),
-			}, orchestrator.EventFailed)
+			a.gatherOutputs()
 			return
 		case len(unresolved) > 0 && a.x.Definition.Strict:
-			a.finish(orchestrator.ExecutionFailed, &runner.StepError{
-				Code: runner.CodeTemplate, Message: "in the outputs " + unresolvedMessage(unresolved),
-			}, orchestrator.EventFailed)
+			a.finish(orchestrator.ExecutionFailed, unresolvedOutputs(unresolved), orchestrator.EventFailed)
 			return
 		case len(unresolved) > 0:
-			a.out.Warnings = append(a.out.Warnings, Warning{Place{Step: -1}, 0, "in the outputs " + unresolvedMessage(unresolved) + "; it stays as written"})
+			a.out.Warnings = append(a.out.Warnings, Warning{Place{Step: Outputs}, 0, unresolvedOutputs(unresolved).Message + "; it stays as written"})
 		}
 		a.x.Outputs = outputs
 	}
 	a.finish(orchestrator.ExecutionCompleted, nil, orchestrator.EventCompleted)
+}
+
+func (a *applier) gatherOutputs() {
+	if !slices.Contains(a.out.Gather, Outputs) {
+		a.out.Gather = append(a.out.Gather, Outputs)
+	}
 }
 
 func (a *applier) finish(status string, failure *runner.StepError, kind event.Type[orchestrator.ExecutionEvent]) {
@@ -503,6 +550,7 @@ func (a *applier) finish(status string, failure *runner.StepError, kind event.Ty
 		data.DurationMs = &ms
 	}
 	a.emit(kind, data)
+	a.compensate()
 }
 
 func (a *applier) touch(p Place) { a.rows = append(a.rows, p) }

@@ -33,7 +33,7 @@ func BenchmarkFan1000(b *testing.B) {
 }
 
 func benchmark(b *testing.B, d catalog.Definition, steps int) {
-	def := compile(b, d)
+	def, keys := compile(b, d), keys.Quick()
 	output := json.RawMessage(`{"sum":21}`)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -42,12 +42,12 @@ func benchmark(b *testing.B, d catalog.Definition, steps int) {
 		var queue []engine.Place
 		carryOut := func(out engine.Effects) {
 			for _, e := range out.Events {
-				if _, err := x.Encode(e, keys.Secret, e.Data.Seq); err != nil {
+				if _, err := x.Encode(e, keys, e.Data.Seq); err != nil {
 					b.Fatal(err)
 				}
 			}
 			for _, p := range out.Ready {
-				if _, serr := x.Body(p); serr != nil {
+				if _, serr := x.Body(p, out.Input(p)); serr != nil {
 					b.Fatal(serr)
 				}
 			}

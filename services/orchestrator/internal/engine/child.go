@@ -2,31 +2,31 @@ package engine
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 )
 
-// ChildInputs gives the inputs of the execution that a task waits for: the task's own over those of the agent's config.
-func (x *Execution) ChildInputs(p Place) (json.RawMessage, *runner.StepError) {
-	own, _, failure := x.Input(p)
+// ChildInputs gives the inputs of the execution that a task waits for: the task's own over those of the agent's config; and what
+// is to be said of them when it Defers.
+func (x *Execution) ChildInputs(p Place) (json.RawMessage, []Warning, *runner.StepError) {
+	own, warnings, failure := x.resolve(p)
 	if failure != nil {
-		return nil, failure
+		return nil, nil, failure
 	}
 	inputs := maps.Clone(x.Definition.Steps[p.Step].Work(p.Iteration).Child.Inputs)
 	if inputs == nil {
 		inputs = map[string]json.RawMessage{}
 	}
 	if err := json.Unmarshal(own, &inputs); err != nil {
-		return nil, &runner.StepError{Code: runner.CodeInvalidInput, Message: "the inputs are no object; a workflow takes one"}
+		return nil, nil, &runner.StepError{Code: runner.CodeInvalidInput, Message: "the inputs are no object; a workflow takes one"}
 	}
 	raw, err := json.Marshal(inputs) // in the order of the keys
 	if err != nil {
-		return nil, &runner.StepError{Code: runner.CodeInvalidInput, Message: "the inputs are no JSON"}
+		return nil, nil, &runner.StepError{Code: runner.CodeInvalidInput, Message: "the inputs are no JSON"}
 	}
-	return raw, nil
+	return raw, warnings, nil
 }
 
 // childTimeoutMs is how long a child may take: what the step and the agent allow.
@@ -37,17 +37,33 @@ func (d *StepDefinition) childTimeoutMs(iteration int) int64 {
 	return d.TimeoutMs
 }
 
+// EndsLarge tells whether an execution that has ended gives its parent outputs of more than inline bytes, or some that are stored.
+func (x *Execution) EndsLarge(inline int) bool {
+	if size := x.OutputsSize(); size > runner.MaxOutput || size <= inline && !x.stores() {
+		return false
+	}
+	return x.Status == orchestrator.ExecutionCompleted
+}
+
+// stores tells whether outputs of the execution are stored.
+func (x *Execution) stores() bool {
+	_, stored := runner.ReferenceOf(x.Outputs)
+	for i := range x.Steps {
+		_, of := runner.ReferenceOf(x.Steps[i].Output)
+		stored = stored || of
+	}
+	return stored
+}
+
 // Ending gives what an execution that has ended is to the task that waits for it: its outputs, or why there are none.
 func (x *Execution) Ending() (output json.RawMessage, failure *runner.StepError) {
 	code, retryable := runner.CodeChildFailed, true
 	switch x.Status {
 	case orchestrator.ExecutionCompleted:
-		if output = x.OutputsByKey(); len(output) <= runner.MaxOutput {
-			return output, nil
+		if x.OutputsSize() > runner.MaxOutput {
+			return nil, outputsTooLarge("the outputs of the execution " + x.ID)
 		}
-		return nil, &runner.StepError{
-			Code: runner.CodeOutputLimit, Message: fmt.Sprintf("the outputs of the execution %s have more than %d bytes; let the workflow's outputs name less", x.ID, runner.MaxOutput),
-		}
+		return x.OutputsByKey(), nil
 	case orchestrator.ExecutionTimeout:
 		code = runner.CodeChildTimeout
 	case orchestrator.ExecutionCancelled:

@@ -37,7 +37,7 @@ func TestAChildIsAnAttempt(t *testing.T) {
 	for range x.Awaiting() {
 		t.Error("it awaits a runner")
 	}
-	if raw, failure := x.ChildInputs(engine.Place{}); failure != nil || string(raw) != `{"a":20,"b":2,"c":[3]}` {
+	if raw, _, failure := x.ChildInputs(engine.Place{}); failure != nil || string(raw) != `{"a":20,"b":2,"c":[3]}` {
 		t.Errorf("inputs %s, %v", raw, failure)
 	}
 	out = engine.Apply(x, engine.Input{Kind: engine.TimerDue, Time: start.Add(5000)}, keys)
@@ -77,7 +77,7 @@ func TestEnding(t *testing.T) {
 	if _, failure := x.Ending(); failure == nil || failure.Code != runner.CodeOutputLimit {
 		t.Errorf("too much ends with %v", failure)
 	}
-	if raw, failure := child(t, catalog.OnErrorFail, `[]`, `{"workflowId":"w"}`).ChildInputs(engine.Place{}); failure == nil || failure.Code != runner.CodeInvalidInput {
+	if raw, _, failure := child(t, catalog.OnErrorFail, `[]`, `{"workflowId":"w"}`).ChildInputs(engine.Place{}); failure == nil || failure.Code != runner.CodeInvalidInput {
 		t.Errorf("inputs that are a list are %s, %v", raw, failure)
 	}
 }

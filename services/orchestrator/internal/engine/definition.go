@@ -18,6 +18,7 @@ type Definition struct {
 	TimeoutMs       int64
 	Strict          bool
 	Steps           []StepDefinition
+	source          catalog.Definition
 	outputs         *template.Template // nil: every completed step's output by key
 	byKey           map[string]int
 }
@@ -40,6 +41,8 @@ type StepDefinition struct {
 	loop      *loop
 	parallel  *parallel
 	wait      *wait
+	undo      *undo           // nil: it can not be undone
+	reads     []template.Path // what the engine itself looks at to decide about it
 }
 
 // Work is what an agent is to do.
@@ -50,6 +53,8 @@ type Work struct {
 	InputSchema  json.RawMessage         // of the agent; nil for none
 	OutputSchema json.RawMessage         // of the agent; nil for none
 	Child        *catalog.WorkflowConfig // of a WORKFLOW agent; nil for those that runners run
+	Secrets      []string                // what the config and the inputs name of the user's, sorted; nil for most
+	owners       []secretOwner           // whose those must be
 	inputs       *template.Template
 }
 
@@ -76,12 +81,12 @@ func (d *Definition) FansOut() bool {
 // definition of a newer version.
 func Compile(d catalog.Definition) (*Definition, error) {
 	out := &Definition{
-		WorkflowID: d.WorkflowID, WorkflowVersion: d.WorkflowVersion, TimeoutMs: d.TimeoutMs, Strict: d.StrictTemplates,
+		WorkflowID: d.WorkflowID, WorkflowVersion: d.WorkflowVersion, TimeoutMs: d.TimeoutMs, Strict: d.StrictTemplates, source: d,
 		Steps: make([]StepDefinition, len(d.Steps)), byKey: make(map[string]int, len(d.Steps)),
 	}
-	known := make(agents, len(d.Agents))
+	known := agents{owner: d.WorkflowOwner, byID: make(map[string]catalog.DefinitionAgent, len(d.Agents))}
 	for _, a := range d.Agents {
-		known[a.ID] = a
+		known.byID[a.ID] = a
 	}
 	for i, s := range d.Steps {
 		if _, twice := out.byKey[s.StepKey]; twice {
@@ -129,7 +134,11 @@ func Compile(d catalog.Definition) (*Definition, error) {
 	return out, nil
 }
 
-type agents map[string]catalog.DefinitionAgent
+// agents are those of a workflow.
+type agents struct {
+	owner string // of the workflow
+	byID  map[string]catalog.DefinitionAgent
+}
 
 func compileStep(s catalog.Step, known agents) (d StepDefinition, err error) {
 	d = StepDefinition{
@@ -151,6 +160,13 @@ func compileStep(s catalog.Step, known agents) (d StepDefinition, err error) {
 	default:
 		err = fmt.Errorf("step type %s is unknown to this version", s.StepType)
 	}
+	if err == nil && s.Compensate != nil {
+		d.undo, err = compileUndo(s, known)
+		err = wrap("compensate", err)
+	}
+	if err == nil {
+		d.reads = readsOf(&d)
+	}
 	return d, err
 }
 
@@ -158,7 +174,7 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 	if agentID == nil {
 		return Work{}, errors.New("it names no agent")
 	}
-	agent, ok := known[*agentID]
+	agent, ok := known.byID[*agentID]
 	if !ok {
 		return Work{}, fmt.Errorf("agent %s is not in the definition", *agentID)
 	}
@@ -168,6 +184,9 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 	t, err := parseTemplate("inputs", inputs)
 	work := Work{
 		AgentID: agent.ID, AgentType: agent.Type, Config: agent.Config, InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema, inputs: t,
+	}
+	if err == nil {
+		err = work.lendSecrets(known.owner, agent)
 	}
 	if err == nil && agent.Type == catalog.AgentWorkflow {
 		err = wrap("the agent's config", json.Unmarshal(agent.Config, &work.Child))

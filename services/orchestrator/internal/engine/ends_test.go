@@ -114,7 +114,7 @@ func TestTerminalExecutionsIgnoreEverything(t *testing.T) {
 					}
 				}
 			}
-			if out := engine.Fault(f.x, late, "late"); !out.None() || f.x.LastInput >= late {
+			if out := engine.Fault(f.x, late, "late", keys); !out.None() || f.x.LastInput >= late {
 				t.Fatalf("Fault changed an execution that has ended: %+v", out)
 			}
 			f.expect(stages[name].state)
@@ -295,7 +295,7 @@ func TestFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := atStage(t, name)
 			before := snapshot(f.x)
-			out := engine.Fault(f.x, f.now.Add(5), "a fault of ours")
+			out := engine.Fault(f.x, f.now.Add(5), "a fault of ours", keys)
 			if err := f.seen.check(before, f.x, out); err != nil {
 				t.Fatal(err)
 			}

@@ -30,9 +30,9 @@ func eventError(e *runner.StepError) *orchestrator.EventError {
 }
 
 // Encode gives the bytes of an event as it is stored and published. n is its number in the partition.
-func (x *Execution) Encode(e Event, secret []byte, n uint64) ([]byte, error) {
+func (x *Execution) Encode(e Event, keys Keys, n uint64) ([]byte, error) {
 	return e.Type.Encode(event.Meta{
-		ID: EventID(secret, x.ID, e.Data.Seq, e.Time), Source: orchestrator.Service, Subject: x.ID, Time: e.Time.Std(),
+		ID: keys.EventID(x.ID, e.Data.Seq, e.Time), Source: orchestrator.Service, Subject: x.ID, Time: e.Time.Std(),
 		RequestID: x.RequestID, Traceparent: x.Traceparent, Partition: x.Partition, Number: n,
 	}, e.Data)
 }

@@ -22,11 +22,11 @@ func TestEventsAreCloudEvents(t *testing.T) {
 	f.failed("b", final)
 	ids := map[string]bool{}
 	for n, e := range f.events {
-		raw, err := f.x.Encode(e, keys.Secret, uint64(100+n))
+		raw, err := f.x.Encode(e, keys, uint64(100+n))
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, _ := f.x.Encode(e, keys.Secret, uint64(100+n))
+		again, _ := f.x.Encode(e, keys, uint64(100+n))
 		if !bytes.Equal(raw, again) {
 			t.Fatalf("encoded twice: %s, %s", raw, again)
 		}
@@ -59,7 +59,7 @@ func TestEventsStaySmall(t *testing.T) {
 				t.Fatal("the execution has not the whole error")
 			}
 			for _, e := range f.last.Events {
-				raw, err := f.x.Encode(e, keys.Secret, 1)
+				raw, err := f.x.Encode(e, keys, 1)
 				if err != nil || len(raw) > 3000 {
 					t.Fatalf("%s has %d bytes, %v", e.Type.Name, len(raw), err)
 				}

@@ -22,10 +22,13 @@ type Execution struct {
 	Priority    int
 	Depth       int     // how many executions it stands in
 	Parent      *Parent // the task that waits for it; nil for none
+	Slot        Slot
 	Definition  *Definition
 
+	CompensationOf string // the execution whose steps it undoes; "" for none
+
 	Status      string
-	Inputs      json.RawMessage
+	Inputs      json.RawMessage // a payload, as all outputs
 	Outputs     json.RawMessage // only when the definition says how; else see OutputsByKey
 	Error       *runner.StepError
 	CreatedAt   Time
@@ -37,6 +40,9 @@ type Execution struct {
 	Signals     []KeptSignal
 	Commands    map[string]bool // that were applied, by id
 
+	// Payloads gives what is stored, nil when it can not be had. It is set by who has the state, before anything is asked of it.
+	Payloads func(runner.Reference) json.RawMessage
+
 	open int // steps that are not terminal
 }
 
@@ -44,6 +50,7 @@ type Execution struct {
 type Step struct {
 	Task
 	WakeAt Time // of a WAIT: when it is over, or its signal comes too late; 0 for never
+	Reused bool // it has the result of another execution's, and was not run in this one
 
 	// Of a LOOP or PARALLEL. Items begin in their order and are forgotten here once they have ended.
 	Items     []Item
@@ -152,6 +159,9 @@ func (t *Task) AwaitsResult() bool {
 	return t.Status == orchestrator.StepRunning && t.Token != ""
 }
 
+// Terminal tells whether the task has ended.
+func (t *Task) Terminal() bool { return stepTerminal(t.Status) }
+
 // Task gives the task at a place; nil when it has not begun, or is an item that has ended.
 func (x *Execution) Task(p Place) *Task {
 	s := &x.Steps[p.Step]
@@ -224,6 +234,23 @@ func (x *Execution) NextDue() Time {
 		next = earlier(next, earlier(s.WakeAt, x.deadline(i)))
 	}
 	return next
+}
+
+// Sleeps tells whether nothing of an execution that has begun is at work: until the next of its timers is due, or something
+// of it comes into the log, nobody need have it in memory.
+func (x *Execution) Sleeps() bool {
+	if x.Terminal() || x.Status == orchestrator.ExecutionPending {
+		return false
+	}
+	for i := Outputs; i < len(x.Steps); i++ {
+		if x.Gathers(i) {
+			return false
+		}
+	}
+	for range x.tasks((*Task).AwaitsResult) {
+		return false
+	}
+	return true
 }
 
 // deadline is when a step that no runner keeps the time of has taken too long; 0 for never.

@@ -107,12 +107,14 @@ func (x *Execution) itemsOf(i int) ([]json.RawMessage, *runner.StepError) {
 		if err != nil {
 			return nil, expressionError("forEach", err)
 		}
-		raw = value
+		if raw = value; len(raw) > maxItems {
+			return nil, itemsTooLarge()
+		}
 	} else {
-		rendered, unresolved, err := l.array.RenderWithin(runner.MaxInput, x.lookup)
+		rendered, unresolved, err := l.array.RenderWithin(maxItems, x.lookup)
 		switch {
 		case err != nil:
-			return nil, &runner.StepError{Code: runner.CodeInputLimit, Message: fmt.Sprintf("the items are larger than %d bytes; loop over less", runner.MaxInput)}
+			return nil, itemsTooLarge()
 		case len(unresolved) > 0:
 			return nil, &runner.StepError{Code: runner.CodeTemplate, Message: "in forEach " + unresolvedMessage(unresolved)}
 		}
@@ -127,6 +129,10 @@ func (x *Execution) itemsOf(i int) ([]json.RawMessage, *runner.StepError) {
 	}
 	s.items = items
 	return items, nil
+}
+
+func itemsTooLarge() *runner.StepError {
+	return &runner.StepError{Code: runner.CodeInputLimit, Message: fmt.Sprintf("the items are larger than %d bytes; loop over less, such as their ids", maxItems)}
 }
 
 // tolerated is how many items of a LOOP may fail.
@@ -251,8 +257,12 @@ func (a *applier) forget(p Place) {
 	s.Items = slices.DeleteFunc(s.Items, func(item Item) bool { return item.Iteration == p.Iteration })
 }
 
-// Gathers tells whether the items of a step have all ended, and what is missing is that their outputs are put together.
+// Gathers tells whether the items of a step have all ended, and what is missing is that their outputs are put together. For
+// Outputs, it tells whether that is missing of the execution's.
 func (x *Execution) Gathers(i int) bool {
+	if i == Outputs {
+		return x.open == 0 && x.StartedAt != 0 && !x.Terminal()
+	}
 	s, def := &x.Steps[i], &x.Definition.Steps[i]
 	if s.Status != orchestrator.StepRunning || !def.FansOut() || len(s.Items) > 0 {
 		return false
@@ -261,10 +271,21 @@ func (x *Execution) Gathers(i int) bool {
 	return !more && failure == nil
 }
 
+// Outputs stands for a step where it is the execution's outputs that are to be gathered.
+const Outputs = -1
+
 func (a *applier) gathered(in Input) {
 	i, ok := a.x.Definition.byKey[in.Step]
+	if in.Step == "" {
+		i, ok = Outputs, true
+	}
 	switch {
-	case !ok || !a.x.Gathers(i):
+	case !ok || in.Missing || !a.x.Gathers(i):
+	case i == Outputs && in.Err != nil:
+		a.finish(orchestrator.ExecutionFailed, in.Err, orchestrator.EventFailed)
+	case i == Outputs:
+		a.x.Outputs = in.Output
+		a.finish(orchestrator.ExecutionCompleted, nil, orchestrator.EventCompleted)
 	case in.Err != nil:
 		a.fail(i, in.Err)
 	default:
@@ -279,8 +300,8 @@ type ItemOutput struct {
 	Output    json.RawMessage
 }
 
-// Gather puts the outputs of a step's items, in their order, together to that of the step; begun is how many have begun.
-// It fails when they are larger than runner.MaxOutput, and when tooLarge tells that they alone are.
+// Gather puts the outputs of a step's items, in their order, together to that of the step; begun is how many have begun, and all
+// outputs are whole. It fails when they are larger than runner.MaxOutput, and when tooLarge tells that they alone are.
 func (d *StepDefinition) Gather(begun int, outputs []ItemOutput, tooLarge bool) (json.RawMessage, *runner.StepError) {
 	open, closing := byte('['), byte(']')
 	if d.parallel != nil {

@@ -99,6 +99,7 @@ func accepted(id string, def *engine.Definition) *engine.Execution {
 // flow drives one execution by hand; every input is checked against the invariants, and gives the same when the
 // execution was read from the ledger just before.
 type flow struct {
+	stored      map[runner.Reference]json.RawMessage // what the state refers to
 	t           testing.TB
 	source      catalog.Definition
 	x           *engine.Execution
@@ -136,6 +137,8 @@ func (f *flow) apply(in engine.Input) engine.Effects {
 		in.Time = f.now
 	}
 	before, restored := snapshot(f.x), f.rows.load(f.x.Definition)
+	f.x.Payloads = func(ref runner.Reference) json.RawMessage { return f.stored[ref] }
+	restored.Payloads = f.x.Payloads
 	f.last = engine.Apply(f.x, in, f.keys)
 	if err := f.seen.check(before, f.x, f.last); err != nil {
 		f.t.Fatalf("after %s: %v", describe(in), err)
@@ -226,6 +229,16 @@ func (f *flow) sends(signal orchestrator.Signal) engine.Effects {
 		f.t.Fatal(err)
 	}
 	return f.apply(engine.Input{Kind: engine.Signaled, Command: f.command(), Signal: &read})
+}
+
+// large stores a payload and gives what stands for it.
+func (f *flow) large(payload string) string {
+	ref := runner.ReferTo([]byte(payload))
+	if f.stored == nil {
+		f.stored = map[runner.Reference]json.RawMessage{}
+	}
+	f.stored[ref] = json.RawMessage(payload)
+	return string(ref.Payload())
 }
 
 // gather puts the outputs of a step's items together, as the ledger has them.

@@ -112,12 +112,12 @@ func fuzzLog(t *testing.T, def *engine.Definition, log []byte) {
 		}
 		for _, p := range out.Ready {
 			// A definition may leave the config out, which is then no JSON to put in.
-			if body, serr := x.Body(p); serr != nil || len(def.Steps[p.Step].Work(p.Iteration).Config) > 0 && !seen.noJSON && !json.Valid(body) {
+			if body, serr := x.Body(p, nil); serr != nil || len(def.Steps[p.Step].Work(p.Iteration).Config) > 0 && !seen.noJSON && !json.Valid(body) {
 				t.Fatalf("body %s, %v", body, serr)
 			}
 		}
 		for _, e := range out.Events {
-			b, err := x.Encode(e, keys.Secret, e.Data.Seq)
+			b, err := x.Encode(e, keys, e.Data.Seq)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -54,6 +54,14 @@ type goldenEffects struct {
 	Kept      bool                  `json:"kept,omitempty"`
 	Taken     []string              `json:"taken,omitempty"`
 	Events    []string              `json:"events,omitempty"` // what they say stands in the other file
+
+	Compensation *goldenCompensation `json:"compensation,omitempty"`
+}
+
+type goldenCompensation struct {
+	ID         string `json:"id"`
+	Definition string `json:"definition"`
+	Inputs     string `json:"inputs"`
 }
 
 type goldenStop struct {
@@ -221,6 +229,24 @@ var scenarios = map[string]func(t *testing.T) *flow{
 		f.cancel()
 		return f
 	},
+	"compensated": func(t *testing.T) *flow {
+		f := submit(t, workflow(
+			step("paid", nil, undone(`{"charge":"{{paid.output.id}}","by":"{{metadata.userId}}","of":"{{inputs.n}}"}`)),
+			step("told", on("paid"), undone(`{"what":"<{{told.output}}>","none":"{{inputs.m}}"}`)), step("kept", on("paid")),
+			loops("sent", `{"forEach":[1,2],"concurrency":2}`, on("paid"), undone(`{"all":"{{sent.output}}"}`)),
+			step("last", on("told", "sent")), step("open", nil, undone(`{}`)),
+		))
+		f.completed("paid", `{"id": "a\u0062", "n": 1e400}`)
+		f.now = f.now.Add(5)
+		f.completed("sent#1", `1`)
+		f.completed("sent#2", `{"{{inputs.n}}": 2}`)
+		f.completed("kept", `1`)
+		f.gather("sent")
+		f.completed("told", `"so"`)
+		f.now = f.now.Add(5)
+		f.failed("last", final)
+		return f
+	},
 	"cancelled_before_it_began": func(t *testing.T) *flow {
 		f := accept(t, workflow(step("a", nil), step("b", on("a"))))
 		f.cancel()
@@ -304,7 +330,7 @@ func replay(t *testing.T, g golden) (log, events []byte) {
 		}, engine.Keys{Secret: keys.Secret, Generation: in.Generation})
 		g.Log[n].Effects = goldenOf(t, x, out)
 		for _, e := range out.Events {
-			b, err := x.Encode(e, keys.Secret, e.Data.Seq+40)
+			b, err := x.Encode(e, keys, e.Data.Seq+40)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -369,7 +395,7 @@ func goldenOf(t *testing.T, x *engine.Execution, out engine.Effects) *goldenEffe
 		}
 	}
 	for _, p := range out.Ready {
-		body, serr := x.Body(p)
+		body, serr := x.Body(p, nil)
 		if serr != nil {
 			t.Fatal(serr)
 		}
@@ -380,6 +406,13 @@ func goldenOf(t *testing.T, x *engine.Execution, out engine.Effects) *goldenEffe
 	}
 	for _, w := range out.Warnings {
 		g.Warnings = append(g.Warnings, goldenWarning{w.Step, w.Iteration, w.Attempt, w.Message})
+	}
+	if c := out.Compensation; c != nil {
+		definition, err := json.Marshal(c.Definition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Compensation = &goldenCompensation{c.ID, string(definition), string(c.Inputs)}
 	}
 	for _, i := range out.Gather {
 		g.Gather = append(g.Gather, x.Definition.Steps[i].Key)

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
+	"hash"
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
@@ -34,7 +37,8 @@ type Input struct {
 	Iteration int
 	Token     string
 	Dispatch  int
-	Output    json.RawMessage
+	Output    json.RawMessage // a payload
+	Missing   bool            // the ledger has not what Output refers to
 	Err       *runner.StepError
 	Command   string // id of what somebody asked for
 	Signal    *orchestrator.Signal
@@ -45,20 +49,50 @@ type Input struct {
 type Keys struct {
 	Secret     []byte
 	Generation int64
+
+	mac hash.Hash // of Secret; nil to make one each time
+}
+
+// Quick gives the same keys for the use of one goroutine: they cost less.
+func (k Keys) Quick() Keys {
+	k.mac = hmac.New(sha256.New, k.Secret)
+	return k
 }
 
 // Effects is what follows from an input, beside the new state.
 type Effects struct {
-	Changed  bool      // the execution's own fields
-	Rows     []Row     // of what changed, in the order of their places
-	Ready    []Place   // to be sent to a runner; see Execution.Body
-	Children []Place   // whose executions are to begin once that is committed; see Execution.Child
-	Stop     []Stop    // to be stopped, wherever they are
-	Gather   []int     // steps whose items have all ended, and are to be gathered once that is committed; see Gather
-	Kept     bool      // the input's signal is kept for a step that has yet to wait for it
-	Taken    []string  // commands whose kept signals steps have taken
-	Events   []Event   // what the world is told once it is committed
-	Warnings []Warning // for the execution's log
+	Changed  bool       // the execution's own fields
+	Rows     []Row      // of what changed, in the order of their places
+	Ready    []Place    // to be sent to a runner; see Execution.Body
+	Inputs   []Resolved // of what is Ready, as far as they are small together
+	Children []Place    // whose executions are to begin once that is committed; see Execution.Child
+	Stop     []Stop     // to be stopped, wherever they are
+	Gather   []int      // steps whose items have all ended, and are to be gathered once that is committed; see Gather; or Outputs
+	Kept     bool       // the input's signal is kept for a step that has yet to wait for it
+	Taken    []string   // commands whose kept signals steps have taken
+	Events   []Event    // what the world is told once it is committed
+	Warnings []Warning  // for the execution's log
+
+	Compensation *Compensation // to be accepted with the end; nil for none
+}
+
+// Resolved are the inputs of a task.
+type Resolved struct {
+	Place
+	Input json.RawMessage
+}
+
+// maxResolved bounds the bytes of Effects.Inputs.
+const maxResolved = 64 << 10
+
+// Input gives the inputs of what is Ready; nil when they are to be asked for.
+func (e *Effects) Input(p Place) json.RawMessage {
+	for i := range e.Inputs {
+		if e.Inputs[i].Place == p {
+			return e.Inputs[i].Input
+		}
+	}
+	return nil
 }
 
 // None tells whether the input changed nothing.

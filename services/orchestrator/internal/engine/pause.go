@@ -21,7 +21,9 @@ func (a *applier) resume() {
 	if x.StartedAt == 0 {
 		x.Status = orchestrator.ExecutionPending
 		a.emit(orchestrator.EventResumed, orchestrator.ExecutionEvent{Status: x.Status})
-		a.submitted()
+		if x.Slot != SlotWaiting {
+			a.submitted()
+		}
 		return
 	}
 	x.Status = orchestrator.ExecutionRunning

@@ -90,7 +90,7 @@ func TestTheEndOfAPausedExecutionThatHasNotBegun(t *testing.T) {
 	f = accept(t, workflow(step("a", nil)))
 	f.pause()
 	before := snapshot(f.x)
-	if err := f.seen.check(before, f.x, engine.Fault(f.x, f.now, "ours")); err != nil {
+	if err := f.seen.check(before, f.x, engine.Fault(f.x, f.now, "ours", keys)); err != nil {
 		t.Fatal(err)
 	}
 	f.expect("FAILED: a SKIPPED")

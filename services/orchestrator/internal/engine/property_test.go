@@ -262,7 +262,7 @@ func (o *outside) answer(p engine.Place) engine.Input {
 		failure := enginetest.Final
 		in.Err = &failure
 	case enginetest.Succeeds:
-		raw, serr := o.x.Body(p)
+		raw, serr := o.x.Body(p, nil)
 		var body struct{ Input map[string]any }
 		if serr != nil || json.Unmarshal(raw, &body) != nil {
 			o.t.Fatalf("body of %s: %s, %v", in.Step, raw, serr)
@@ -329,6 +329,9 @@ func (o *outside) apply(in engine.Input) {
 	err := o.seen.check(before, o.x, out)
 	if err == nil && !ended {
 		err = o.compare()
+		if err == nil {
+			err = o.plan.CheckCompensation(o.x, o.before, out.Compensation)
+		}
 	}
 	if err != nil {
 		o.t.Fatalf("after %s: %v\n%s", describe(in), err, o.story())

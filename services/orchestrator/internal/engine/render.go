@@ -23,21 +23,67 @@ func (x *Execution) Input(p Place) (json.RawMessage, []template.Path, *runner.St
 	}
 	b, unresolved, err := inputs.RenderWithin(runner.MaxInput, x.lookupAt(p))
 	if err != nil {
-		return nil, nil, &runner.StepError{
-			Code: runner.CodeInputLimit, StepKey: def.Key,
-			Message: fmt.Sprintf("the resolved inputs are larger than %d bytes; pass less to the step", runner.MaxInput),
-		}
+		return nil, nil, x.inputTooLarge(p)
 	}
 	return b, unresolved, nil
 }
 
-// Body gives the body of a ready task's message, a runner.StepBody.
-func (x *Execution) Body(p Place) ([]byte, *runner.StepError) {
-	input, _, serr := x.Input(p)
-	if serr != nil {
-		return nil, serr
+func (x *Execution) inputTooLarge(p Place) *runner.StepError {
+	return &runner.StepError{
+		Code: runner.CodeInputLimit, StepKey: x.Definition.Steps[p.Step].Key,
+		Message: fmt.Sprintf("the resolved inputs are larger than %d bytes; pass less to the step", runner.MaxInput),
 	}
+}
+
+// resolve gives the resolved inputs of a task that begins, and what is to be said of them; or why it can not begin.
+func (x *Execution) resolve(p Place) (json.RawMessage, []Warning, *runner.StepError) {
+	input, unresolved, failure := x.Input(p)
+	if w := x.Definition.Steps[p.Step].Work(p.Iteration); failure == nil && w.Secrets != nil {
+		unresolved, failure = withoutSecrets(unresolved), x.withheld(w)
+	}
+	switch {
+	case failure != nil:
+		return nil, nil, failure
+	case len(unresolved) == 0:
+		return input, nil, nil
+	case x.Definition.Strict:
+		return nil, nil, &runner.StepError{Code: runner.CodeTemplate, Message: unresolvedMessage(unresolved)}
+	}
+	return input, []Warning{{p, x.Task(p).Attempt, "in the inputs " + unresolvedMessage(unresolved) + "; it stays as written"}}, nil
+}
+
+// Body gives the body of a ready task's message, a runner.StepBody but for the grant of its secrets. input are its resolved inputs,
+// as far as they are at hand.
+func (x *Execution) Body(p Place, input json.RawMessage) ([]byte, *runner.StepError) {
+	if input == nil {
+		var failure *runner.StepError
+		if input, _, failure = x.Input(p); failure != nil {
+			return nil, failure
+		}
+	}
+	return x.bodyWith(p, input)
+}
+
+// DeferredBody gives the body of a task that Defers, what is to be said of it, or why the attempt fails.
+func (x *Execution) DeferredBody(p Place) ([]byte, []Warning, *runner.StepError) {
+	input, warnings, failure := x.resolve(p)
+	if failure != nil {
+		return nil, nil, failure
+	}
+	b, failure := x.bodyWith(p, input)
+	return b, warnings, failure
+}
+
+// bodyWith gives the body of a task; input is how its inputs are shown.
+func (x *Execution) bodyWith(p Place, input json.RawMessage) ([]byte, *runner.StepError) {
 	d := x.Definition.Steps[p.Step].Work(p.Iteration)
+	var points []runner.SecretPoint
+	if d.Secrets != nil {
+		var failure *runner.StepError
+		if input, points, failure = x.inputAround(p); failure != nil {
+			return nil, failure
+		}
+	}
 	b := make([]byte, 0, len(d.Config)+len(input)+len(d.InputSchema)+len(d.OutputSchema)+64)
 	b = append(b, `{"config":`...)
 	b = append(b, d.Config...)
@@ -51,14 +97,41 @@ func (x *Execution) Body(p Place) ([]byte, *runner.StepError) {
 		b = append(b, `,"outputSchema":`...)
 		b = append(b, d.OutputSchema...)
 	}
+	if len(points) > 0 {
+		b = append(b, `,"secrets":`...)
+		list, err := json.Marshal(points)
+		if err != nil {
+			return nil, &runner.StepError{Code: runner.CodeInternal, Message: "the places of the secrets do not encode"} // they always do
+		}
+		b = append(b, list...)
+	}
 	return append(b, '}'), nil
 }
 
-// OutputsByKey gives the outputs of a COMPLETED execution: as its definition says, else
-// every completed step's output by its key.
+// GatherOutputs gives the outputs that the definition says, of an execution whose steps have all ended.
+func (x *Execution) GatherOutputs() (json.RawMessage, *runner.StepError) {
+	outputs, unresolved, err := x.Definition.outputs.RenderWithin(runner.MaxOutput, x.lookup)
+	switch {
+	case err != nil:
+		return nil, outputsTooLarge("the outputs")
+	case len(unresolved) > 0 && x.Definition.Strict:
+		return nil, unresolvedOutputs(unresolved)
+	}
+	return outputs, nil
+}
+
+func unresolvedOutputs(paths []template.Path) *runner.StepError {
+	return &runner.StepError{Code: runner.CodeTemplate, Message: "in the outputs " + unresolvedMessage(paths)}
+}
+
+func outputsTooLarge(what string) *runner.StepError {
+	return &runner.StepError{Code: runner.CodeOutputLimit, Message: fmt.Sprintf("%s have more than %d bytes; let the workflow's outputs name less", what, runner.MaxOutput)}
+}
+
+// OutputsByKey gives the outputs of a COMPLETED execution: as its definition says, else every completed step's output by its key.
 func (x *Execution) OutputsByKey() json.RawMessage {
 	if x.Outputs != nil || x.Status != orchestrator.ExecutionCompleted {
-		return x.Outputs
+		return x.Whole(x.Outputs)
 	}
 	b := []byte{'{'}
 	for i := range x.Steps {
@@ -70,9 +143,32 @@ func (x *Execution) OutputsByKey() json.RawMessage {
 		}
 		b = strconv.AppendQuote(b, x.Definition.Steps[i].Key)
 		b = append(b, ':')
-		b = append(b, x.Steps[i].Output...)
+		b = append(b, x.Whole(x.Steps[i].Output)...)
 	}
 	return append(b, '}')
+}
+
+// OutputsSize gives the bytes of OutputsByKey, without making them.
+func (x *Execution) OutputsSize() int {
+	if x.Outputs != nil || x.Status != orchestrator.ExecutionCompleted {
+		return SizeOf(x.Outputs)
+	}
+	size, n := len("{}"), 0
+	for i := range x.Steps {
+		if x.Steps[i].Status == orchestrator.StepCompleted {
+			size += len(`"":`) + len(x.Definition.Steps[i].Key) + SizeOf(x.Steps[i].Output)
+			n++
+		}
+	}
+	return size + max(n-1, 0)
+}
+
+// SizeOf gives the bytes of a payload, wherever it is.
+func SizeOf(payload json.RawMessage) int {
+	if ref, stored := runner.ReferenceOf(payload); stored {
+		return ref.Size
+	}
+	return len(payload)
 }
 
 // lookupAt gives what the templates of a task may name: of an item also item and index.
@@ -85,7 +181,7 @@ func (x *Execution) lookupAt(at Place) template.Lookup {
 		case "index":
 			return template.Walk(strconv.AppendInt(nil, int64(at.Iteration-1), 10), p[1:])
 		case "item":
-			return template.Walk(x.item(at), p[1:])
+			return template.Walk(x.Whole(x.item(at)), p[1:])
 		}
 		return x.lookup(p)
 	}
@@ -107,7 +203,7 @@ func (x *Execution) item(at Place) json.RawMessage {
 func (x *Execution) lookup(p template.Path) (json.RawMessage, bool) {
 	switch p.Root() {
 	case "inputs":
-		return template.Walk(x.Inputs, p[1:])
+		return template.Walk(x.Whole(x.Inputs), p[1:])
 	case "metadata":
 		return template.Walk(x.metadata(), p[1:])
 	}
@@ -121,7 +217,7 @@ func (x *Execution) lookup(p template.Path) (json.RawMessage, bool) {
 		if s.Status != orchestrator.StepCompleted {
 			return template.Walk(json.RawMessage("null"), p[2:])
 		}
-		return template.Walk(s.Output, p[2:])
+		return template.Walk(x.Whole(s.Output), p[2:])
 	case "error":
 		raw, err := json.Marshal(s.Error)
 		if err != nil {

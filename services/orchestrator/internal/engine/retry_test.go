@@ -62,6 +62,20 @@ func TestRetryBacksOffTwiceAsLongEachTime(t *testing.T) {
 	}
 }
 
+// Who asks to be left alone for a while is, in bounds, but not for less than the backoff.
+func TestRetryAfterIsHonoured(t *testing.T) {
+	const dayMs = 24 * 60 * 60 * 1000
+	for asked, want := range map[int64][2]int64{0: {800, 1200}, -5: {800, 1200}, 1: {800, 1200}, 1201: {1201, 1201}, 3_600_000: {3_600_000, 3_600_000}, dayMs: {dayMs, dayMs}, dayMs + 1: {dayMs, dayMs}} {
+		f := submit(t, workflow(step("a", nil, retry(1, 1000))))
+		busy := retryable
+		busy.RetryAfterMs = asked
+		f.failed("a", busy)
+		if got := f.step("a").RetryAt.Ms(f.now); got < want[0] || got > want[1] {
+			t.Errorf("asked for %d ms it waits %d, not %v", asked, got, want)
+		}
+	}
+}
+
 func TestRetrySucceeds(t *testing.T) {
 	f := submit(t, workflow(step("a", nil, retry(2, 1000)), step("b", on("a"), inputs(`{"e":"{{a.error}}"}`))))
 	f.failed("a", retryable)

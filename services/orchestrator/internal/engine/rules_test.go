@@ -234,7 +234,7 @@ func TestOnErrorContinue(t *testing.T) {
 	))
 	f.failed("a", retryable)
 	f.expect("RUNNING: a FAILED, b RUNNING")
-	body, serr := f.x.Body(engine.Place{Step: 1})
+	body, serr := f.x.Body(engine.Place{Step: 1}, nil)
 	if want := `{"config":{"runtime":"javascript"},"input":{"out":null,"status":"FAILED","why":"503","step":"a"}}`; serr != nil || string(body) != want {
 		t.Fatalf("body %s, %v\nwant %s", body, serr, want)
 	}

@@ -24,7 +24,7 @@ func outputs(d catalog.Definition, raw string) catalog.Definition {
 // input gives the input of a ready step out of its message.
 func (f *flow) input(key string) string {
 	f.t.Helper()
-	raw, serr := f.x.Body(f.place(key))
+	raw, serr := f.x.Body(f.place(key), nil)
 	var body runner.StepBody
 	if serr != nil || json.Unmarshal(raw, &body) != nil || string(body.Config) != `{"runtime":"javascript"}` {
 		f.t.Fatalf("body of %s: %s, %v", key, raw, serr)
@@ -163,17 +163,17 @@ func TestInputsTooLarge(t *testing.T) {
 		e    string
 		want string
 	}{
-		"just fits": {runner.MaxOutput - len(`{"x":[,,,]}`), catalog.OnErrorFail, "RUNNING: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e RUNNING"},
-		"too large": {runner.MaxOutput - len(`{"x":[,,,]}`) + 1, catalog.OnErrorFail, "FAILED: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e FAILED"},
-		"no retry":  {runner.MaxOutput, catalog.OnErrorRetry, "FAILED: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e FAILED"},
-		"continue":  {runner.MaxOutput, catalog.OnErrorContinue, "COMPLETED: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e FAILED"},
+		"just fits": {runner.MaxInput/4 - len(`{"x":[,,,]}`), catalog.OnErrorFail, "RUNNING: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e RUNNING"},
+		"too large": {runner.MaxInput/4 - len(`{"x":[,,,]}`) + 1, catalog.OnErrorFail, "FAILED: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e FAILED"},
+		"no retry":  {runner.MaxInput / 4, catalog.OnErrorRetry, "FAILED: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e FAILED"},
+		"continue":  {runner.MaxInput / 4, catalog.OnErrorContinue, "COMPLETED: a COMPLETED, b COMPLETED, c COMPLETED, d COMPLETED, e FAILED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := submit(t, workflow(step("a", nil), step("b", nil), step("c", nil), step("d", nil),
 				step("e", on("a", "b", "c", "d"), onError(c.e), func(s *catalog.Step) { s.RetryCount = 3 },
 					inputs(`{"x":["{{a.output}}","{{b.output}}","{{c.output}}","{{d.output}}"]}`))))
 			for _, key := range []string{"a", "b", "c"} {
-				f.completed(key, big(runner.MaxOutput))
+				f.completed(key, big(runner.MaxInput/4))
 			}
 			f.completed("d", big(c.last))
 			f.expect(c.want)
@@ -187,7 +187,7 @@ func TestInputsTooLarge(t *testing.T) {
 			if s.Error.Code != runner.CodeInputLimit || s.Error.Retryable || s.Error.StepKey != "e" || s.Attempt != 1 || len(f.last.Ready) > 0 {
 				t.Fatalf("step %+v, error %+v", s, s.Error)
 			}
-			if _, serr := f.x.Body(engine.Place{Step: 4}); serr == nil || serr.Code != runner.CodeInputLimit {
+			if _, serr := f.x.Body(engine.Place{Step: 4}, nil); serr == nil || serr.Code != runner.CodeInputLimit {
 				t.Fatalf("Body gave %v", serr)
 			}
 		})
@@ -235,15 +235,6 @@ func TestStrictOutputsFailTheExecution(t *testing.T) {
 	f.expectEvents("created", "started", "step_started a", "step_completed a", "failed")
 }
 
-func TestOutputsTooLarge(t *testing.T) {
-	f := submit(t, outputs(workflow(step("a", nil)), `["{{a.output}}","{{a.output}}","{{a.output}}","{{a.output}}"]`))
-	f.completed("a", big(runner.MaxOutput))
-	f.expect("FAILED: a COMPLETED")
-	if f.x.Error.Code != runner.CodeOutputLimit || f.x.OutputsByKey() != nil {
-		t.Fatalf("error %+v", f.x.Error)
-	}
-}
-
 func TestStepIndex(t *testing.T) {
 	def := compile(t, workflow(step("a", nil), step("b", on("a"))))
 	if i, ok := def.StepIndex("b"); i != 1 || !ok {
@@ -259,7 +250,7 @@ func TestSchemasOfTheAgentGoWithTheStep(t *testing.T) {
 	d := workflow(step("a", nil))
 	d.Agents[0].InputSchema, d.Agents[0].OutputSchema = json.RawMessage(in), json.RawMessage(out)
 	f := submit(t, d)
-	raw, serr := f.x.Body(engine.Place{})
+	raw, serr := f.x.Body(engine.Place{}, nil)
 	if want := `{"config":{"runtime":"javascript"},"input":{},"inputSchema":` + in + `,"outputSchema":` + out + `}`; serr != nil || string(raw) != want {
 		t.Errorf("got %s, %v\nwant %s", raw, serr, want)
 	}

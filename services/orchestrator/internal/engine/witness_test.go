@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -115,6 +116,7 @@ func (w *witness) checkKept(before, after *engine.Execution, out engine.Effects)
 func unchanged(before, after *engine.Execution) bool {
 	a, b := engine.Bare(before), engine.Bare(after)
 	a.Commands, b.Commands = nil, nil
+	a.Slot = b.Slot // it is the ledger's, which has it before the input comes
 	return reflect.DeepEqual(a, b)
 }
 
@@ -194,7 +196,7 @@ func (w *witness) checkSteps(_, after *engine.Execution, _ engine.Effects) error
 			return fmt.Errorf("step %d is PENDING and nothing is left to wait for", i)
 		}
 	}
-	if after.Status == orchestrator.ExecutionRunning && running == 0 && !w.cyclic {
+	if after.Status == orchestrator.ExecutionRunning && running == 0 && !w.cyclic && !after.Gathers(engine.Outputs) {
 		return fmt.Errorf("the execution is RUNNING and no step is")
 	}
 	return nil
@@ -277,6 +279,11 @@ func (w *witness) checkReady(before, after *engine.Execution, out engine.Effects
 		}
 		if !w.settledBefore(after, p.Step) {
 			return fmt.Errorf("%v is ready before its dependencies are terminal", p)
+		}
+		if had := out.Input(p); had != nil {
+			if asked, _, failure := after.Input(p); failure != nil || !bytes.Equal(had, asked) {
+				return errors.Join(fmt.Errorf("%v is ready with %.200s, and has %.200s when it is asked for", p, had, asked), failure)
+			}
 		}
 	}
 	for p, now := range is {

@@ -5,10 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
@@ -30,8 +31,12 @@ import (
 const (
 	// maxTogether is how many submits share one transaction.
 	maxTogether = 128
-	// committers is how many such transactions are under way at once.
+	// maxBytesTogether is how many bytes of inputs and outputs are enough for one transaction.
+	maxBytesTogether = 8 << 20
+	// committers is how many such transactions are under way at once. What comes during one shares the next, which begins once that has
+	// ended or takes longer than patience.
 	committers = 2
+	patience   = 20 * time.Millisecond
 
 	maxKeyLength = 255
 )
@@ -44,9 +49,16 @@ type Acceptor struct {
 	catalog  Catalog
 	log      zerolog.Logger
 	queue    chan pending
+	frozen   *frozenDefinitions
+	looks    *looks
+
+	expect    func(p int, id string) func(*engine.Execution) // nil expects nothing
+	pressed   func() error
+	admission *admission // nil admits everything
 
 	registerer prometheus.Registerer
 	accepted   prometheus.Counter
+	refused    *prometheus.CounterVec
 }
 
 type pending struct {
@@ -65,38 +77,101 @@ type Option func(*Acceptor)
 // WithMetrics registers what accepting is measured by.
 func WithMetrics(r prometheus.Registerer) Option { return func(a *Acceptor) { a.registerer = r } }
 
+// WithBound refuses to accept what a user asks for beyond so many executions that have not ended.
+func WithBound(most int) Option {
+	return func(a *Acceptor) { a.admission = newAdmission(most, a.store.Unfinished) }
+}
+
+// WithArrivals has whoever owns the partition of an execution in this process know of it; see partition.Owner.Expect.
+func WithArrivals(expect func(p int, id string) func(*engine.Execution)) Option {
+	return func(a *Acceptor) { a.expect = expect }
+}
+
+// WithPressure has pressed asked before anything is accepted that somebody asks for; its error is the answer.
+func WithPressure(pressed func() error) Option { return func(a *Acceptor) { a.pressed = pressed } }
+
 // NewAcceptor makes an acceptor; it works while Run does.
 func NewAcceptor(store Store, inputLog InputLog, catalog Catalog, log zerolog.Logger, options ...Option) *Acceptor {
-	a := &Acceptor{store: store, inputLog: inputLog, catalog: catalog, log: log, queue: make(chan pending, 4*maxTogether)}
+	a := &Acceptor{store: store, inputLog: inputLog, catalog: catalog, log: log, queue: make(chan pending, 4*maxTogether), frozen: newFrozenDefinitions(), looks: newLooks()}
 	for _, option := range options {
 		option(a)
 	}
 	a.accepted = promauto.With(a.registerer).NewCounter(prometheus.CounterOpts{
 		Name: "executions_accepted_total", Help: "Executions that were committed, and will end whatever happens.",
 	})
+	a.refused = promauto.With(a.registerer).NewCounterVec(prometheus.CounterOpts{
+		Name: "accepts_refused_total", Help: "Executions that were not accepted, by reason: user (has too many), or pressure (the writer is behind, or a stream nearly full).",
+	}, []string{"reason"})
 	return a
 }
 
-// Submit accepts an execution of a workflow. Without an idempotency key it is not safe to repeat.
+// Submit accepts an execution of a workflow, or of an agent alone. Without an idempotency key it is not safe to repeat.
 // The outcome tells whose execution it is when the key was used before.
 func (a *Acceptor) Submit(ctx context.Context, caller rpc.Caller, req orchestrator.SubmitRequest) (Accepted, Outcome, error) {
 	inputs, err := checkSubmit(req)
 	if err != nil {
 		return Accepted{}, Outcome{}, err
 	}
-	execution, err := a.prepare(ctx, caller, req.WorkflowID, inputs)
+	var key *IdempotencyKey
+	if req.IdempotencyKey != "" {
+		key = &IdempotencyKey{UserID: caller.UserID, Route: routeOf(req), Key: req.IdempotencyKey, BodyHash: bodyHash(req)}
+	}
+	if before, err := a.admit(ctx, caller.UserID, key); err != nil || before.Replayed {
+		return Accepted{}, before, err
+	}
+	var execution Accepted
+	if req.AgentID != "" {
+		execution, err = a.prepareTest(ctx, caller, req.AgentID, inputs)
+	} else {
+		execution, err = a.prepare(ctx, caller, req.WorkflowID, inputs)
+	}
 	if err != nil {
 		return Accepted{}, Outcome{}, err
 	}
-	execution.ID, execution.TriggerType = uuid.Must(uuid.NewV7()).String(), req.TriggerType
+	execution.ID, execution.TriggerType, execution.Key = uuid.Must(uuid.NewV7()).String(), req.TriggerType, key
 	if req.Priority != nil {
 		execution.Priority = *req.Priority
 	}
-	if req.IdempotencyKey != "" {
-		execution.Key = &IdempotencyKey{UserID: caller.UserID, Route: "execute", Key: req.IdempotencyKey, BodyHash: bodyHash(req)}
-	}
 	outcome, err := a.Accept(ctx, execution)
 	return execution, outcome, err
+}
+
+// admit decides whether somebody may ask for another execution now. If not, and the request repeats one that was accepted
+// under its key, the outcome is that one's.
+func (a *Acceptor) admit(ctx context.Context, userID string, key *IdempotencyKey) (Outcome, error) {
+	reason, refusal := a.refusal(ctx, userID)
+	if refusal == nil {
+		return Outcome{}, nil
+	}
+	if key != nil {
+		switch before, used, err := a.store.Keyed(ctx, *key); {
+		case err != nil || !used:
+		case before.Conflict:
+			return Outcome{}, errKeyUsed
+		default:
+			return before, nil
+		}
+	}
+	if reason != "" {
+		a.refused.WithLabelValues(reason).Inc()
+	}
+	return Outcome{}, refusal
+}
+
+// refusal tells why somebody may not ask for another execution now, and what to count that as; nil when nothing is against it.
+func (a *Acceptor) refusal(ctx context.Context, userID string) (reason string, err error) {
+	if a.pressed != nil {
+		if err := a.pressed(); err != nil {
+			return "pressure", err
+		}
+	}
+	if a.admission == nil || userID == "" {
+		return "", nil
+	}
+	if err = a.admission.take(ctx, userID); errs.CodeOf(err) == errs.RateLimited {
+		reason = "user"
+	}
+	return reason, err
 }
 
 // errKeyUsed refuses a key that stands for another request.
@@ -105,13 +180,17 @@ var errKeyUsed = errs.New(errs.Conflict, "the Idempotency-Key was used for anoth
 // Accept commits an execution that is checked, and puts it into the input log. The outcome tells whose execution it is when
 // the key was used before; without a key it is not safe to repeat.
 func (a *Acceptor) Accept(ctx context.Context, execution Accepted) (Outcome, error) {
+	var err error
+	if execution.Limit, err = limitOf(execution.Definition, execution.Inputs); err != nil {
+		return Outcome{}, err
+	}
 	outcome, err := a.commit(ctx, execution)
 	switch {
 	case err != nil:
 		return Outcome{}, err
 	case outcome.Conflict:
 		return Outcome{}, errKeyUsed
-	case outcome.Replayed, outcome.Obsolete:
+	case outcome.Replayed, outcome.Obsolete, outcome.Slot == engine.SlotWaiting: // who frees a slot for it says so
 		return outcome, nil
 	}
 	ids := observe.IDsOf(ctx)
@@ -126,23 +205,34 @@ func (a *Acceptor) Accept(ctx context.Context, execution Accepted) (Outcome, err
 
 // prepare freezes a workflow for a caller, and checks the inputs by its schema.
 func (a *Acceptor) prepare(ctx context.Context, caller rpc.Caller, workflowID string, inputs []byte) (Accepted, error) {
-	def, err := a.catalog.Resolve(ctx, caller, workflowID)
+	f, err := a.freeze(ctx, caller, workflowID)
 	if err != nil {
 		return Accepted{}, err
 	}
-	if err := checkInputs(ctx, def.InputSchema, inputs); err != nil {
+	return ofFrozen(ctx, caller, f, inputs)
+}
+
+// prepareTest makes an execution of an agent alone.
+func (a *Acceptor) prepareTest(ctx context.Context, caller rpc.Caller, agentID string, inputs []byte) (Accepted, error) {
+	resolved, err := a.catalog.Resolve(ctx, caller, catalog.ResolveRequest{ID: agentID, Agent: true})
+	if err != nil {
 		return Accepted{}, err
 	}
-	if _, err := engine.Compile(def); err != nil { // accepted, it would hold up its partition
-		return Accepted{}, errs.Wrap(err, errs.Conflict, "this version can not run the workflow: %s", err)
-	}
-	body, err := json.Marshal(def)
+	f, err := freeze(resolved.Definition)
 	if err != nil {
-		return Accepted{}, fmt.Errorf("encode the definition: %w", err)
+		return Accepted{}, err
 	}
-	hash := sha256.Sum256(body)
+	return ofFrozen(ctx, caller, f, inputs)
+}
+
+// ofFrozen makes an execution of a frozen definition, whose schema its inputs must fit.
+func ofFrozen(ctx context.Context, caller rpc.Caller, f *frozen, inputs []byte) (Accepted, error) {
+	if err := checkInputs(ctx, f.inputs, inputs); err != nil {
+		return Accepted{}, err
+	}
 	return Accepted{
-		Caller: caller, Definition: def, DefinitionBody: body, DefinitionHash: hash[:], Priority: def.Priority, Inputs: inputs, CreatedAt: time.Now().UTC(),
+		Caller: caller, Definition: f.definition, DefinitionBody: f.body, DefinitionHash: f.hash, Compiled: f.compiled,
+		Priority: f.definition.Priority, Inputs: inputs, CreatedAt: time.Now().UTC(),
 	}, nil
 }
 
@@ -197,13 +287,21 @@ func printable(s string) bool {
 	return true
 }
 
+// routeOf tells keys of tests from keys of executions.
+func routeOf(req orchestrator.SubmitRequest) string {
+	if req.AgentID != "" {
+		return "test"
+	}
+	return "execute"
+}
+
 // bodyHash tells requests with one idempotency key apart.
 func bodyHash(req orchestrator.SubmitRequest) []byte {
 	priority := ""
 	if req.Priority != nil {
 		priority = strconv.Itoa(*req.Priority)
 	}
-	return hashOf(req.WorkflowID, priority, compact(req.Inputs))
+	return hashOf(req.WorkflowID+req.AgentID, priority, compact(req.Inputs))
 }
 
 // hashOf tells requests apart. Only the last part may have line breaks.
@@ -240,11 +338,11 @@ func (a *Acceptor) commit(ctx context.Context, execution Accepted) (Outcome, err
 
 // Run commits what Submit hands over until ctx ends.
 func (a *Acceptor) Run(ctx context.Context) error {
-	done := make(chan struct{}, committers)
+	done, turn := make(chan struct{}, committers), make(chan struct{}, 1)
 	for range committers {
 		go func() {
 			defer func() { done <- struct{}{} }()
-			a.commitTogether(ctx)
+			a.commitTogether(ctx, turn)
 		}()
 	}
 	for range committers {
@@ -253,30 +351,56 @@ func (a *Acceptor) Run(ctx context.Context) error {
 	return nil
 }
 
-func (a *Acceptor) commitTogether(ctx context.Context) {
-	var next []pending // left over because its key was in the last transaction
+// commitTogether commits what is handed over, in turns with the other committers.
+func (a *Acceptor) commitTogether(ctx context.Context, turn chan struct{}) {
 	for {
-		batch := next
-		if len(batch) == 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case p := <-a.queue:
-				batch = append(batch, p)
-			}
+		select {
+		case <-ctx.Done():
+			return
+		case turn <- struct{}{}:
 		}
-	fill:
-		for len(batch) < maxTogether {
-			select {
-			case p := <-a.queue:
-				batch = append(batch, p)
-			default:
-				break fill
-			}
+		batch := a.gather(ctx)
+		pass := sync.OnceFunc(func() { <-turn })
+		slow := time.AfterFunc(patience, pass)
+		for len(batch) > 0 {
+			var again []pending // whose key is in this transaction
+			batch, again = distinctKeys(batch)
+			a.commitBatch(ctx, batch)
+			batch = again
 		}
-		batch, next = distinctKeys(batch)
-		a.commitBatch(ctx, batch)
+		slow.Stop()
+		pass()
 	}
+}
+
+// gather waits for something to commit and gives all that is there for one transaction; nil when ctx ends.
+func (a *Acceptor) gather(ctx context.Context) (batch []pending) {
+	select {
+	case <-ctx.Done():
+		return nil
+	case p := <-a.queue:
+		batch = append(batch, p)
+	}
+	for len(batch) < maxTogether && sizeOf(batch) < maxBytesTogether {
+		select {
+		case p := <-a.queue:
+			batch = append(batch, p)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// sizeOf gives the bytes of the payloads of a batch.
+func sizeOf(batch []pending) (n int) {
+	for _, p := range batch {
+		n += len(p.accepted.Inputs)
+		for _, k := range p.accepted.Reused {
+			n += len(k.Output)
+		}
+	}
+	return n
 }
 
 // distinctKeys splits off what repeats an idempotency key of the batch.
@@ -297,19 +421,49 @@ func distinctKeys(batch []pending) (first, rest []pending) {
 	return first, rest
 }
 
+// expecting tells whoever owns the partitions in this process of executions that are about to be accepted. What it gives is called once with the outcomes, or nil.
+func (a *Acceptor) expecting(executions []Accepted) func([]Outcome) {
+	arrive := make([]func(*engine.Execution), len(executions))
+	begun := make([]*engine.Execution, len(executions))
+	for i, x := range executions {
+		if begun[i] = x.Begun(); begun[i] != nil && a.expect != nil {
+			arrive[i] = a.expect(begun[i].Partition, x.ID)
+		}
+	}
+	return func(outcomes []Outcome) {
+		for i, arrived := range arrive {
+			switch {
+			case arrived == nil:
+			case outcomes != nil && outcomes[i] == Outcome{ID: executions[i].ID}:
+				arrived(begun[i])
+			default:
+				arrived(nil)
+			}
+		}
+	}
+}
+
 func (a *Acceptor) commitBatch(ctx context.Context, batch []pending) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(10+sizeOf(batch)>>21)*time.Second)
 	defer cancel()
 	executions := make([]Accepted, len(batch))
 	for i, p := range batch {
 		executions[i] = p.accepted
 	}
-	outcomes, err := a.store.Accept(ctx, executions)
+	accepted := a.expecting(executions)
+	outcomes, inputs, err := a.store.Accept(ctx, executions)
+	if err != nil {
+		outcomes = nil // those that were accepted nevertheless are read from the ledger
+	}
+	accepted(outcomes)
 	if err != nil && len(batch) > 1 && errs.CodeOf(err) != errs.DependencyUnavailable {
 		for _, p := range batch { // one of them is refused: the others must not suffer
 			a.commitBatch(ctx, []pending{p})
 		}
 		return
+	}
+	for _, c := range inputs {
+		a.inputLog.Append(c, func(error) {}) // the reconciler repeats what is lost
 	}
 	for i, p := range batch {
 		if err != nil {

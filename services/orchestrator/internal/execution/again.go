@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -16,6 +15,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/rawjson"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -49,17 +49,26 @@ func retryOf(r Record) (Accepted, error) {
 	if !slices.Contains(retryable, r.Execution.Status) {
 		return Accepted{}, errs.New(errs.Conflict, "the execution is %s; only one that is %s can be retried", r.Execution.Status, strings.Join(retryable, ", "))
 	}
-	return again(r, func(int) bool { return false }), nil
+	if err := undone(r); err != nil {
+		return Accepted{}, err
+	}
+	return again(r, runsAgain(r)), nil
+}
+
+// runsAgain gives the COMPLETED steps that run again: those that were undone, those from which somebody wants it, and all
+// that depend on them.
+func runsAgain(r Record, from ...int) map[int]bool {
+	return descendants(r.Execution.Definition, append(from, r.Execution.Compensated()...))
 }
 
 // again is an execution like another, in which its COMPLETED steps keep their results, but for those that run.
-func again(r Record, runs func(i int) bool) Accepted {
+func again(r Record, runs map[int]bool) Accepted {
 	x := r.Execution
 	out := Accepted{
-		Definition: r.Definition, DefinitionHash: r.DefinitionHash, TriggerType: orchestrator.TriggerAPI, Priority: x.Priority, Inputs: x.Inputs, RetryOf: x.ID,
+		Definition: r.Definition, DefinitionHash: r.DefinitionHash, TriggerType: orchestrator.TriggerAPI, Priority: x.Priority, Inputs: x.Inputs, RetryOf: x.ID, CompensationOf: x.CompensationOf,
 	}
 	for i := range x.Steps {
-		if x.Steps[i].Status == orchestrator.StepCompleted && !runs(i) {
+		if x.Steps[i].Status == orchestrator.StepCompleted && !runs[i] {
 			out.Reused = append(out.Reused, ReusedStep{Index: i})
 		}
 	}
@@ -76,12 +85,23 @@ func (s *Service) runAgain(ctx context.Context, caller rpc.Caller, again Accepte
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
-	return orchestrator.SubmitResponse{Execution: view(record), Replayed: outcome.Replayed}, nil
+	view, err := s.view(ctx, record)
+	return orchestrator.SubmitResponse{Execution: view, Replayed: outcome.Replayed}, err
 }
 
 func (s *Service) acceptAgain(ctx context.Context, caller rpc.Caller, again Accepted) (Outcome, error) {
 	if caller.UserID == "" {
 		return Outcome{}, errs.New(errs.Unauthorized, "only a user runs executions again; sign in")
+	}
+	if before, err := s.acceptor.admit(ctx, caller.UserID, again.Key); err != nil || before.Replayed {
+		return before, err
+	}
+	if ref, stored := runner.ReferenceOf(again.Inputs); stored && again.Definition.Concurrency != nil { // the limit's key is made of them
+		inputs, err := s.payloads.Get(ctx, again.RetryOf, ref)
+		if err != nil {
+			return Outcome{}, err
+		}
+		again.Inputs = inputs
 	}
 	again.ID, again.Caller, again.CreatedAt = uuid.Must(uuid.NewV7()).String(), caller, time.Now().UTC()
 	return s.acceptor.Accept(ctx, again)
@@ -98,7 +118,11 @@ func (s *Service) Rerun(ctx context.Context, caller rpc.Caller, req orchestrator
 		return orchestrator.SubmitResponse{}, err
 	}
 	if len(req.Inputs) > 0 {
-		if err := checkInputs(ctx, record.Definition.InputSchema, again.Inputs); err != nil {
+		compiled, err := compileInputs(record.Definition.InputSchema)
+		if err != nil {
+			return orchestrator.SubmitResponse{}, err
+		}
+		if err := checkInputs(ctx, compiled, again.Inputs); err != nil {
 			return orchestrator.SubmitResponse{}, err
 		}
 	}
@@ -122,9 +146,9 @@ func rerunOf(r Record, req orchestrator.RerunRequest) (Accepted, error) {
 	}
 	runs := map[int]bool{}
 	if known {
-		runs = descendants(x.Definition, from)
+		runs = runsAgain(r, from)
 	}
-	out := again(r, func(i int) bool { return runs[i] })
+	out := again(r, runs)
 	if len(req.Inputs) > 0 {
 		inputs, err := checkObject("inputs", req.Inputs, &faults)
 		if err != nil {
@@ -152,7 +176,14 @@ func rerunOf(r Record, req orchestrator.RerunRequest) (Accepted, error) {
 	if !x.Terminal() {
 		return Accepted{}, errs.New(errs.Conflict, "the execution is %s; only one that has ended can be run again", x.Status)
 	}
-	return out, nil
+	if x.CompensationOf != "" {
+		for i := range runs {
+			if x.Steps[i].Status == orchestrator.StepCompleted {
+				return Accepted{}, errs.New(errs.Conflict, "the step %s is undone; a compensation undoes nothing twice, so run it again from a step that has not COMPLETED", x.Definition.Steps[i].Key)
+			}
+		}
+	}
+	return out, undone(r)
 }
 
 // checkOutput tells what is wrong with an output that is given instead of a step's; nil for nothing.
@@ -163,17 +194,21 @@ func checkOutput(output []byte, exists, runs bool) *errs.Detail {
 	case runs:
 		return &errs.Detail{Message: "this step runs again; give outputs of steps that do not depend on it, or begin from a later step", Code: errs.BadValue}
 	case len(output) > runner.MaxOutput:
-		return &errs.Detail{Message: "is larger than 1 MiB; give less", Code: errs.OutOfRange}
-	case !utf8.Valid(output) || !json.Valid(output):
-		return &errs.Detail{Message: "is not valid JSON in UTF-8; correct it", Code: errs.BadJSON}
+		return &errs.Detail{Message: "is larger than 64 MiB; give less", Code: errs.OutOfRange}
+	}
+	if fault := rawjson.Fault(output); fault != "" {
+		return &errs.Detail{Message: fault, Code: errs.BadJSON}
 	}
 	return nil
 }
 
-// descendants gives a step and all that depend on it.
-func descendants(def *engine.Definition, from int) map[int]bool {
-	found := map[int]bool{from: true}
-	for next := []int{from}; len(next) > 0; {
+// descendants gives steps and all that depend on them.
+func descendants(def *engine.Definition, from []int) map[int]bool {
+	found := map[int]bool{}
+	for _, i := range from {
+		found[i] = true
+	}
+	for next := from; len(next) > 0; {
 		i := next[0]
 		next = next[1:]
 		for _, d := range def.Steps[i].Dependents {

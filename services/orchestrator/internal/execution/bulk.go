@@ -26,7 +26,7 @@ const (
 )
 
 // Bulk cancels or retries the executions that a filter names and the caller can see, the oldest first. A cancel asked for again
-// is the same as one; a retry leaves out what was run again before, so that repeating the request goes on with the rest.
+// is the same as one; a retry leaves out what was run again before, so that repeating the request goes on with the rest, also while the first is not done.
 func (s *Service) Bulk(ctx context.Context, caller rpc.Caller, req orchestrator.BulkRequest) (orchestrator.BulkResponse, error) {
 	out := orchestrator.BulkResponse{Failed: []orchestrator.BulkFailure{}}
 	if caller.UserID == "" {
@@ -46,7 +46,7 @@ func (s *Service) Bulk(ctx context.Context, caller rpc.Caller, req orchestrator.
 			Field: "action", Message: "is none that there is; give " + orchestrator.BulkCancel + " or " + orchestrator.BulkRetry, Code: errs.BadEnum,
 		}})
 	}
-	ids, matched, err := s.store.Named(ctx, user, req.Filter, statuses, req.Action == orchestrator.BulkRetry, orchestrator.MaxBulk)
+	ids, matched, err := s.store.Named(ctx, user, req.Filter, req.Action, statuses, orchestrator.MaxBulk)
 	if err != nil {
 		return out, err
 	}
@@ -82,12 +82,13 @@ func (s *Service) retryAll(ctx context.Context, caller rpc.Caller, ids []string,
 		free <- struct{}{}
 		working.Go(func() {
 			defer func() { <-free }()
-			err := s.retryOne(ctx, caller, id)
+			fresh, err := s.retryOne(ctx, caller, id)
 			mu.Lock()
 			defer mu.Unlock()
-			if err == nil {
+			switch {
+			case fresh:
 				out.Done++
-			} else if len(out.Failed) < maxBulkFailures {
+			case err != nil && len(out.Failed) < maxBulkFailures:
 				e := errs.From(err)
 				out.Failed = append(out.Failed, orchestrator.BulkFailure{ID: id, Code: string(e.Code), Message: e.Message})
 			}
@@ -97,15 +98,17 @@ func (s *Service) retryAll(ctx context.Context, caller rpc.Caller, ids []string,
 	return out, nil
 }
 
-func (s *Service) retryOne(ctx context.Context, caller rpc.Caller, id string) error {
+// retryOne tells whether an execution is run again: not when another bulk, at the same time, has done so.
+func (s *Service) retryOne(ctx context.Context, caller rpc.Caller, id string) (bool, error) {
 	record, err := s.store.Get(ctx, id)
 	if err != nil {
-		return err
+		return false, err
 	}
 	again, err := retryOf(record)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = s.acceptAgain(ctx, caller, again)
-	return err
+	again.Key = &IdempotencyKey{UserID: record.Execution.UserID, Route: "bulk", Key: id, BodyHash: hashOf(id)}
+	outcome, err := s.acceptAgain(ctx, caller, again)
+	return err == nil && !outcome.Replayed, err
 }

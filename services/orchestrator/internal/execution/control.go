@@ -13,7 +13,6 @@ import (
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
-	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/rawjson"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
@@ -60,8 +59,8 @@ func appendCommand(log InputLog, c Command) {
 
 const (
 	maxComment = 1000
-	// maxSignalDepth is how deep a payload may nest: it becomes an output.
-	maxSignalDepth = 1000
+	// maxSignal is the largest payload of a signal: the state holds it as it is.
+	maxSignal = 1 << 20
 )
 
 // SendSignal gives a signal to an execution that waits for it, or is going to. Without an idempotency key it is not safe to repeat.
@@ -112,15 +111,12 @@ func checkSignal(req orchestrator.SignalRequest, approval bool) (json.RawMessage
 	if len(payload) == 0 {
 		payload = json.RawMessage("null")
 	}
-	if len(payload) > runner.MaxOutput {
-		return nil, errs.New(errs.PayloadTooLarge, "the payload has %d bytes; at most %d are possible", len(payload), runner.MaxOutput)
+	if len(payload) > maxSignal {
+		return nil, errs.New(errs.PayloadTooLarge, "the payload has %d bytes; at most %d are possible", len(payload), maxSignal)
 	}
 	var faults []errs.Detail
-	switch {
-	case !utf8.Valid(payload) || !json.Valid(payload):
-		faults = append(faults, errs.Detail{Field: "payload", Message: "is not valid JSON in UTF-8; correct it", Code: errs.BadJSON})
-	case rawjson.Depth(payload) > maxSignalDepth:
-		faults = append(faults, errs.Detail{Field: "payload", Message: "nests deeper than " + strconv.Itoa(maxSignalDepth) + " levels; make it flatter", Code: errs.BadValue})
+	if fault := rawjson.Fault(payload); fault != "" {
+		faults = append(faults, errs.Detail{Field: "payload", Message: fault, Code: errs.BadJSON})
 	}
 	if approval && req.Approve == nil {
 		faults = append(faults, errs.Detail{Field: "approve", Message: "is missing; give true to approve or false to refuse", Code: errs.Required})

@@ -12,6 +12,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -21,17 +22,33 @@ type Accepted struct {
 	ID             string
 	Caller         rpc.Caller
 	Definition     catalog.Definition
-	DefinitionBody []byte // the canonical JSON of Definition; nil when it is in the ledger
-	DefinitionHash []byte // its SHA-256
+	DefinitionBody []byte             // the canonical JSON of Definition; nil when it is in the ledger
+	DefinitionHash []byte             // its SHA-256
+	Compiled       *engine.Definition // of Definition; nil when it is not at hand
 	TriggerType    string
 	Priority       int
-	Inputs         []byte
+	Inputs         []byte // whole, or the reference that the execution of RetryOf has
 	CreatedAt      time.Time
 	Key            *IdempotencyKey // nil for none
 	RetryOf        string          // the execution that it runs again; "" for none
 	Reused         []ReusedStep    // what is not run again
 	Parent         *engine.Parent  // the task that waits for it; nil for none
 	Depth          int             // how many executions it stands in
+	CompensationOf string          // the execution whose steps it undoes; "" for none
+	Scheduled      *Scheduled      // the time of a schedule that it is of; nil for none
+	Detached       bool            // nobody waits for its end, although it has a Parent
+	Limit          *Limit          // that counts it, unless an execution that waits for it holds a slot of the same; nil for none
+}
+
+// Begun gives the state with which the execution begins; nil when that is not known before the ledger has it.
+func (x Accepted) Begun() *engine.Execution {
+	if x.Compiled == nil || x.Limit != nil || x.Parent != nil || x.Scheduled != nil || x.CompensationOf != "" || len(x.Reused) > 0 {
+		return nil
+	}
+	return engine.New(engine.Execution{
+		ID: x.ID, WorkflowID: x.Definition.WorkflowID, UserID: x.Caller.UserID, TriggerType: x.TriggerType, RequestID: x.Caller.RequestID, Traceparent: x.Caller.Traceparent,
+		Partition: subject.PartitionOf(x.ID), Priority: x.Priority, Depth: x.Depth, Inputs: x.Inputs, CreatedAt: engine.TimeOf(x.CreatedAt),
+	}, x.Compiled)
 }
 
 // ReusedStep is a step that begins COMPLETED, with the result it had in the execution that is run again.
@@ -55,6 +72,7 @@ type Outcome struct {
 	Replayed bool // by the same request
 	Conflict bool // by another request: its body differs
 	Obsolete bool // nobody waits for it any more, so it was not accepted
+	Slot     engine.Slot
 }
 
 // Record is an execution as the ledger has it.
@@ -66,7 +84,17 @@ type Record struct {
 	WorkflowVersion int
 	ParentID        *string
 	RetryOf         *string
-	Reused          map[int]string // by step: the execution that its result is of, when that is another
+	TriggerID       *string
+	ScheduledFor    *time.Time
+	Reused          map[int]string          // by step: the execution that its result is of, when that is another
+	Compensation    *Compensation           // what undoes its steps; nil for nothing
+	Sent            map[engine.Place]uint64 // the sequences in STEPS of messages of current attempts, as far as they are known
+}
+
+// Compensation is the execution that undoes the steps of another; of several that were tried the last.
+type Compensation struct {
+	ID     string `db:"id"`
+	Status string `db:"status"`
 }
 
 // Summary is what lists show of an execution.
@@ -75,7 +103,9 @@ type Summary struct {
 	WorkflowVersion, Priority             int
 	Status, TriggerType                   string
 	Error                                 []byte
-	ParentID, RetryOf                     *string
+	ParentID, RetryOf, TriggerID          *string
+	ScheduledFor                          *time.Time
+	CompensationOf, CompensatedBy         *string
 	Progress                              orchestrator.Progress
 	CreatedAt                             time.Time
 	StartedAt, CompletedAt                *time.Time
@@ -83,9 +113,18 @@ type Summary struct {
 
 // Store is the ledger as this package uses it.
 type Store interface {
+	// Secret gives the engine's secret.
+	Secret(ctx context.Context) ([]byte, error)
 	// Accept commits executions in one transaction and gives an outcome for each. No two have
-	// the same idempotency key.
-	Accept(ctx context.Context, executions []Accepted) ([]Outcome, error)
+	// the same idempotency key. The inputs are those of other executions which follow from that: to begin because there is room
+	// for more now, or to be cancelled because there is not.
+	Accept(ctx context.Context, executions []Accepted) ([]Outcome, []partition.Control, error)
+	// Queue reads the place of an execution that waits behind a limit; false when it does not wait.
+	Queue(ctx context.Context, id string) (q Queue, waits bool, err error)
+	// Unfinished counts the executions that a user has asked for and that have not ended, up to most.
+	Unfinished(ctx context.Context, userID string, most int) (int, error)
+	// Keyed tells which execution a key stands for, as Accept would; false when it stands for none.
+	Keyed(ctx context.Context, key IdempotencyKey) (o Outcome, used bool, err error)
 	// Ending reads of an execution what the task that waits for it gets to know, once it has ended; false when it is not there.
 	Ending(ctx context.Context, id string) (e Ending, found bool, err error)
 	// Get reads an execution; NOT_FOUND when it is not there.
@@ -95,11 +134,14 @@ type Store interface {
 	// History reads events of an execution after a seq.
 	History(ctx context.Context, id string, after uint64, limit int) ([]orchestrator.StoredEvent, error)
 	// Named reads the ids of the executions of List that have one of the statuses, the oldest first and at most limit, and
-	// counts all of them. Those that were run again before are left out when fresh is set.
-	Named(ctx context.Context, userID string, req orchestrator.ListRequest, statuses []string, fresh bool, limit int) (ids []string, matched int, err error)
+	// counts all of them. Left out are, of a BulkRetry, those that were run again before, and of a BulkCancel those that undo others.
+	Named(ctx context.Context, userID string, req orchestrator.ListRequest, action string, statuses []string, limit int) (ids []string, matched int, err error)
 	// Step reads a step of an execution, or one of its items, as it is recorded; false when it is still PENDING there.
 	// NOT_FOUND when the execution or the step is not there.
 	Step(ctx context.Context, id, key string, iteration int) (task engine.Task, recorded bool, err error)
+	partition.PayloadStore
+	// StorePayload keeps a payload of an execution; see partition.Ledger.
+	StorePayload(ctx context.Context, executionID string, payload []byte) (runner.Reference, error)
 	// Positions tells how far partitions are applied.
 	Positions(ctx context.Context, ps []int) ([]partition.Position, error)
 	// AddCommands commits commands for executions.
@@ -164,11 +206,12 @@ type Standing struct {
 // InputLog has the inputs of the engine; see partition.Transport.
 type InputLog interface {
 	Append(c partition.Control, done func(err error))
+	Warn(x *engine.Execution, w engine.Warning)
 	LastInput(ctx context.Context, p int) (seq uint64, err error)
 }
 
 // Catalog gives definitions.
 type Catalog interface {
 	// Resolve freezes a workflow that the caller may execute; see catalog.ResolveDefinition.
-	Resolve(ctx context.Context, caller rpc.Caller, workflowID string) (catalog.Definition, error)
+	Resolve(ctx context.Context, caller rpc.Caller, req catalog.ResolveRequest) (catalog.Resolution, error)
 }

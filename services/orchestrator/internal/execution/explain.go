@@ -12,6 +12,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -21,13 +22,43 @@ func (s *Service) Explain(ctx context.Context, caller rpc.Caller, req orchestrat
 	if err != nil {
 		return orchestrator.Explanation{}, err
 	}
-	return explain(record, time.Now()), nil
+	out := explain(record, s.dealer, time.Now())
+	if record.Execution.Slot == engine.SlotWaiting {
+		queue, waits, err := s.store.Queue(ctx, record.Execution.ID)
+		if err != nil {
+			return orchestrator.Explanation{}, err
+		}
+		if waits { // else it has got a slot since it was read
+			explainQueue(&out, queue)
+		}
+	}
+	return out, nil
+}
+
+// explainQueue says what an execution waits for that is queued behind a limit.
+func explainQueue(out *orchestrator.Explanation, q Queue) {
+	out.Limit = &orchestrator.LimitExplanation{Key: q.Key, Max: q.Max, Held: q.Held, Holders: q.Holders, Place: q.Place, Waiting: q.Waiting}
+	of := ""
+	if q.Key != "" {
+		of = " for the key " + strconv.Quote(q.Key)
+	}
+	held := list(q.Holders)
+	if more := q.Held - len(q.Holders); more > 0 {
+		held += " and " + strconv.Itoa(more) + " more"
+	}
+	out.Summary = fmt.Sprintf("It is queued behind the concurrency limit of the workflow, %d%s: number %d of %d in the queue, while these have not ended: %s.",
+		q.Max, of, q.Place, q.Waiting, held)
+	if out.Status == orchestrator.ExecutionPaused {
+		out.Summary += " It is also paused, and begins when it is resumed."
+	}
 }
 
 // Why a step is where it is.
 const (
 	reasonDependencies = "DEPENDENCIES"
+	reasonLimit        = "LIMIT"
 	reasonQueued       = "QUEUED"
+	reasonRunner       = "RUNNER"
 	reasonRunning      = "RUNNING"
 	reasonRetry        = "RETRY"
 	reasonTimer        = "TIMER"
@@ -39,8 +70,8 @@ const (
 	reasonSkipped      = "SKIPPED"
 )
 
-// explain says it as the ledger knew it at now.
-func explain(r Record, now time.Time) orchestrator.Explanation {
+// explain says it as the ledger knew it at now, and of runners and of the line for them what this process knows.
+func explain(r Record, d *dealing.Dealer, now time.Time) orchestrator.Explanation {
 	x := r.Execution
 	out := orchestrator.Explanation{ExecutionID: x.ID, Status: x.Status, Steps: []orchestrator.StepExplanation{}}
 	reasons := map[string]int{}
@@ -49,16 +80,16 @@ func explain(r Record, now time.Time) orchestrator.Explanation {
 		if s.Status == orchestrator.StepCompleted || s.Status == orchestrator.StepCancelled {
 			continue
 		}
-		e := explainStep(r, i, engine.TimeOf(now))
+		e := explainStep(r, d, i, engine.TimeOf(now))
 		e.StepKey, e.Status = x.Definition.Steps[i].Key, s.Status
 		reasons[e.Reason]++
 		out.Steps = append(out.Steps, e)
 	}
-	out.Summary = summary(r, reasons)
+	out.Summary = summary(r, reasons) + compensationSummary(r)
 	return out
 }
 
-func explainStep(r Record, i int, now engine.Time) orchestrator.StepExplanation {
+func explainStep(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.StepExplanation {
 	x := r.Execution
 	s, def := &x.Steps[i], &x.Definition.Steps[i]
 	switch {
@@ -73,20 +104,23 @@ func explainStep(r Record, i int, now engine.Time) orchestrator.StepExplanation 
 	case def.Type == catalog.StepWait:
 		return waits(r, i)
 	case def.FansOut():
-		return items(r, i, now)
+		return items(r, d, i, now)
 	case s.Child != "":
 		return orchestrator.StepExplanation{
 			Reason: reasonChild, Message: fmt.Sprintf("attempt %d is the execution %s, which has not ended", s.Attempt, s.Child), Until: moment(s.Backstop),
 			Remedy: "see why: GET /api/v1/executions/" + s.Child + "/explain",
 		}
-	case s.Backstop == 0 && s.Token != "":
-		return queued(x, i, now)
+	case ready(x, i):
+		return waitsForRunner(r, d, i, now)
+	case s.Backstop == 0: // the engine itself runs it
+		return orchestrator.StepExplanation{Reason: reasonRunning, Message: "it is being decided"}
 	}
-	message := fmt.Sprintf("attempt %d runs; the step began %s ago", s.Attempt, ago(now, s.StartedAt))
-	if s.Backstop == 0 { // the engine itself runs it
-		message = "it is being decided"
+	out := orchestrator.StepExplanation{Reason: reasonRunning, Message: fmt.Sprintf("attempt %d runs; the step began %s ago", s.Attempt, ago(now, s.StartedAt)), Until: moment(s.Backstop)}
+	if lack, remedy := lacking(d, def.Work(0).AgentType); lack != "" {
+		out.Reason, out.Remedy = reasonRunner, remedy
+		out.Message = fmt.Sprintf("attempt %d began on a runner, and now %s: unless it ends all the same, it begins again on another one", s.Attempt, lack)
 	}
-	return orchestrator.StepExplanation{Reason: reasonRunning, Message: message, Until: moment(s.Backstop)}
+	return out
 }
 
 func failed(s *engine.Step) orchestrator.StepExplanation {
@@ -108,6 +142,11 @@ func notBegun(x *engine.Execution, i int) orchestrator.StepExplanation {
 	switch {
 	case len(open) > 0:
 		return orchestrator.StepExplanation{Reason: reasonDependencies, Message: "it waits for " + list(open) + " to end"}
+	case x.Slot == engine.SlotWaiting:
+		return orchestrator.StepExplanation{
+			Reason: reasonLimit, Message: "the execution is queued behind the concurrency limit of its workflow",
+			Remedy: "wait for the executions before it or cancel them, or raise max in the workflow's concurrency",
+		}
 	case x.Status == orchestrator.ExecutionPaused:
 		return orchestrator.StepExplanation{Reason: reasonPaused, Message: "it could start, but the execution is paused", Remedy: "resume the execution"}
 	}
@@ -146,7 +185,7 @@ func waits(r Record, i int) orchestrator.StepExplanation {
 	return out
 }
 
-func items(r Record, i int, now engine.Time) orchestrator.StepExplanation {
+func items(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.StepExplanation {
 	x := r.Execution
 	s, def := &x.Steps[i], &x.Definition.Steps[i]
 	what, all := "items", strconv.Itoa(s.Begun)+" items begun so far"
@@ -178,6 +217,12 @@ func items(r Record, i int, now engine.Time) orchestrator.StepExplanation {
 	if waiting > 0 {
 		out.Message += fmt.Sprintf(", %d wait for another attempt, the first of them for %s", waiting, ago(next, now))
 	}
+	for _, agentType := range agentTypes(x, i) {
+		if lack, remedy := lacking(d, agentType); lack != "" {
+			out.Message, out.Remedy = out.Message+"; "+lack, remedy
+			break
+		}
+	}
 	if x.Status == orchestrator.ExecutionPaused {
 		out.Message += "; no more begin until the execution is resumed"
 		out.Remedy = "resume the execution"
@@ -185,19 +230,77 @@ func items(r Record, i int, now engine.Time) orchestrator.StepExplanation {
 	return out
 }
 
-// longQueued is how long a step waits for a runner until that is worth a look.
-const longQueued = 30 * time.Second
-
-func queued(x *engine.Execution, i int, now engine.Time) orchestrator.StepExplanation {
-	s := &x.Steps[i]
-	out := orchestrator.StepExplanation{Reason: reasonQueued, Message: fmt.Sprintf("attempt %d waits for a runner, or has just begun", s.Attempt)}
-	if s.Attempt == 1 {
-		out.Message += fmt.Sprintf("; it was ready %s ago", ago(now, s.StartedAt))
+// agentTypes gives those of the items of a step that run, or wait for a runner.
+func agentTypes(x *engine.Execution, i int) []string {
+	var found []string
+	for _, item := range x.Steps[i].Items {
+		if t := x.Definition.Steps[i].Work(item.Iteration).AgentType; item.RetryAt == 0 && item.Child == "" && !slices.Contains(found, t) {
+			found = append(found, t)
+		}
 	}
-	if time.Duration(now.Ms(s.StartedAt))*time.Millisecond > longQueued {
-		out.Remedy = "see whether runners are up and not all busy: GET /health; start more of them"
+	return found
+}
+
+// ready tells whether a step is a runner's, and none has said that it has begun: it says so after 200 ms.
+func ready(x *engine.Execution, i int) bool {
+	s, def := &x.Steps[i], &x.Definition.Steps[i]
+	return s.AwaitsResult() && s.RetryAt == 0 && s.Backstop == 0 && s.Child == "" && def.Type != catalog.StepWait && !def.FansOut()
+}
+
+// heldBack tells whether a step that is ready is not sent because of a pause.
+func heldBack(r Record, i int) bool {
+	return r.Execution.Status == orchestrator.ExecutionPaused && r.Sent[engine.Place{Step: i}] == 0
+}
+
+// longReady is how long a step waits for a runner until that is worth a look.
+const longReady = 30 * time.Second
+
+// waitsForRunner tells why a step that is ready has not begun. Which place it has in the line only the owner of the execution knows.
+func waitsForRunner(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.StepExplanation {
+	x, p := r.Execution, engine.Place{Step: i}
+	s, agentType := &x.Steps[i], x.Definition.Steps[i].Work(0).AgentType
+	attempt := fmt.Sprintf("attempt %d", s.Attempt)
+	if s.Attempt == 1 {
+		attempt += fmt.Sprintf(", which was ready %s ago,", ago(now, s.StartedAt))
+	}
+	if heldBack(r, i) {
+		return orchestrator.StepExplanation{Reason: reasonPaused, Message: attempt + " goes to a runner once the execution is resumed", Remedy: "resume the execution"}
+	}
+	out := orchestrator.StepExplanation{Reason: reasonRunner}
+	if lack, remedy := lacking(d, agentType); lack != "" {
+		out.Message, out.Remedy = attempt+" waits for a runner: "+lack, remedy
+		return out
+	}
+	line := d.Of(agentType, x.UserID)
+	runners := fmt.Sprintf("the runners that are alive run %d attempts of %s agents at once", line.Slots, agentType)
+	if line.Runners == 0 {
+		runners = "which runners are alive is not known yet, for this orchestrator has just started"
+	}
+	switch ahead, waits := d.Ahead(agentType, x.UserID, x.ID, p); {
+	case waits:
+		out.Message = fmt.Sprintf("%s waits in line for a runner, with %d other steps of its user before it; users take turns; ", attempt, ahead)
+	case r.Sent[p] == 0:
+		out.Message = attempt + " waits in line for a runner, or was sent to one just now; "
+	default:
+		out.Message = attempt + " is among the next that runners take, or one has just begun it; "
+	}
+	out.Message += runners
+	if time.Duration(now.Ms(s.StartedAt))*time.Millisecond > longReady {
+		out.Remedy = "when it takes too long, start more runners"
 	}
 	return out
+}
+
+// lacking says that no runner can run an agent type, and what to do; "" when one can, or that is not known yet.
+func lacking(d *dealing.Dealer, agentType string) (lack, remedy string) {
+	switch alive := d.Runners(); {
+	case !d.Listened() || d.Of(agentType, "").Runners > 0:
+		return "", ""
+	case alive == 0:
+		return "no runner is alive", "start a runner"
+	default:
+		return fmt.Sprintf("of %d runners that are alive none takes %s agents", alive, agentType), "see in the runners' logs why, or start one that does"
+	}
 }
 
 // whySkipped tells what kept a step from running.
@@ -255,6 +358,9 @@ func summary(r Record, reasons map[string]int) string {
 	case orchestrator.ExecutionCompleted:
 		return "It completed."
 	case orchestrator.ExecutionCancelled:
+		if x.Error != nil {
+			return fmt.Sprintf("It was cancelled with %s; %s.", x.Error.Error(), remedy(x.Error.Code))
+		}
 		return "It was cancelled."
 	case orchestrator.ExecutionTimeout:
 		return fmt.Sprintf("It ran longer than its timeoutMs of %d; give the workflow more time, or retry it.", x.Definition.TimeoutMs)
@@ -276,7 +382,8 @@ func summary(r Record, reasons map[string]int) string {
 	for _, one := range []struct{ reason, singular, plural string }{
 		{reasonRunning, "step runs", "steps run"},
 		{reasonItems, "step works on its items", "steps work on their items"},
-		{reasonQueued, "step waits for a runner", "steps wait for a runner"},
+		{reasonQueued, "step is about to start", "steps are about to start"},
+		{reasonRunner, "step waits for a runner", "steps wait for a runner"},
 		{reasonRetry, "step waits for another attempt", "steps wait for another attempt"},
 		{reasonTimer, "step waits for a time", "steps wait for a time"},
 		{reasonChild, "step waits for another execution", "steps wait for other executions"},
@@ -299,6 +406,23 @@ func summary(r Record, reasons map[string]int) string {
 		state += ": " + strings.Join(parts, ", ")
 	}
 	return state + "."
+}
+
+// compensationSummary adds what undoes an execution, or what it undoes.
+func compensationSummary(r Record) string {
+	out := ""
+	if of := r.Execution.CompensationOf; of != "" {
+		out = fmt.Sprintf(" It undoes what the execution %s has done.", of)
+	}
+	c := r.Compensation
+	if c == nil {
+		return out
+	}
+	out += fmt.Sprintf(" The execution %s, which undoes what it has done, is %s", c.ID, c.Status)
+	if engine.Terminal(c.Status) && c.Status != orchestrator.ExecutionCompleted {
+		out += "; see why, and retry that one"
+	}
+	return out + "."
 }
 
 // maxNamed is how many names a sentence has.

@@ -3,11 +3,13 @@ package execution
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -23,6 +25,9 @@ func TestExplain(t *testing.T) {
 	strict.TriggerRule = catalog.TriggerAllSuccess
 	pause, resume := engine.Input{Kind: engine.Pause}, engine.Input{Kind: engine.Resume}
 	a, b := step("a", catalog.StepAgent, `{}`), step("b", catalog.StepAgent, `{}`, "a")
+
+	runners := dealing.New()
+	runners.Heard(heartbeat("r", catalog.AgentData, 2))
 
 	for _, c := range []struct {
 		name    string
@@ -43,8 +48,16 @@ func TestExplain(t *testing.T) {
 			name: "dependencies", story: begin(t, `{}`, a, b), step: "b", reason: reasonDependencies, message: "it waits for a to end",
 			summary: "It is running: 1 step waits for a runner, 1 step waits for others.",
 		},
-		{name: "queued", story: begin(t, `{}`, a), after: 2 * time.Second, step: "a", reason: reasonQueued, message: "attempt 1 waits for a runner, or has just begun; it was ready 2s ago"},
-		{name: "long queued", story: begin(t, `{}`, a), after: time.Minute, step: "a", reason: reasonQueued, message: "1m0s ago", remedy: "runners"},
+		{
+			name: "ready", story: begin(t, `{}`, a), after: 2 * time.Second, step: "a", reason: reasonRunner,
+			message: "attempt 1, which was ready 2s ago, waits in line for a runner, or was sent to one just now; the runners that are alive run 2 attempts of DATA agents at once",
+		},
+		{name: "ready for long", story: begin(t, `{}`, a), after: time.Minute, step: "a", reason: reasonRunner, message: "1m0s ago", remedy: "runners"},
+		{name: "sent", story: begin(t, `{}`, a).sent("a"), after: 2 * time.Second, step: "a", reason: reasonRunner, message: "is among the next that runners take, or one has just begun it"},
+		{
+			name: "ready during a pause", story: begin(t, `{}`, a).then(0, pause), step: "a", reason: reasonPaused, message: "goes to a runner once the execution is resumed", remedy: "resume",
+		},
+		{name: "sent before a pause", story: begin(t, `{}`, a).sent("a").then(0, pause), step: "a", reason: reasonRunner, message: "is among the next"},
 		{
 			name: "running", story: begin(t, `{}`, a).then(time.Second, engine.Input{Kind: engine.StepStarted, Step: "a"}), after: 3 * time.Second,
 			step: "a", reason: reasonRunning, message: "attempt 1 runs; the step began 3s ago", until: 71 * time.Second, summary: "It is running: 1 step runs.",
@@ -60,7 +73,7 @@ func TestExplain(t *testing.T) {
 		{
 			name: "paused", story: begin(t, `{}`, a, b).then(0, pause).completed("a", `1`), step: "b", reason: reasonPaused, message: "the execution is paused", remedy: "resume",
 		},
-		{name: "resumed", story: begin(t, `{}`, a, b).then(0, pause).completed("a", `1`).then(2*time.Second, resume), after: 2 * time.Second, step: "b", reason: reasonQueued},
+		{name: "resumed", story: begin(t, `{}`, a, b).then(0, pause).completed("a", `1`).then(2*time.Second, resume), after: 2 * time.Second, step: "b", reason: reasonRunner},
 		{
 			name: "timer", story: begin(t, `{}`, step("w", catalog.StepWait, `{"durationMs":30000}`)), step: "w", reason: reasonTimer, until: 30 * time.Second,
 			summary: "It is running: 1 step waits for a time.",
@@ -109,7 +122,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := explain(c.story.r, began.Std().Add(c.after))
+			got := explain(c.story.r, runners, began.Std().Add(c.after))
 			if got.ExecutionID != someExecution || got.Status != c.story.r.Execution.Status || !strings.HasPrefix(got.Summary, c.summary) {
 				t.Errorf("%s, %s: %q, want %q", got.ExecutionID, got.Status, got.Summary, c.summary)
 			}
@@ -135,6 +148,86 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+func TestExplainQueue(t *testing.T) {
+	t.Parallel()
+	s := accepted(t, `{}`, step("a", catalog.StepAgent, `{}`), step("b", catalog.StepAgent, `{}`, "a"))
+	s.r.Execution.Slot = engine.SlotWaiting
+	for _, c := range []struct {
+		queue Queue
+		want  string
+	}{
+		{Queue{Max: 2, Held: 2, Holders: []string{"x", "y"}, Place: 3, Waiting: 7}, "limit of the workflow, 2: number 3 of 7 in the queue, while these have not ended: x, y."},
+		{Queue{Key: "k", Max: 1, Held: 3, Holders: []string{"x"}, Place: 1, Waiting: 1}, `limit of the workflow, 1 for the key "k": number 1 of 1 in the queue, while these have not ended: x and 2 more.`},
+	} {
+		out := explain(s.r, dealing.New(), began.Std())
+		explainQueue(&out, c.queue)
+		if !strings.Contains(out.Summary, c.want) || out.Limit == nil || out.Limit.Place != c.queue.Place || out.Limit.Key != c.queue.Key {
+			t.Errorf("%+v, %s", out.Limit, out.Summary)
+		}
+		if out.Steps[0].Reason != reasonLimit || out.Steps[0].Remedy == "" || out.Steps[1].Reason != reasonDependencies {
+			t.Errorf("the steps are %+v", out.Steps)
+		}
+	}
+	if w := viewStep(s.r, 0).WaitingFor; w == nil || w.Reason != reasonLimit || viewStep(s.r, 1).WaitingFor != nil {
+		t.Errorf("the steps wait for %+v and %+v", w, viewStep(s.r, 1).WaitingFor)
+	}
+	s.then(0, engine.Input{Kind: engine.Pause})
+	out := explain(s.r, dealing.New(), began.Std())
+	if explainQueue(&out, Queue{Max: 1, Held: 1, Holders: []string{"x"}, Place: 1, Waiting: 1}); !strings.HasSuffix(out.Summary, "x. It is also paused, and begins when it is resumed.") {
+		t.Errorf("paused: %s", out.Summary)
+	}
+	s.r.Execution.Slot = engine.SlotDropped
+	s.then(0, engine.Input{Kind: engine.Submitted}).status(orchestrator.ExecutionCancelled)
+	if out := explain(s.r, dealing.New(), began.Std()); !strings.HasPrefix(out.Summary, "It was cancelled with CONCURRENCY_LIMIT: as many") || !strings.Contains(out.Summary, "onLimit be QUEUE") {
+		t.Errorf("dropped: %s", out.Summary)
+	}
+}
+
+func heartbeat(id, agentType string, slots int) runner.Heartbeat {
+	return runner.Heartbeat{RunnerID: id, Capacity: []runner.Capacity{{AgentType: agentType, Slots: slots}}}
+}
+
+// TestExplainWithoutARunner tells of a step, of one that a runner had begun, and of items, why no runner has them.
+func TestExplainWithoutARunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dealing.New()
+		one := begin(t, `{}`, step("a", catalog.StepAgent, `{}`))
+		begun := begin(t, `{}`, step("a", catalog.StepAgent, `{}`)).then(time.Second, engine.Input{Kind: engine.StepStarted, Step: "a"})
+		loop := begin(t, `{"list":[1,2]}`, step("a", catalog.StepLoop, `{"forEach":"{{inputs.list}}","concurrency":2}`))
+		want := func(s *story, reason, message, remedy string) {
+			t.Helper()
+			got := explain(s.r, d, began.Std().Add(2*time.Second)).Steps[0]
+			if got.Reason != reason || !strings.Contains(got.Message, message) || !strings.Contains(got.Remedy, remedy) || (remedy == "") != (got.Remedy == "") {
+				t.Errorf("%+v, want %s, %q and %q", got, reason, message, remedy)
+			}
+		}
+		want(one, reasonRunner, "not known yet", "")
+		want(begun, reasonRunning, "attempt 1 runs", "")
+		<-time.After(dealing.ForgottenAfter + time.Second)
+		want(one, reasonRunner, "no runner is alive", "start a runner")
+		want(begun, reasonRunner, "attempt 1 began on a runner, and now no runner is alive", "start a runner")
+		want(loop, reasonItems, "0 failed; no runner is alive", "start a runner")
+		d.Heard(heartbeat("other", catalog.AgentLLM, 3))
+		want(one, reasonRunner, "of 1 runners that are alive none takes DATA agents", "logs")
+		want(begun, reasonRunner, "none takes DATA agents", "logs")
+		want(loop, reasonItems, "none takes DATA agents", "logs")
+		d.Heard(heartbeat("right", catalog.AgentData, 3))
+		want(one, reasonRunner, "run 3 attempts of DATA agents at once", "")
+		want(begun, reasonRunning, "attempt 1 runs", "")
+		want(loop, reasonItems, "run or wait for a runner", "")
+
+		// The owner of the execution knows its place in the line.
+		x, hand := one.r.Execution, dealing.NewHand()
+		for n := range 12 {
+			d.Ask(&dealing.Step{ExecutionID: "before", Place: engine.Place{Step: n}, UserID: x.UserID, AgentType: catalog.AgentData}, hand)
+		}
+		if d.Ask(&dealing.Step{ExecutionID: x.ID, UserID: x.UserID, AgentType: catalog.AgentData}, hand) {
+			t.Fatal("it does not wait")
+		}
+		want(one, reasonRunner, "waits in line for a runner, with 1 other steps of its user before it", "")
+	})
+}
+
 // TestViewOfSteps shows what a client sees of steps that no runner works on.
 func TestViewOfSteps(t *testing.T) {
 	t.Parallel()
@@ -143,7 +236,11 @@ func TestViewOfSteps(t *testing.T) {
 		step("loop", catalog.StepLoop, `{"forEach":"{{inputs.list}}","concurrency":2}`), step("agent", catalog.StepAgent, `{}`),
 	).then(time.Second, engine.Input{Kind: engine.StepCompleted, Step: "loop", Iteration: 1, Output: []byte(`1`)})
 	s.r.Reused = map[int]string{3: "older"}
-	steps := view(s.r).Steps
+	shown, err := NewService(nil, nil, nil, nil).view(t.Context(), s.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := shown.Steps
 	until := func(i int, reason string, want time.Duration) {
 		w := steps[i].WaitingFor
 		if w == nil || w.Reason != reason || w.Until == nil || !w.Until.Equal(began.Std().Add(want)) || string(steps[i].Input) != "null" {
@@ -154,6 +251,13 @@ func TestViewOfSteps(t *testing.T) {
 	until(1, "SIGNAL", 60*time.Second)
 	if items := steps[2].Items; items == nil || *items != (orchestrator.ItemCounts{Begun: 2, Completed: 1}) || string(steps[2].Input) != "null" || steps[2].AgentID == nil {
 		t.Errorf("the loop is %+v", steps[2])
+	}
+	if w := steps[3].WaitingFor; w == nil || w.Reason != "RUNNER" || w.Until != nil {
+		t.Errorf("the agent waits for %+v", w)
+	}
+	s.then(2*time.Second, engine.Input{Kind: engine.StepStarted, Step: "agent"})
+	if w := viewStep(s.r, 3).WaitingFor; w != nil {
+		t.Errorf("the agent, which has begun, waits for %+v", w)
 	}
 	if steps[3].ReusedFrom == nil || *steps[3].ReusedFrom != "older" || steps[3].Items != nil || string(steps[3].Input) != "{}" {
 		t.Errorf("the agent is %+v", steps[3])

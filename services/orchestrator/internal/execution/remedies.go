@@ -30,6 +30,10 @@ func remedy(code string) string {
 		return "run a runner on a host that can jail CODE, then retry it"
 	case runner.CodeRunnerLost:
 		return "see why runners die, such as of too little memory, then retry it"
+	case runner.CodeNoSecret:
+		return "make the secrets, then retry it"
+	case runner.CodeForeignSecret:
+		return "duplicate what belongs to somebody else, make the secrets your own, and run that"
 	case runner.CodeTemplate:
 		return "correct the template, or turn strictTemplates off" + andRetry
 	case runner.CodeExpression:
@@ -42,6 +46,8 @@ func remedy(code string) string {
 		return "see why the other execution ended so, then retry this one"
 	case runner.CodeDepth:
 		return "let the workflow not run itself without end" + andRetry
+	case runner.CodeConcurrency:
+		return "retry it when the others have ended, raise max in the workflow's concurrency, or let onLimit be QUEUE"
 	case runner.CodeWorkflowTime:
 		return "give the workflow more timeoutMs, or retry it"
 	case runner.CodeUnsupported:

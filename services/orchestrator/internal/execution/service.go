@@ -13,7 +13,9 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/partition"
 )
 
 // Service answers what is asked about executions. An execution is visible to who started
@@ -22,11 +24,16 @@ type Service struct {
 	acceptor *Acceptor
 	store    Store
 	inputLog InputLog
+	dealer   *dealing.Dealer
+	payloads *partition.Payloads
+	bodies   chan struct{} // has an entry for each body that is put together
 }
 
-// NewService makes a service that accepts by an acceptor.
-func NewService(acceptor *Acceptor, store Store, inputLog InputLog) *Service {
-	return &Service{acceptor: acceptor, store: store, inputLog: inputLog}
+// NewService makes a service that accepts by an acceptor, and explains by a dealer what waits for runners.
+func NewService(acceptor *Acceptor, store Store, inputLog InputLog, dealer *dealing.Dealer) *Service {
+	return &Service{
+		acceptor: acceptor, store: store, inputLog: inputLog, dealer: dealer, payloads: partition.NewPayloads(store), bodies: make(chan struct{}, bodiesAtOnce),
+	}
 }
 
 // Submit accepts an execution and gives it as it is now.
@@ -35,26 +42,31 @@ func (s *Service) Submit(ctx context.Context, caller rpc.Caller, req orchestrato
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
-	if !outcome.Replayed {
-		return orchestrator.SubmitResponse{Execution: viewAccepted(accepted)}, nil
+	if !outcome.Replayed && outcome.Slot != engine.SlotDropped {
+		return orchestrator.SubmitResponse{Execution: viewAccepted(accepted, outcome.Slot)}, nil
 	}
 	record, err := s.store.Get(ctx, outcome.ID)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
-	return orchestrator.SubmitResponse{Execution: view(record), Replayed: true}, nil
+	view, err := s.view(ctx, record)
+	return orchestrator.SubmitResponse{Execution: view, Replayed: outcome.Replayed}, err
 }
 
 // viewAccepted shows an execution that was committed just now and has seen no input.
-func viewAccepted(a Accepted) orchestrator.Execution {
+func viewAccepted(a Accepted, slot engine.Slot) orchestrator.Execution {
 	out := orchestrator.Execution{
 		ID: a.ID, WorkflowID: a.Definition.WorkflowID, WorkflowVersion: a.Definition.WorkflowVersion, UserID: a.Caller.UserID,
 		Status: orchestrator.ExecutionPending, TriggerType: a.TriggerType, Inputs: a.Inputs, Outputs: orNull(nil), Priority: a.Priority,
 		Progress:  orchestrator.Progress{Total: len(a.Definition.Steps)},
 		CreatedAt: a.CreatedAt.Truncate(time.Microsecond), Steps: make([]orchestrator.StepState, len(a.Definition.Steps)),
+		AgentID: testedAgent(a.Definition.WorkflowID, a.Definition.WorkflowVersion),
 	}
 	for i, s := range a.Definition.Steps {
 		out.Steps[i] = orchestrator.StepState{StepKey: s.StepKey, StepType: s.StepType, AgentID: s.AgentID, Status: orchestrator.StepPending, Input: orNull(nil), Output: orNull(nil)}
+		if slot == engine.SlotWaiting && len(s.DependsOn) == 0 {
+			out.Steps[i].WaitingFor = &orchestrator.WaitingFor{Reason: reasonLimit}
+		}
 	}
 	return out
 }
@@ -65,7 +77,7 @@ func (s *Service) Get(ctx context.Context, caller rpc.Caller, req orchestrator.I
 	if err != nil {
 		return orchestrator.Execution{}, err
 	}
-	return view(record), nil
+	return s.view(ctx, record)
 }
 
 func (s *Service) visible(ctx context.Context, caller rpc.Caller, id string) (Record, error) {
@@ -109,8 +121,8 @@ const lookAgainFirst, lookAgainMost = 20 * time.Millisecond, 500 * time.Millisec
 // AttemptAwaited tells a runner whether an attempt that it was given once more still counts. It answers once the ledger has
 // all that was in the partition's log when it was asked: the result may stand there since before the runner died that sent it.
 func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orchestrator.AttemptRequest) (orchestrator.AttemptResponse, error) {
-	if caller.UserID != "" || !caller.IsAdmin() {
-		return orchestrator.AttemptResponse{}, errs.New(errs.Forbidden, "only services may ask this")
+	if !system(caller) {
+		return orchestrator.AttemptResponse{}, errServicesOnly
 	}
 	if err := s.applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
 		return orchestrator.AttemptResponse{}, err
@@ -121,7 +133,7 @@ func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orc
 		return orchestrator.AttemptResponse{}, nil
 	case err != nil:
 		return orchestrator.AttemptResponse{}, err
-	case !recorded || task.Attempt < req.Attempt: // it began and its beginning is not committed yet
+	case !recorded || task.Attempt < req.Attempt && !task.Terminal(): // it began and its beginning is not committed yet
 		return orchestrator.AttemptResponse{Awaited: true}, nil
 	}
 	return orchestrator.AttemptResponse{Awaited: task.AwaitsResult() && task.Token == req.Token}, nil
@@ -173,54 +185,21 @@ func (s *Service) Events(ctx context.Context, caller rpc.Caller, req orchestrato
 	return orchestrator.EventsResponse{Events: events, Terminal: record.Execution.Terminal() && last >= record.Execution.EventSeq}, nil
 }
 
-func view(r Record) orchestrator.Execution {
-	x := r.Execution
-	out := orchestrator.Execution{
-		ID: x.ID, WorkflowID: x.WorkflowID, WorkflowVersion: r.WorkflowVersion, UserID: x.UserID, Status: x.Status, TriggerType: x.TriggerType,
-		Inputs: x.Inputs, Outputs: orNull(x.OutputsByKey()), Error: x.Error, Priority: x.Priority, ParentExecutionID: r.ParentID, RetryOf: r.RetryOf,
-		Progress: x.Progress(), CreatedAt: x.CreatedAt.Std(), Steps: make([]orchestrator.StepState, len(x.Steps)),
-	}
-	out.StartedAt, out.CompletedAt, out.DurationMs = span(x.StartedAt, x.CompletedAt)
-	for i := range x.Steps {
-		out.Steps[i] = viewStep(r, i)
-	}
-	return out
-}
-
-func viewStep(r Record, i int) orchestrator.StepState {
-	x := r.Execution
-	s, def := &x.Steps[i], &x.Definition.Steps[i]
-	out := orchestrator.StepState{
-		StepKey: def.Key, StepType: def.Type, AgentID: r.Definition.Steps[i].AgentID, Status: s.Status, Attempts: s.Attempt,
-		Input: orNull(nil), Output: orNull(s.Output), Error: s.Error, WaitingFor: waitingFor(x, i),
-	}
-	if s.Attempt > 0 {
-		if input, _, failure := x.Input(engine.Place{Step: i}); failure == nil {
-			out.Input = input
-		}
-	}
-	if reused, ok := r.Reused[i]; ok {
-		out.ReusedFrom = &reused
-	} else if s.Attempt > 0 && def.FansOut() {
-		out.Items = &orchestrator.ItemCounts{Begun: s.Begun, Completed: s.Completed, Failed: s.Failed}
-	}
-	if s.Child != "" {
-		out.ChildExecutionID = &s.Child
-	}
-	out.StartedAt, out.CompletedAt, out.DurationMs = span(s.StartedAt, s.CompletedAt)
-	return out
-}
-
 // waitingFor tells what a step waits for; nil when it is nothing that is known here.
-func waitingFor(x *engine.Execution, i int) *orchestrator.WaitingFor {
+func waitingFor(r Record, i int) *orchestrator.WaitingFor {
+	x := r.Execution
 	s, def := &x.Steps[i], &x.Definition.Steps[i]
 	switch {
+	case x.Slot == engine.SlotWaiting && s.Status == orchestrator.StepPending && len(def.DependsOn) == 0:
+		return &orchestrator.WaitingFor{Reason: reasonLimit}
 	case s.Status != orchestrator.StepRunning:
 		return nil
 	case s.RetryAt != 0:
 		return &orchestrator.WaitingFor{Reason: "RETRY", Until: moment(s.RetryAt)}
 	case s.Child != "":
 		return &orchestrator.WaitingFor{Reason: "CHILD", Until: moment(s.Backstop)}
+	case ready(x, i) && !heldBack(r, i):
+		return &orchestrator.WaitingFor{Reason: "RUNNER"}
 	case def.Type != catalog.StepWait:
 		return nil
 	case x.Signal(i) != "":
@@ -243,7 +222,9 @@ func viewSummary(s Summary) orchestrator.Execution {
 	out := orchestrator.Execution{
 		ID: s.ID, WorkflowID: s.WorkflowID, WorkflowVersion: s.WorkflowVersion, UserID: s.UserID, Status: s.Status, TriggerType: s.TriggerType,
 		Inputs: json.RawMessage("null"), Outputs: json.RawMessage("null"), Priority: s.Priority, ParentExecutionID: s.ParentID, RetryOf: s.RetryOf,
+		TriggerID: s.TriggerID, ScheduledFor: s.ScheduledFor, CompensationOf: s.CompensationOf, CompensatedBy: s.CompensatedBy,
 		Progress: s.Progress, CreatedAt: s.CreatedAt.UTC(), StartedAt: s.StartedAt, CompletedAt: s.CompletedAt,
+		AgentID: testedAgent(s.WorkflowID, s.WorkflowVersion),
 	}
 	if len(s.Error) > 0 {
 		var failure runner.StepError

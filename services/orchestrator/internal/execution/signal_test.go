@@ -8,7 +8,6 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
-	"turbocat.io/contracts/runner"
 )
 
 func TestAdmitSignal(t *testing.T) {
@@ -49,8 +48,8 @@ func TestCheckSignal(t *testing.T) {
 		{"no decision", orchestrator.SignalRequest{}, true, "approve", errs.Validation},
 		{"no JSON", orchestrator.SignalRequest{Payload: json.RawMessage("{"), Comment: strings.Repeat("é", maxComment+1)}, false, "payload comment", errs.Validation},
 		{"deep", orchestrator.SignalRequest{Payload: json.RawMessage(strings.Repeat("[", 1001) + strings.Repeat("]", 1001))}, false, "payload", errs.Validation},
-		{"largest", orchestrator.SignalRequest{Payload: json.RawMessage(`"` + strings.Repeat("x", runner.MaxOutput-2) + `"`)}, false, "", ""},
-		{"too large", orchestrator.SignalRequest{Payload: json.RawMessage(`"` + strings.Repeat("x", runner.MaxOutput-1) + `"`)}, false, "", errs.PayloadTooLarge},
+		{"largest", orchestrator.SignalRequest{Payload: json.RawMessage(`"` + strings.Repeat("x", maxSignal-2) + `"`)}, false, "", ""},
+		{"too large", orchestrator.SignalRequest{Payload: json.RawMessage(`"` + strings.Repeat("x", maxSignal-1) + `"`)}, false, "", errs.PayloadTooLarge},
 		{"key", orchestrator.SignalRequest{IdempotencyKey: strings.Repeat("k", maxKeyLength+1)}, false, "Idempotency-Key", errs.Validation},
 	} {
 		payload, err := checkSignal(c.req, c.approval)

@@ -69,6 +69,13 @@ func (s *story) then(after time.Duration, in engine.Input) *story {
 	return s
 }
 
+// sent has STEPS have the message of a step.
+func (s *story) sent(key string) *story {
+	i, _ := s.r.Execution.Definition.StepIndex(key)
+	s.r.Sent = map[engine.Place]uint64{{Step: i}: 9}
+	return s
+}
+
 func (s *story) completed(key, output string) *story {
 	return s.then(time.Second, engine.Input{Kind: engine.StepCompleted, Step: key, Output: json.RawMessage(output)})
 }

@@ -26,6 +26,7 @@ type golden struct {
 	Subject string            `json:"subject"`
 	Headers map[string]string `json:"headers"`
 	Body    json.RawMessage   `json:"body"`
+	lined   []byte            // headers and body
 }
 
 func goldens(t *testing.T, kinds ...string) []golden {
@@ -112,12 +113,16 @@ func TestWhatIsSentIsGolden(t *testing.T) {
 			t.Fatalf("%s: %v", g.file, err)
 		}
 		m := lastOf(t, tr, stream)
+		all, data := event.HeaderMap(m.Header, m.Data)
 		headers := map[string]string{}
-		for name := range m.Header {
-			headers[name] = m.Header.Get(name)
+		for name, values := range all {
+			headers[name] = values[0]
 		}
-		if m.Subject != g.Subject || !maps.Equal(headers, h) || string(m.Data) != string(g.Body) {
-			t.Errorf("%s: sent on %s\n%v\n%s", g.file, m.Subject, headers, m.Data)
+		if m.Subject != g.Subject || !maps.Equal(headers, h) || string(data) != string(g.Body) {
+			t.Errorf("%s: sent on %s\n%v\n%s", g.file, m.Subject, headers, data)
+		}
+		if strings.Count(string(m.Data), "\n") != 1 || len(m.Header) > 1 {
+			t.Errorf("%s: its headers are %v, and %s", g.file, m.Header, m.Data)
 		}
 	}
 }
@@ -140,17 +145,34 @@ func TestGoldenInputsAreRead(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t)
 	inputs := 0
+	var all []golden
 	for _, g := range goldens(t, "*") {
 		if !strings.HasPrefix(g.Subject, "exec.in.") {
 			continue
 		}
+		line := event.AppendHeader(nil, event.HeaderType, g.Headers[event.HeaderType])
+		for name, value := range g.Headers {
+			if name != event.HeaderType {
+				line = event.AppendHeader(line, name, value)
+			}
+		}
+		lined := g
+		lined.lined = append(event.EndHeaders(line), g.Body...)
+		all = append(all, g, lined)
+	}
+	for _, g := range all {
 		inputs++
 		p := subject.PartitionOf(g.Headers[event.HeaderSubject])
 		r, err := tr.Read(t.Context(), p, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		seq := tr.put(t, p, g.Headers, string(g.Body))
+		seq := uint64(0)
+		if g.lined == nil {
+			seq = tr.put(t, p, g.Headers, string(g.Body))
+		} else {
+			seq = tr.put(t, p, nil, string(g.lined))
+		}
 		m := next(t, r)
 		for m.Seq < seq {
 			m = next(t, r)

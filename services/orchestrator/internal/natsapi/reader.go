@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,6 +15,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/rawjson"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -24,49 +24,49 @@ import (
 const readAhead = 1024
 
 type reader struct {
-	transport *Transport
-	consumer  jetstream.Consumer
-	consuming jetstream.ConsumeContext
-	pending   uint64
+	feed      *feed
+	p         int
+	from      uint64
+	last      uint64 // the last input when it was opened, as the stream's leader has it: a consumer may lag and not know of it
 	messages  chan partition.Message
 	resets    chan struct{}
 	delivered atomic.Uint64 // stream sequence of the last message handed over
-	from      uint64
-	name      string // of the server's consumer; used by the callback alone
+	owed      uint64        // the last input when Idle last found one that was not delivered
+	stood     uint64        // what was delivered then
 	closing   chan struct{}
 	closeOnce sync.Once
+
+	next uint64 // inputs before this one are not handed over; guarded by the feed's turn
+	fed  int    // serial of the consumer whose inputs it gets; guarded by the feed's turn
 }
 
 // Read implements partition.Transport.
 func (t *Transport) Read(ctx context.Context, p int, from uint64) (partition.Reader, error) {
-	consumer, err := t.js.OrderedConsumer(ctx, subject.ExecutionInputStream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subject.ExecutionInputPartition(p)}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-		InactiveThreshold: 30 * time.Second,
-	})
+	last, err := t.LastInput(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	r := &reader{
-		transport: t, consumer: consumer, from: from, messages: make(chan partition.Message, readAhead), resets: make(chan struct{}, 1), closing: make(chan struct{}),
+		feed: t.feed, p: p, from: from, last: last, next: from, messages: make(chan partition.Message, readAhead), resets: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
-	if info := consumer.CachedInfo(); info != nil {
-		r.pending = info.NumPending
-	}
-	r.consuming, err = consumer.Consume(r.receive, jetstream.PullMaxMessages(readAhead/2), jetstream.ConsumeErrHandler(func(jetstream.ConsumeContext, error) { r.reset() }))
-	if err != nil {
+	if err := t.feed.join(ctx, r); err != nil {
+		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *reader) Pending() uint64                    { return r.pending }
+// Pending implements partition.Reader.
+func (r *reader) Pending() bool { return r.last >= r.from }
+
 func (r *reader) Messages() <-chan partition.Message { return r.messages }
 func (r *reader) Resets() <-chan struct{}            { return r.resets }
 
+// Close implements partition.Reader.
 func (r *reader) Close() {
 	r.closeOnce.Do(func() {
 		close(r.closing)
-		r.consuming.Stop()
+		r.feed.leave(r)
 	})
 }
 
@@ -77,92 +77,110 @@ func (r *reader) reset() {
 	}
 }
 
-func (r *reader) receive(m jetstream.Msg) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return // not from JetStream
-	}
-	if r.name == "" {
-		r.name = meta.Consumer
-	} else if r.name != meta.Consumer {
-		r.reset() // the consumer was made anew under us; the owner compares the log and reads again
+// receive hands an input over, unless it was before, and waits until there is room.
+func (r *reader) receive(m jetstream.Msg, meta *jetstream.MsgMetadata) {
+	seq := meta.Sequence.Stream
+	if seq < r.next {
 		return
 	}
+	input := decode(m, meta)
+	input.Pending = seq < r.last
 	select {
-	case r.messages <- decode(m, meta):
-		r.delivered.Store(meta.Sequence.Stream)
+	case r.messages <- input:
+		r.next = seq + 1
+		r.delivered.Store(seq)
 	case <-r.closing:
 	}
 }
 
-// Idle implements partition.Reader.
+// Idle implements partition.Reader. It asks the stream's leader alone: the consumer may stand on a server of a cluster that has not
+// all yet, and then says that nothing is pending.
 func (r *reader) Idle(ctx context.Context) (upTo uint64, at int64, delivered uint64, ok bool, err error) {
-	stream, err := r.transport.js.Stream(ctx, subject.ExecutionInputStream)
+	stream, err := r.feed.transport.js.Stream(ctx, subject.ExecutionInputStream)
 	if err != nil {
 		return 0, 0, 0, false, err
 	}
-	// Read before the consumer's state: what is not pending then lies before it.
-	upTo = stream.CachedInfo().State.LastSeq
-	info, err := r.consumer.Info(ctx)
+	upTo = stream.CachedInfo().State.LastSeq // read before the partition's last: what is after that does not lie before it
+	last, err := r.feed.transport.LastInput(ctx, r.p)
 	if err != nil {
 		return 0, 0, 0, false, err
 	}
 	delivered = r.delivered.Load()
-	if info.NumPending > 0 || info.Delivered.Stream > delivered && info.Delivered.Stream >= r.from {
+	if last >= r.from && last > delivered {
+		if r.owed > delivered && r.stood == delivered && len(r.messages) == 0 {
+			r.feed.transport.log.Warn().Int("partition", r.p).Uint64("input", r.owed).Msg("the consumer does not deliver what the log has; it is made anew")
+			r.reset()
+		}
+		r.owed, r.stood = last, delivered
 		return 0, 0, 0, false, nil
 	}
-	at, found, err := r.transport.TimeAt(ctx, upTo)
+	at, found, err := r.feed.transport.TimeAt(ctx, upTo)
 	return upTo, at, delivered, found, err
 }
 
 // decode makes an input of a message. What is no input says why.
 func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
-	h := m.Headers()
+	headers, data := event.Headers(m.Headers(), m.Data())
 	out := partition.Message{
-		Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(), Pending: meta.NumPending, ExecutionID: h.Get(event.HeaderSubject), Size: len(m.Data()),
-		Subject: m.Subject(), Body: m.Data(),
+		Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(), Size: len(m.Data()), Subject: m.Subject(), Body: data,
 	}
-	out.Input = engine.Input{Time: engine.TimeOf(meta.Timestamp), Step: h.Get(runner.HeaderStepKey), Token: h.Get(event.HeaderID)}
-	out.Input.Iteration, _ = strconv.Atoi(h.Get(runner.HeaderIteration)) // absent for the step itself
+	out.Input.Time = engine.TimeOf(meta.Timestamp)
+	var kind, contentType string
+	var dispatch int
+	for name, value := range headers {
+		switch name {
+		case event.HeaderType:
+			kind = value
+		case event.HeaderID:
+			out.Input.Token = value
+		case event.HeaderSubject:
+			out.ExecutionID = value
+		case event.HeaderContentType:
+			contentType = value
+		case runner.HeaderStepKey:
+			out.Input.Step = value
+		case runner.HeaderIteration: // absent for the step itself
+			out.Input.Iteration, _ = strconv.Atoi(value)
+		case runner.HeaderDispatch:
+			dispatch, _ = strconv.Atoi(value)
+		}
+	}
 	fault := ""
-	switch kind := h.Get(event.HeaderType); kind {
+	switch kind {
 	case runner.TypeStepCompleted:
-		out.Input.Kind, out.Input.Output = engine.StepCompleted, m.Data()
-		switch {
-		case len(m.Data()) > runner.MaxOutput:
-			out.Input.Kind, out.Input.Output = engine.StepFailed, nil
-			out.Input.Err = &runner.StepError{Code: runner.CodeOutputLimit, Message: fmt.Sprintf("the output has more than %d bytes", runner.MaxOutput)}
-		case !json.Valid(m.Data()):
+		out.Input.Kind, out.Input.Output = engine.StepCompleted, data
+		if contentType == runner.TypeReference {
+			out.Input.Dispatch = dispatch
+		}
+		if failure := wrongOutput(contentType, data); failure != nil {
 			// The step must not wait for another result: its runner has acked it.
-			out.Input.Kind, out.Input.Output = engine.StepFailed, nil
-			out.Input.Err = &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output is not valid JSON"}
+			out.Input.Kind, out.Input.Output, out.Input.Err = engine.StepFailed, nil, failure
 		}
 	case runner.TypeStepFailed:
-		out.Input.Kind, out.Input.Err = engine.StepFailed, stepError(m.Data())
+		out.Input.Kind, out.Input.Err = engine.StepFailed, stepError(data)
 	case runner.TypeStepStarted:
 		out.Input.Kind = engine.StepStarted
 	case orchestrator.TypeStepLost:
-		out.Input.Kind = engine.StepLost
-		out.Input.Dispatch, _ = strconv.Atoi(h.Get(runner.HeaderDispatch))
+		out.Input.Kind, out.Input.Dispatch = engine.StepLost, dispatch
 	case orchestrator.TypeSubmitted:
 		out.Input.Kind = engine.Submitted
 	case orchestrator.TypeTimerDue:
 		out.Input.Kind = engine.TimerDue
 	case orchestrator.TypeCancel:
-		out.Input.Kind, out.Input.Command = engine.Cancel, h.Get(event.HeaderID)
+		out.Input.Kind, out.Input.Command = engine.Cancel, out.Input.Token
 	case orchestrator.TypePause:
-		out.Input.Kind, out.Input.Command = engine.Pause, h.Get(event.HeaderID)
+		out.Input.Kind, out.Input.Command = engine.Pause, out.Input.Token
 	case orchestrator.TypeResume:
-		out.Input.Kind, out.Input.Command = engine.Resume, h.Get(event.HeaderID)
+		out.Input.Kind, out.Input.Command = engine.Resume, out.Input.Token
 	case orchestrator.TypeSignal:
-		out.Input.Kind, out.Input.Command = engine.Signaled, h.Get(event.HeaderID)
-		if err := json.Unmarshal(m.Data(), &out.Input.Signal); err != nil {
+		out.Input.Kind, out.Input.Command = engine.Signaled, out.Input.Token
+		if err := json.Unmarshal(data, &out.Input.Signal); err != nil {
 			fault = "the signal does not decode: " + err.Error()
 		}
 	case orchestrator.TypeStepGathered:
-		out.Input.Kind, out.Input.Output = engine.Gathered, m.Data()
+		out.Input.Kind, out.Input.Output = engine.Gathered, data
 	case orchestrator.TypeStepGatherFailed:
-		out.Input.Kind, out.Input.Err = engine.Gathered, stepError(m.Data())
+		out.Input.Kind, out.Input.Err = engine.Gathered, stepError(data)
 	default:
 		fault = fmt.Sprintf("no input has the type %q", kind)
 	}
@@ -170,9 +188,29 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 		fault = "it names no execution"
 	}
 	if fault != "" {
-		out.Fault, out.Headers = fault, headerBytes(h)
+		all, _ := event.HeaderMap(m.Headers(), m.Data())
+		out.Fault, out.Headers = fault, headerBytes(all)
 	}
 	return out
+}
+
+// maxReported is the largest output that is taken in as it is: runners of earlier versions send no references.
+const maxReported = 1 << 20
+
+// wrongOutput tells why the body of a result can not be an output; nil when it can.
+func wrongOutput(contentType string, body []byte) *runner.StepError {
+	switch _, stored := runner.ReferenceOf(body); {
+	case contentType == runner.TypeReference && stored:
+		return nil
+	case contentType == runner.TypeReference:
+		return &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the reference to the output is malformed"}
+	case len(body) > maxReported:
+		return &runner.StepError{Code: runner.CodeOutputLimit, Message: fmt.Sprintf("the output has more than %d bytes and was not stored before it was reported", maxReported)}
+	}
+	if fault := rawjson.Fault(body); fault != "" {
+		return &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output " + fault}
+	}
+	return nil
 }
 
 func stepError(body []byte) *runner.StepError {

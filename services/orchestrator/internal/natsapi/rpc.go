@@ -7,11 +7,13 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/postgres/once"
 	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/schedule"
 )
 
-// Register lets the service answer the methods of contracts/orchestrator.
-func Register(server *bus.Server, s *execution.Service) {
+// Register lets the services answer the methods of contracts/orchestrator.
+func Register(server *bus.Server, s *execution.Service, t *schedule.Triggers, answers *once.Answers) {
 	bus.Handle(server, orchestrator.Submit, s.Submit)
 	bus.Handle(server, orchestrator.GetExecution, s.Get)
 	bus.Handle(server, orchestrator.ListExecution, s.List)
@@ -25,12 +27,27 @@ func Register(server *bus.Server, s *execution.Service) {
 	bus.Handle(server, orchestrator.Explain, s.Explain)
 	bus.Handle(server, orchestrator.ListEvents, s.Events)
 	bus.Handle(server, orchestrator.AttemptAwaited, s.AttemptAwaited)
+	bus.Handle(server, orchestrator.AttemptBody, s.AttemptBody)
+	bus.Handle(server, orchestrator.GrantKey, s.GrantKey)
+	bus.Handle(server, orchestrator.StorePayload, s.StorePayload)
+	bus.Handle(server, orchestrator.CreateTrigger, once.Do(answers, orchestrator.CreateTrigger.Name, t.Create))
+	bus.Handle(server, orchestrator.GetTrigger, t.Get)
+	bus.Handle(server, orchestrator.ListTriggers, t.List)
+	bus.Handle(server, orchestrator.PatchTrigger, t.Patch)
+	bus.Handle(server, orchestrator.DeleteTrigger, t.Delete)
+	bus.Handle(server, orchestrator.PreviewSchedule, t.Preview)
+	bus.Handle(server, orchestrator.ListSkips, t.Skips)
 }
 
-// Catalog asks the catalog service; it implements execution.Catalog.
+// Catalog asks the catalog service; it implements execution.Catalog and schedule.Catalog.
 type Catalog struct{ Conn *bus.Conn }
 
 // Resolve implements execution.Catalog.
-func (c Catalog) Resolve(ctx context.Context, caller rpc.Caller, workflowID string) (catalog.Definition, error) {
-	return bus.Call(ctx, c.Conn, catalog.ResolveDefinition, caller, catalog.IDRequest{ID: workflowID})
+func (c Catalog) Resolve(ctx context.Context, caller rpc.Caller, req catalog.ResolveRequest) (catalog.Resolution, error) {
+	return bus.Call(ctx, c.Conn, catalog.ResolveDefinition, caller, req)
+}
+
+// Workflow implements schedule.Catalog.
+func (c Catalog) Workflow(ctx context.Context, caller rpc.Caller, id string) (catalog.Workflow, error) {
+	return bus.Call(ctx, c.Conn, catalog.GetWorkflow, caller, catalog.IDRequest{ID: id})
 }

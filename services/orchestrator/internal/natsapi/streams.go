@@ -21,7 +21,6 @@ type Limits struct {
 	StepsBytes          int64
 	EventsBytes         int64
 	EventsAge           time.Duration
-	Replicas            int
 }
 
 const (
@@ -35,28 +34,28 @@ const (
 	stopsFor = time.Hour
 )
 
-// streams gives the streams that the orchestrator owns.
-func (l Limits) streams() []jetstream.StreamConfig {
+// streams gives the streams that the orchestrator owns, with so many copies each.
+func (l Limits) streams(replicas int) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{
 			// No MaxAge: an input that nobody has applied must not vanish. Purged once all have.
 			Name: subject.ExecutionInputStream, Subjects: []string{subject.ExecutionInputAll}, Description: "what can change an execution, in order",
-			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxBytes: l.ExecutionInputBytes, Replicas: l.Replicas,
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxBytes: l.ExecutionInputBytes, Replicas: replicas,
 		},
 		{
 			// No MaxAge: it would delete work without a word.
 			Name: subject.StepsStream, Subjects: []string{subject.StepsAll}, Description: "ready steps, a work queue",
-			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxBytes: l.StepsBytes, Replicas: l.Replicas,
-			Duplicates: 2 * time.Minute,
+			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxBytes: l.StepsBytes, Replicas: replicas,
+			Duplicates: 2 * time.Minute, AllowMsgTTL: true,
 		},
 		{
 			Name: subject.EventsStream, Subjects: []string{subject.EventsAll}, Description: "public events; older ones are in the ledger",
-			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxBytes: l.EventsBytes, MaxAge: l.EventsAge, Replicas: l.Replicas,
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxBytes: l.EventsBytes, MaxAge: l.EventsAge, Replicas: replicas,
 		},
 		{
 			// Whoever depends on the store writes here now and then, to see whether it can.
 			Name: subject.ProbeStream, Subjects: []string{subject.ProbeAll}, Description: "messages that tell whether JetStream stores any",
-			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, MaxBytes: probeBytes, Replicas: l.Replicas,
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, MaxBytes: probeBytes, Replicas: replicas,
 		},
 	}
 }
@@ -76,22 +75,32 @@ func stepConsumers() []jetstream.ConsumerConfig {
 }
 
 // cancelBucket gives the bucket whose keys are tokens of attempts.
-func (l Limits) cancelBucket() jetstream.KeyValueConfig {
+func cancelBucket(replicas int) jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{
-		Bucket: subject.CancelBucket, Description: "tokens of attempts that runners are to stop", TTL: stopsFor, Replicas: l.Replicas,
+		Bucket: subject.CancelBucket, Description: "tokens of attempts that runners are to stop", TTL: stopsFor, Replicas: replicas,
 	}
 }
 
 // Ensure implements partition.Transport.
 func (t *Transport) Ensure(ctx context.Context) (partition.Streams, error) {
 	var out partition.Streams
-	for _, cfg := range t.limits.streams() {
+	for _, cfg := range t.limits.streams(t.copies.Declared()) {
 		info, made, err := t.ensureStream(ctx, cfg)
 		if err != nil {
 			return out, fmt.Errorf("stream %s: %w", cfg.Name, err)
 		}
+		t.copies.Saw(info)
 		if cfg.Name == subject.ExecutionInputStream {
 			out.LogCreated, out.FirstSeq, out.LastSeq, out.Now = info.Created.UnixNano(), info.State.FirstSeq, info.State.LastSeq, info.TimeStamp.UnixNano()
+		}
+		if cfg.MaxBytes > 0 {
+			full := float64(info.State.Bytes) / float64(cfg.MaxBytes)
+			switch cfg.Name {
+			case subject.ExecutionInputStream:
+				out.LogFill = full
+			case subject.StepsStream:
+				out.StepsFill = full
+			}
 		}
 		if made && cfg.Name == subject.StepsStream {
 			for _, consumer := range stepConsumers() {
@@ -131,8 +140,11 @@ func (t *Transport) ensureStream(ctx context.Context, cfg jetstream.StreamConfig
 
 func (t *Transport) ensureBucket(ctx context.Context) error {
 	bucket, err := t.js.KeyValue(ctx, subject.CancelBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		bucket, err = t.js.CreateOrUpdateKeyValue(ctx, t.limits.cancelBucket())
+	t.mu.Lock()
+	known := t.cancelled != nil
+	t.mu.Unlock()
+	if errors.Is(err, jetstream.ErrBucketNotFound) || err == nil && !known {
+		bucket, err = t.js.CreateOrUpdateKeyValue(ctx, cancelBucket(t.copies.Declared()))
 	}
 	if err != nil {
 		return err

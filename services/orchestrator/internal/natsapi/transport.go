@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,25 +20,36 @@ import (
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
+	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
 
 const (
-	// publishTimeout is how long a PubAck may take before the message counts as not taken.
-	publishTimeout = 5 * time.Second
-	maxPending     = 32 << 10
+	// keepOpenEvery is how often a message that stays is put into STEPS while steps are sent, sooner after keepOpenBytes, and
+	// keepOpenFor how long it stays.
+	keepOpenEvery = time.Second
+	keepOpenBytes = 1 << 20
+	keepOpenFor   = 3 * time.Second
 )
+
+// lineBytes is what the headers of a message take, mostly.
+const lineBytes = 768
+
+// publishTimeout is how long a PubAck may take before the message counts as not taken.
+const publishTimeout = 5 * time.Second
 
 // Transport implements partition.Transport. It is safe for concurrent use.
 type Transport struct {
-	js     jetstream.JetStream // for everything that waits for its answer
-	async  jetstream.JetStream // for publishes whose answer comes later
-	limits Limits
-	log    zerolog.Logger
-
-	awaited sync.Map // *nats.Msg -> func(seq uint64, err error)
+	js        jetstream.JetStream // for everything that waits for its answer
+	publisher *bus.Publisher      // for what is answered later
+	limits    Limits
+	copies    *bus.Copies
+	log       zerolog.Logger
+	feed      *feed
+	kept      atomic.Int64 // when STEPS was last given a message that stays; ns
+	sent      atomic.Int64 // bytes that it was given since
 
 	mu        sync.Mutex
 	created   map[string]time.Time
@@ -45,64 +57,65 @@ type Transport struct {
 }
 
 // NewTransport makes a transport over a connection.
-func NewTransport(nc *nats.Conn, limits Limits, log zerolog.Logger) (*Transport, error) {
-	t := &Transport{limits: limits, log: log, created: map[string]time.Time{}}
+func NewTransport(nc *nats.Conn, limits Limits, copies *bus.Copies, log zerolog.Logger) (*Transport, error) {
+	t := &Transport{limits: limits, copies: copies, log: log, created: map[string]time.Time{}}
+	t.feed = &feed{transport: t, readers: map[int][]*reader{}}
 	var err error
 	if t.js, err = jetstream.New(nc); err != nil {
 		return nil, err
 	}
-	t.async, err = jetstream.New(nc,
-		jetstream.WithPublishAsyncMaxPending(maxPending),
-		jetstream.WithPublishAsyncTimeout(publishTimeout),
-		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, ack *jetstream.PubAck) { t.settle(m, ack.Sequence, nil) }),
-		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { t.settle(m, 0, err) }))
+	t.publisher, err = bus.NewPublisher(nc, publishTimeout)
 	return t, err
-}
-
-// publish sends m; done is called once, with its sequence or why there is none.
-func (t *Transport) publish(m *nats.Msg, done func(seq uint64, err error)) {
-	t.awaited.Store(m, done)
-	if _, err := t.async.PublishMsgAsync(m, jetstream.WithStallWait(publishTimeout)); err != nil {
-		t.settle(m, 0, err)
-	}
-}
-
-func (t *Transport) settle(m *nats.Msg, seq uint64, err error) {
-	if done, ok := t.awaited.LoadAndDelete(m); ok {
-		done.(func(uint64, error))(seq, err)
-	}
 }
 
 // Send implements partition.Transport.
 func (t *Transport) Send(s partition.StepMessage, done func(seq uint64, err error)) {
 	dispatch := strconv.Itoa(s.Dispatch)
-	h := nats.Header{
-		event.HeaderSpecVersion:     {event.SpecVersion},
-		event.HeaderType:            {runner.TypeStepReady},
-		event.HeaderSource:          {orchestrator.Service},
-		event.HeaderID:              {s.Token},
-		event.HeaderSubject:         {s.ExecutionID},
-		event.HeaderContentType:     {"application/json"},
-		runner.HeaderStepKey:        {s.StepKey},
-		runner.HeaderDispatch:       {dispatch},
-		runner.HeaderAttempt:        {strconv.Itoa(s.Attempt)},
-		runner.HeaderTimeoutMs:      {strconv.FormatInt(s.TimeoutMs, 10)},
-		runner.HeaderIdempotencyKey: {s.IdempotencyKey},
-		runner.HeaderUserID:         {s.UserID},
-		runner.HeaderWorkflowID:     {s.WorkflowID},
-		runner.HeaderAgentID:        {s.AgentID},
-		jetstream.MsgIDHeader:       {s.Token + "." + dispatch},
+	b := make([]byte, 0, lineBytes+len(s.Body))
+	b = event.AppendHeader(b, event.HeaderType, runner.TypeStepReady)
+	b = event.AppendHeader(b, event.HeaderSpecVersion, event.SpecVersion)
+	b = event.AppendHeader(b, event.HeaderSource, orchestrator.Service)
+	b = event.AppendHeader(b, event.HeaderID, s.Token)
+	b = event.AppendHeader(b, event.HeaderSubject, s.ExecutionID)
+	b = event.AppendHeader(b, runner.HeaderStepKey, s.StepKey)
+	b = event.AppendHeader(b, runner.HeaderDispatch, dispatch)
+	b = event.AppendHeader(b, runner.HeaderAttempt, strconv.Itoa(s.Attempt))
+	b = event.AppendHeader(b, runner.HeaderTimeoutMs, strconv.FormatInt(s.TimeoutMs, 10))
+	b = event.AppendHeader(b, runner.HeaderIdempotencyKey, s.IdempotencyKey)
+	b = event.AppendHeader(b, runner.HeaderUserID, s.UserID)
+	b = event.AppendHeader(b, runner.HeaderWorkflowID, s.WorkflowID)
+	b = event.AppendHeader(b, runner.HeaderAgentID, s.AgentID)
+	if len(s.Body) > 0 {
+		b = event.AppendHeader(b, event.HeaderContentType, "application/json")
 	}
 	if s.Iteration > 0 {
-		h[runner.HeaderIteration] = []string{strconv.Itoa(s.Iteration)}
+		b = event.AppendHeader(b, runner.HeaderIteration, strconv.Itoa(s.Iteration))
 	}
 	if s.RequestID != "" {
-		h[event.HeaderRequestID] = []string{s.RequestID}
+		b = event.AppendHeader(b, event.HeaderRequestID, s.RequestID)
 	}
 	if s.Traceparent != "" {
-		h[event.HeaderTraceparent] = []string{s.Traceparent}
+		b = event.AppendHeader(b, event.HeaderTraceparent, s.Traceparent)
 	}
-	t.publish(&nats.Msg{Subject: subject.Step(subject.DefaultPool, s.AgentType, s.Priority), Header: h, Data: s.Body}, done)
+	t.keepOpen(len(b) + len(s.Body))
+	t.publisher.Publish(&nats.Msg{
+		Subject: subject.Step(subject.DefaultPool, s.AgentType, s.Priority),
+		Header:  nats.Header{jetstream.MsgIDHeader: {s.Token + "." + dispatch}}, // the server reads it
+		Data:    append(event.EndHeaders(b), s.Body...),
+	}, done)
+}
+
+// keepOpen has STEPS keep its file while steps are sent. A queue that is empty has the server make a new file and delete the old one,
+// before it takes or gives the next message: mostly at each step of an execution that runs alone. A file is full after some megabytes,
+// so each is given a message that stays.
+func (t *Transport) keepOpen(size int) {
+	now, last := time.Now().UnixNano(), t.kept.Load()
+	if t.sent.Add(int64(size)) < keepOpenBytes && now-last < int64(keepOpenEvery) || !t.kept.CompareAndSwap(last, now) {
+		return
+	}
+	t.sent.Store(0)
+	header := nats.Header{jetstream.MsgTTLHeader: {strconv.Itoa(int(keepOpenFor.Seconds()))}}
+	t.publisher.Publish(&nats.Msg{Subject: subject.StepsOpen, Header: header}, func(uint64, error) {}) // without it all works as well
 }
 
 // typesOf are the CloudEvents types of what an orchestrator puts into the log.
@@ -115,49 +128,58 @@ var typesOf = map[engine.Kind]string{
 
 // Append implements partition.Transport.
 func (t *Transport) Append(c partition.Control, done func(err error)) {
-	m := &nats.Msg{Subject: subject.ExecutionInputControl(c.P), Header: nats.Header{
-		event.HeaderSpecVersion: {event.SpecVersion},
-		event.HeaderSource:      {orchestrator.Service},
-		event.HeaderSubject:     {c.ExecutionID},
-		event.HeaderType:        {typesOf[c.Kind]},
-		event.HeaderID:          {cmp.Or(c.CommandID, c.Token, c.ExecutionID)},
-	}}
 	var err error
-	if c.Step != "" {
-		m.Header[runner.HeaderStepKey] = []string{c.Step}
-	}
-	if c.Iteration > 0 {
-		m.Header[runner.HeaderIteration] = []string{strconv.Itoa(c.Iteration)}
-	}
-	m.Data = c.Output
+	kind, data := typesOf[c.Kind], c.Output
 	switch {
-	case c.Kind == engine.StepLost:
-		m.Header[runner.HeaderDispatch] = []string{strconv.Itoa(c.Dispatch)}
 	case c.Kind == engine.Signaled:
-		m.Data, err = json.Marshal(c.Signal)
+		data, err = json.Marshal(c.Signal)
 	case c.Kind == engine.Gathered && c.Err != nil:
-		m.Header[event.HeaderType] = []string{orchestrator.TypeStepGatherFailed}
-		m.Data, err = json.Marshal(c.Err)
+		kind = orchestrator.TypeStepGatherFailed
+		data, err = json.Marshal(c.Err)
 	case c.Err != nil:
-		m.Data, err = json.Marshal(c.Err)
+		data, err = json.Marshal(c.Err)
 	}
 	if err != nil {
 		done(err)
 		return
 	}
-	if len(m.Data) > 0 {
-		m.Header[event.HeaderContentType] = []string{"application/json"}
+	b := make([]byte, 0, lineBytes+len(data))
+	b = event.AppendHeader(b, event.HeaderType, kind)
+	b = event.AppendHeader(b, event.HeaderSpecVersion, event.SpecVersion)
+	b = event.AppendHeader(b, event.HeaderSource, orchestrator.Service)
+	b = event.AppendHeader(b, event.HeaderID, cmp.Or(c.CommandID, c.Token, c.ExecutionID))
+	b = event.AppendHeader(b, event.HeaderSubject, c.ExecutionID)
+	if c.Step != "" {
+		b = event.AppendHeader(b, runner.HeaderStepKey, c.Step)
 	}
-	t.publish(m, func(_ uint64, err error) { done(err) })
+	if c.Iteration > 0 {
+		b = event.AppendHeader(b, runner.HeaderIteration, strconv.Itoa(c.Iteration))
+	}
+	if c.Kind == engine.StepLost {
+		b = event.AppendHeader(b, runner.HeaderDispatch, strconv.Itoa(c.Dispatch))
+	}
+	if len(data) > 0 {
+		contentType := "application/json"
+		if _, stored := runner.ReferenceOf(data); stored {
+			contentType = runner.TypeReference
+		}
+		b = event.AppendHeader(b, event.HeaderContentType, contentType)
+	}
+	m := &nats.Msg{Subject: subject.ExecutionInputControl(c.P), Data: append(event.EndHeaders(b), data...)}
+	t.publisher.Publish(m, func(_ uint64, err error) { done(err) })
 }
 
 // Publish implements partition.Transport.
-func (t *Transport) Publish(e partition.EventRow, done func(err error)) {
-	m := &nats.Msg{
-		Subject: subject.Event(e.P, event.Path(e.Type)), Data: e.Body,
-		Header: nats.Header{event.HeaderContentType: {event.ContentType}, event.HeaderSubject: {e.ExecutionID}},
+func (t *Transport) Publish(events []partition.EventRow, done func(err error)) {
+	size, bodies := 1, make([][]byte, len(events))
+	for i, e := range events {
+		bodies[i], size = e.Body, size+len(e.Body)+1
 	}
-	t.publish(m, func(_ uint64, err error) { done(err) })
+	m := &nats.Msg{
+		Subject: subject.Events(events[0].P), Data: event.AppendBatch(make([]byte, 0, size), bodies...),
+		Header: nats.Header{event.HeaderContentType: {event.BatchContentType}},
+	}
+	t.publisher.Publish(m, func(_ uint64, err error) { done(err) })
 }
 
 // TimeAt implements partition.Transport.
@@ -191,7 +213,8 @@ func (t *Transport) StepAt(ctx context.Context, seq uint64) (token string, found
 	if m == nil || err != nil {
 		return "", false, err
 	}
-	return m.Header.Get(event.HeaderID), true, nil
+	headers, _ := event.HeaderMap(m.Header, m.Data)
+	return nats.Header(headers).Get(event.HeaderID), true, nil
 }
 
 func (t *Transport) messageAt(ctx context.Context, name string, seq uint64) (*jetstream.RawStreamMsg, error) {
@@ -272,7 +295,7 @@ func (t *Transport) Warn(x *engine.Execution, w engine.Warning) {
 	if err != nil {
 		return // a log line always encodes
 	}
-	t.publish(&nats.Msg{Subject: subject.Logs(x.Partition), Data: body}, func(_ uint64, err error) {
+	t.publisher.Publish(&nats.Msg{Subject: subject.Logs(x.Partition), Data: body}, func(_ uint64, err error) {
 		if err != nil {
 			ids := observe.IDs{RequestID: x.RequestID, TraceID: observe.TraceID(x.Traceparent), ExecutionID: x.ID}
 			t.log.Warn().EmbedObject(ids).Err(err).Msg("a line of an execution's log is lost")

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -32,6 +31,9 @@ drain:
 	if err := r.loadUnknown(ctx, batch); err != nil {
 		return err
 	}
+	if err := r.markMissing(ctx, batch); err != nil {
+		return err
+	}
 	r.inMemory.Store(int64(len(r.live)))
 	for _, m := range batch {
 		if m.Seq <= r.seq {
@@ -41,45 +43,43 @@ drain:
 			return err
 		}
 	}
-	if r.catchingUp && batch[len(batch)-1].Pending == 0 {
-		r.caughtUpNow(ctx)
+	if r.catchingUp && !batch[len(batch)-1].Pending {
+		return r.caughtUpNow(ctx)
 	}
 	return nil
 }
 
-// loadUnknown reads the executions of a batch that are not in memory, however long the
-// database is away.
+// loadUnknown brings the executions of a batch into memory that are not there: those that were accepted here, and from the ledger, however
+// long it is away, the others.
 func (r *run) loadUnknown(ctx context.Context, batch []Message) error {
 	var unknown []string
 	asked := map[string]bool{}
 	for _, m := range batch {
 		if m.Fault == "" && r.live[m.ExecutionID] == nil && !asked[m.ExecutionID] {
 			asked[m.ExecutionID] = true
+			if x := r.arrivals.take(m.ExecutionID); x != nil {
+				r.admit(ctx, Loaded{Execution: x})
+				continue
+			}
 			unknown = append(unknown, m.ExecutionID)
 		}
 	}
 	if len(unknown) == 0 {
 		return nil
 	}
-	for pause := 20 * time.Millisecond; ; pause = min(pause*2, time.Second) {
-		loaded, err := r.ledger.Load(ctx, unknown)
-		if err == nil {
-			for _, l := range loaded {
-				if l.Execution.Partition == r.position.P { // another's input is a dead letter here
-					r.admit(l)
-				}
-			}
-			return nil
-		}
-		if errs.CodeOf(err) != errs.DependencyUnavailable {
-			return fmt.Errorf("load executions: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+	var loaded []Loaded
+	if err := r.whileAway(ctx, func() (err error) {
+		loaded, err = r.ledger.Load(ctx, unknown)
+		return err
+	}); err != nil {
+		return fmt.Errorf("load executions: %w", err)
+	}
+	for _, l := range loaded {
+		if l.Execution.Partition == r.position.P { // another's input is a dead letter here
+			r.admit(ctx, l)
 		}
 	}
+	return nil
 }
 
 // apply applies one input and queues what it did for the writer.
@@ -95,7 +95,11 @@ func (r *run) apply(m Message) error {
 	case l == nil:
 		c.dead = &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Reason: "no execution has the id " + m.ExecutionID}
 	default:
+		before := l.x.Status
 		effects, err := r.decide(l.x, m.Input)
+		if r.dead.Load() {
+			return errReset // perhaps because a payload could not be read
+		}
 		if err != nil {
 			r.log.Error().EmbedObject(about(l.x)).Err(err).Uint64("seq", m.Seq).Msg("the engine can not apply an input; the execution will be failed")
 			r.reset(l.x.ID, "the engine could not apply an input; this is a fault of ours")
@@ -104,11 +108,16 @@ func (r *run) apply(m Message) error {
 		if err := r.carryOut(l, effects, c); err != nil {
 			return err
 		}
+		if l.x.Status != before {
+			r.turned(l, before)
+		}
 		if l.x.Terminal() {
 			r.ended = append(r.ended, ended{l.x.ID, m.Seq})
 			if !effects.None() {
 				c.ended = l.x.Status
-				c.ending = endingOf(l.x)
+				ending, large := r.endingOf(l.x)
+				c.tell(ending)
+				c.endsLarge = large
 			}
 		} else if m.Input.Kind == engine.TimerDue && effects.None() {
 			r.cameEarly(l, m.Input.Time)
@@ -117,6 +126,7 @@ func (r *run) apply(m Message) error {
 	r.seq, r.seqTime = m.Seq, m.Time
 	r.clock.set(engine.Time(m.Time / 1000))
 	if l != nil {
+		l.seq, l.at = m.Seq, c.made
 		r.schedule(l)
 	}
 	c.eventN = r.eventN
@@ -134,7 +144,7 @@ func (r *run) decide(x *engine.Execution, in engine.Input) (effects engine.Effec
 		}
 	}()
 	if reason, ok := r.faulty[x.ID]; ok {
-		return engine.Fault(x, in.Time, reason), nil
+		return engine.Fault(x, in.Time, reason, r.keys), nil
 	}
 	return engine.Apply(x, in, r.keys), nil
 }
@@ -145,12 +155,22 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 		return nil
 	}
 	for _, s := range effects.Stop {
-		c.stops = append(c.stops, stopChange{StoppedAttempt{ExecutionID: l.x.ID, Place: s.Place, Token: s.Token, Child: s.Child}, l.sends[s.Place]})
+		if s.Child != "" {
+			c.cancels = append(c.cancels, s.Child)
+			continue
+		}
+		c.stops = append(c.stops, stopChange{StoppedAttempt{ExecutionID: l.x.ID, Place: s.Place, Token: s.Token}, l.sends[s.Place]})
+	}
+	for _, row := range effects.Rows { // first, so that what is ready may have their places
+		if t := l.x.Task(row.Place); t == nil || !t.AwaitsResult() {
+			r.letGo(l, row.Place)
+		}
 	}
 	for _, p := range effects.Ready {
+		r.letGo(l, p)
 		delete(l.sends, p)
 		if !r.catchingUp {
-			r.send(l, p)
+			r.offer(l, p, effects.Input(p))
 		}
 	}
 	for _, p := range effects.Children {
@@ -164,7 +184,7 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 	row := executionRow(l.x)
 	c.exec = &row
 	for _, row := range effects.Rows {
-		if row.Token == "" {
+		if row.Token == "" || row.Child != "" && !row.AwaitsResult() {
 			delete(l.sends, row.Place) // the attempt has ended; the ledger would remember its message as one to drop
 		}
 		c.steps = append(c.steps, r.stepChange(l, row))
@@ -183,9 +203,15 @@ func (r *run) carryOut(l *live, effects engine.Effects, c *change) error {
 	for _, id := range effects.Taken {
 		c.commands = append(c.commands, CommandRow{ID: id})
 	}
+	if k := effects.Compensation; k != nil {
+		row := compensationOf(l.x, *k)
+		c.compensation = &row
+		c.tell(&Control{P: r.position.P, Kind: engine.Submitted, ExecutionID: k.ID})
+		c.size += len(k.Inputs)
+	}
 	for _, e := range effects.Events {
 		r.eventN++
-		body, err := l.x.Encode(e, r.secret, r.eventN)
+		body, err := l.x.Encode(e, r.keys, r.eventN)
 		if err != nil {
 			return fmt.Errorf("encode an event: %w", err)
 		}
@@ -201,7 +227,8 @@ func executionRow(x *engine.Execution) ExecutionRow {
 	p := x.Progress()
 	return ExecutionRow{
 		ID: x.ID, Status: x.Status, Outputs: x.Outputs, Error: x.Error, EventSeq: x.EventSeq,
-		LastInput: x.LastInput, NextDue: x.NextDue(), StartedAt: x.StartedAt, CompletedAt: x.CompletedAt,
+		LastInput: x.LastInput, SleepsUntil: sleepsUntil(x), StartedAt: x.StartedAt, CompletedAt: x.CompletedAt,
 		Completed: p.Completed, Failed: p.Failed, Skipped: p.Skipped, Percent: p.Percent,
+		Limited: x.Slot != engine.SlotNone,
 	}
 }

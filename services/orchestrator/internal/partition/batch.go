@@ -10,9 +10,25 @@ type Batch struct {
 	Partitions  []Advance
 	Executions  []ExecutionRow
 	Steps       []StepRow
-	Events      []EventRow
+	Events      []EventRow // those of a partition, and so those of an execution, in the order of their numbers
 	Commands    []CommandRow
 	DeadLetters []DeadLetter
+
+	Compensations []Compensation
+	// Cancels are the executions that no task waits for any more. Those that are there, have not ended and are not detached get a
+	// cancel with the batch.
+	Cancels []string
+}
+
+// FirstEvents gives the number of the first event of each partition that has some.
+func (b Batch) FirstEvents() map[int]uint64 {
+	first := map[int]uint64{}
+	for _, e := range b.Events {
+		if first[e.P] == 0 {
+			first[e.P] = e.N
+		}
+	}
+	return first
 }
 
 // Advance moves a partition.
@@ -25,6 +41,9 @@ type Advance struct {
 	EventN    uint64
 }
 
+// Forever is when an execution without timers is due: at the end of the year 9999.
+const Forever = engine.Time(253_402_300_799_000_000)
+
 // ExecutionRow is what changes of an execution.
 type ExecutionRow struct {
 	ID          string
@@ -33,13 +52,25 @@ type ExecutionRow struct {
 	Error       *runner.StepError
 	EventSeq    uint64
 	LastInput   engine.Time
-	NextDue     engine.Time
+	SleepsUntil engine.Time // when its next timer is due, or Forever; 0 while it is at work
 	StartedAt   engine.Time
 	CompletedAt engine.Time
 	Completed   int
 	Failed      int
 	Skipped     int
 	Percent     int
+	Limited     bool // a concurrency limit counts it, or lets it wait, until it has ended
+}
+
+// Compensation is an execution that is accepted with the end of another, whose steps it undoes.
+type Compensation struct {
+	engine.Compensation
+	Of       string // the other execution
+	Priority int
+	Depth    int
+	EndedAt  engine.Time // the other execution
+
+	UserID, TriggerType, RequestID, Traceparent string
 }
 
 // StepRow is a step, or one of its items, as it is now.
@@ -82,5 +113,4 @@ type StoppedAttempt struct {
 	engine.Place
 	Token string
 	Sent  uint64
-	Child string // the execution to be cancelled; "" for an attempt of a runner
 }

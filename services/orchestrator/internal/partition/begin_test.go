@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -100,21 +101,34 @@ func TestBeginsAgainWhereTheLedgerSays(t *testing.T) {
 // accept accepts an execution of the steps s, ss and so on.
 func accept(t *testing.T, ledger *partitiontest.Ledger, steps ...catalog.Step) string {
 	t.Helper()
-	agent := uuid.NewString()
+	return acceptChild(t, ledger, nil, steps...)
+}
+
+// acceptChild has an execution accepted whose parent, if any, waits for it.
+func acceptChild(t *testing.T, ledger *partitiontest.Ledger, parent *engine.Parent, steps ...catalog.Step) string {
+	t.Helper()
+	id := uuid.Must(uuid.NewV7()).String()
+	acceptAs(t, ledger, id, parent, catalog.DefinitionAgent{Type: catalog.AgentData, Config: json.RawMessage(`{}`)}, steps...)
+	return id
+}
+
+// acceptAs is acceptChild under an id, and with the agent that all its steps have.
+func acceptAs(t *testing.T, ledger *partitiontest.Ledger, id string, parent *engine.Parent, agent catalog.DefinitionAgent, steps ...catalog.Step) {
+	t.Helper()
+	agent.ID = uuid.NewString()
 	for i := range steps {
-		steps[i].StepKey, steps[i].AgentID, steps[i].OnError, steps[i].TimeoutMs = "s"+strings.Repeat("s", i), &agent, catalog.OnErrorFail, 60_000
+		steps[i].StepKey, steps[i].AgentID, steps[i].OnError, steps[i].TimeoutMs = "s"+strings.Repeat("s", i), &agent.ID, catalog.OnErrorFail, 60_000
+		if undo := steps[i].Compensate; undo != nil {
+			undo.AgentID = agent.ID
+		}
 	}
 	x := execution.Accepted{
-		ID: uuid.Must(uuid.NewV7()).String(), Inputs: []byte(`{}`), CreatedAt: time.Now(),
-		Definition: catalog.Definition{
-			Steps:  steps,
-			Agents: []catalog.DefinitionAgent{{ID: agent, Type: catalog.AgentData, Config: json.RawMessage(`{}`)}},
-		},
+		ID: id, Inputs: []byte(`{}`), CreatedAt: time.Now(), Parent: parent,
+		Definition: catalog.Definition{Steps: steps, Agents: []catalog.DefinitionAgent{agent}},
 	}
-	if _, err := ledger.Accept(t.Context(), []execution.Accepted{x}); err != nil {
-		t.Fatal(err)
+	if outcomes, _, err := ledger.Accept(t.Context(), []execution.Accepted{x}); err != nil || outcomes[0].Obsolete {
+		t.Fatal(outcomes, err)
 	}
-	return x.ID
 }
 
 func position(t *testing.T, ledger *partitiontest.Ledger, p int) partition.Position {
@@ -124,4 +138,48 @@ func position(t *testing.T, ledger *partitiontest.Ledger, p int) partition.Posit
 		t.Fatalf("positions %v, %v", positions, err)
 	}
 	return positions[0]
+}
+
+// The owner of a parent may die before it can say that a child is unwanted; the next owner of the child sends nothing of it all the same.
+func TestAChildThatNobodyWaitsForSendsNothingAfterATakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger, server := partitiontest.NewLedger([]byte("a secret of the tests")), partitiontest.NewJetStream()
+		parent := accept(t, ledger, catalog.Step{StepType: catalog.StepAgent})
+		positions, err := ledger.Acquire(t.Context(), "dead", time.Second, subject.Partitions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put := func(id, status string, task engine.Task, cancels ...string) {
+			t.Helper()
+			p := subject.PartitionOf(id)
+			if _, err := ledger.Commit(t.Context(), partition.Batch{
+				Partitions: []partition.Advance{{P: p, Epoch: positions[slices.IndexFunc(positions, func(pos partition.Position) bool { return pos.P == p })].Epoch}},
+				Executions: []partition.ExecutionRow{{ID: id, Status: status, LastInput: 10, StartedAt: 10}},
+				Steps:      []partition.StepRow{{ExecutionID: id, P: p, Row: engine.Row{Task: task}}},
+				Cancels:    cancels,
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(parent, orchestrator.ExecutionRunning, engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "t"})
+		child := acceptChild(t, ledger, &engine.Parent{ExecutionID: parent, StepKey: "s", Token: "t"}, catalog.Step{StepType: catalog.StepAgent})
+		put(child, orchestrator.ExecutionRunning, engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "u", Dispatch: 1})
+		put(parent, orchestrator.ExecutionCancelled, engine.Task{Status: orchestrator.StepCancelled, Attempt: 1, Token: "t", Child: child, CompletedAt: engine.TimeOf(time.Now())}, child)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- partition.NewOwner("o", ledger, server.Connect(), zerolog.Nop()).Run(ctx, make(chan struct{}))
+		}()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+		taking, enough := context.WithTimeout(ctx, 20*time.Second)
+		defer enough()
+		if d, err := server.Take(taking, "runner"); err == nil {
+			t.Errorf("the step %s of %s was sent", d.StepKey, d.ExecutionID)
+		}
+	})
 }

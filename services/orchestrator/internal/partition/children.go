@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"turbocat.io/contracts/runner"
@@ -22,36 +23,78 @@ type Child struct {
 	ID         string
 	Parent     engine.Parent
 	Depth      int
+	Detached   bool // the task goes on once it has begun
 	WorkflowID string
-	Inputs     []byte
+	Inputs     Inputs
 	Priority   int
 
 	UserID, TriggerType, RequestID, Traceparent string
 }
 
+// Inputs makes the inputs of a child, or tells why it can have none. They are asked for when it is not there yet, from any goroutine.
+type Inputs func(context.Context) ([]byte, *runner.StepError, error)
+
 // Children are the executions that steps wait for.
 type Children interface {
 	// Begin accepts a child, unless it is there already or nobody waits for it any more, and tells whether it has ended: with an
-	// output or a failure, which is also what a child gets that can not be. Safe to repeat.
+	// output or a failure, which is also what a child gets that can not be. A detached one that is there has not. Safe to repeat.
 	Begin(ctx context.Context, c Child) (ended bool, output []byte, failure *runner.StepError, err error)
-	// Cancel asks for the end of a child; one that is not there or has ended is left alone. Safe to repeat.
-	Cancel(ctx context.Context, id string) error
 }
 
-// begunChild stands where an attempt of a runner has its message, so that the ledger remembers to stop the child.
+// begunChild stands where an attempt of a runner has its message: a task that waits for a child is not to be sent.
 func begunChild() *send {
 	s := &send{done: make(chan struct{}), seq: 1, at: time.Now()}
 	close(s.done)
 	return s
 }
 
-// endingOf is what the task that waits for an execution gets to know of its end; nil when none waits.
-func endingOf(x *engine.Execution) *Control {
-	if x.Parent == nil {
-		return nil
+// endingOf is what the task that waits for an execution gets to know of its end, or that this is large; both nil when none waits.
+func (r *run) endingOf(x *engine.Execution) (*Control, *largeEnd) {
+	switch {
+	case x.Parent == nil:
+		return nil, nil
+	case x.EndsLarge(r.inline):
+		return nil, &largeEnd{x.ID, *x.Parent}
 	}
 	output, failure := x.Ending()
-	return resultOf(*x.Parent, output, failure)
+	return resultOf(*x.Parent, output, failure), nil
+}
+
+// largeEnd is the end of an execution whose outputs are read, and stored once more with the execution that waits for them.
+type largeEnd struct {
+	id     string
+	parent engine.Parent
+}
+
+// tellParents tells of large ends that are committed. What is lost of it, the owner of the one that waits finds out.
+func (r *run) tellParents(ctx context.Context) {
+	r.mu.Lock()
+	ends := r.untold
+	r.untold = nil
+	r.mu.Unlock()
+	for _, end := range ends {
+		r.background.Go(func() {
+			if err := r.withRoom(ctx, func() error {
+				var output json.RawMessage
+				var failure *runner.StepError
+				if err := r.withState(ctx, end.id, func(x *engine.Execution) { output, failure = x.Ending() }); err != nil {
+					return err
+				}
+				return r.tellEnd(ctx, end.parent, output, failure)
+			}); err != nil {
+				r.log.Warn().Err(err).Str("executionId", end.id).Msg("the outputs of an execution are not with the one that waits for them yet; that is looked for again")
+			}
+		})
+	}
+}
+
+// tellEnd puts the end of an execution into the log of the one that waits for it, which has then stored what is large.
+func (r *run) tellEnd(ctx context.Context, parent engine.Parent, output json.RawMessage, failure *runner.StepError) error {
+	output, err := r.keep(ctx, parent.ExecutionID, output)
+	if err == nil {
+		r.append(*resultOf(parent, output, failure))
+	}
+	return err
 }
 
 // resultOf is the result of an attempt whose child has ended.
@@ -71,21 +114,31 @@ func (r *run) watchChild(ctx context.Context, x *engine.Execution, p engine.Plac
 	t, def := x.Task(p), &x.Definition.Steps[p.Step]
 	config := def.Work(p.Iteration).Child
 	parent := engine.Parent{ExecutionID: x.ID, StepKey: def.Key, Place: p, Token: t.Token}
-	inputs, failure := x.ChildInputs(p)
-	if failure != nil {
-		r.append(*resultOf(parent, nil, failure))
-		return
-	}
 	c := Child{
-		ID: t.Child, Parent: parent, Depth: x.Depth + 1, WorkflowID: config.WorkflowID, Inputs: inputs, Priority: x.Priority,
+		ID: t.Child, Parent: parent, Depth: x.Depth + 1, Detached: config.Detached, WorkflowID: config.WorkflowID, Priority: x.Priority,
 		UserID: x.UserID, TriggerType: x.TriggerType, RequestID: x.RequestID, Traceparent: x.Traceparent,
 	}
-	r.background.Go(func() { r.beginChild(ctx, c, config.Detached) })
+	if x.Defers(p) {
+		c.Inputs = func(ctx context.Context) (inputs []byte, failure *runner.StepError, err error) {
+			err = r.withState(ctx, parent.ExecutionID, func(x *engine.Execution) {
+				var warnings []engine.Warning
+				inputs, warnings, failure = x.ChildInputs(p)
+				for _, w := range warnings {
+					r.transport.Warn(x, w)
+				}
+			})
+			return inputs, failure, err
+		}
+	} else {
+		inputs, _, failure := x.ChildInputs(p) // the engine has given the warnings
+		c.Inputs = func(context.Context) ([]byte, *runner.StepError, error) { return inputs, failure, nil }
+	}
+	r.background.Go(func() { r.beginChild(ctx, c) })
 }
 
 func awaitsChild(t *engine.Task) bool { return t != nil && t.AwaitsResult() && t.Child != "" }
 
-func (r *run) beginChild(ctx context.Context, c Child, detached bool) {
+func (r *run) beginChild(ctx context.Context, c Child) {
 	select {
 	case r.beginning <- struct{}{}:
 		defer func() { <-r.beginning }()
@@ -95,10 +148,12 @@ func (r *run) beginChild(ctx context.Context, c Child, detached bool) {
 	ended, output, failure, err := r.begin.Begin(ctx, c)
 	switch {
 	case err != nil:
-		r.log.Warn().Err(err).Str("executionId", c.Parent.ExecutionID).Str("stepKey", c.Parent.StepKey).Msg("the execution of a WORKFLOW agent does not begin yet; trying again")
-	case failure == nil && detached:
+	case failure == nil && c.Detached:
 		r.append(*resultOf(c.Parent, []byte(`{"executionId":"`+c.ID+`"}`), nil))
 	case ended:
-		r.append(*resultOf(c.Parent, output, failure))
+		err = r.tellEnd(ctx, c.Parent, output, failure)
+	}
+	if err != nil {
+		r.log.Warn().Err(err).Str("executionId", c.Parent.ExecutionID).Str("stepKey", c.Parent.StepKey).Msg("the execution of a WORKFLOW agent does not begin, or end, yet; trying again")
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // followUp names a task for which more is to be done than to send a message, once its cause is committed: a step whose items
-// have ended, whose outputs are to be put together; or an attempt that is another execution, which is to begin, and whose end is to be looked for.
+// have ended, whose outputs are to be put together, or an execution whose own are; or an attempt that is another execution, which is to begin, and whose end is to be looked for.
 type followUp struct {
 	execution string
 	engine.Place
@@ -41,6 +41,10 @@ func (r *run) followUpAll(ctx context.Context) {
 		again, do := time.Duration(0), (func(context.Context, *engine.Execution, engine.Place))(nil)
 		switch {
 		case l == nil:
+		case f.Step == engine.Outputs:
+			if l.x.Gathers(f.Step) {
+				again, do = gatherAgain, r.gatherOutputs
+			}
 		case f.Iteration == 0 && l.x.Gathers(f.Step):
 			again, do = gatherAgain, r.gather
 		case awaitsChild(l.x.Task(f.Place)):

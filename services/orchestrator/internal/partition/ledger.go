@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -37,8 +38,8 @@ type Ledger interface {
 
 	// Heartbeat says that owner lives, extends the leases it still has of the partitions in
 	// published, and notes how far their events are published. It gives those it still has and
-	// the number of live owners. The lease of any other partition runs out: nobody works on it.
-	Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live int, err error)
+	// the ids of all owners that live, itself among them. The lease of any other partition runs out: nobody works on it.
+	Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live []string, err error)
 	// Leave takes owner off the live ones.
 	Leave(ctx context.Context, owner string) error
 	// Acquire takes up to n partitions whose lease is over, each under a new epoch.
@@ -53,30 +54,41 @@ type Ledger interface {
 	// Adopt notes the stream that a fresh partition reads.
 	Adopt(ctx context.Context, p int, epoch int64, created int64) error
 
-	// LoadLive gives the executions of a partition that are not terminal.
-	LoadLive(ctx context.Context, p int) ([]Loaded, error)
+	// LoadLive gives the executions of a partition that have begun and not ended, but for those that sleep beyond a time.
+	LoadLive(ctx context.Context, p int, until engine.Time) ([]Loaded, error)
+	// Waking gives the executions of a partition that sleep until a time at most, and until when.
+	Waking(ctx context.Context, p int, until engine.Time) (map[string]engine.Time, error)
 	// Load gives executions by id; those that are not there are left out.
 	Load(ctx context.Context, ids []string) ([]Loaded, error)
 	// Commit writes the batch as one transaction, once: a batch that is there already is not
 	// written again. A *FencedError names partitions that are another's by now, or stand
 	// elsewhere than the batch goes on from; nothing is written then. ErrRefused: the data itself
 	// was rejected. Any other error leaves the outcome unknown, until Commit is repeated. A batch
-	// that leaves all its partitions where they stand is written each time.
-	Commit(ctx context.Context, b Batch) error
+	// that leaves all its partitions where they stand is written each time. The inputs are those of other executions which follow
+	// from that, to which an ended one has left its place, or which nobody waits for any more: Unseen gives them too, as when the answer is lost.
+	Commit(ctx context.Context, b Batch) ([]Control, error)
 	// Rehearse does what Commit does and takes it back, whoever owns the partitions.
 	Rehearse(ctx context.Context, b Batch) error
-	// Events gives a partition's events after number n, in order.
+	// Events gives a partition's events after a number, in order and without a gap: limit of them or, when one commit has more, more.
 	Events(ctx context.Context, p int, after uint64, limit int) ([]EventRow, error)
 
 	// ItemOutputs gives the outputs of a step's items that have completed, in the order of their iterations. ErrTooLarge when
 	// they have more than limit bytes.
 	ItemOutputs(ctx context.Context, executionID string, step, limit int) ([]engine.ItemOutput, error)
 
-	// Unseen gives what was accepted at least age ago and has not been applied.
+	PayloadStore
+	// StorePayload keeps a payload of an execution, once, and gives its reference; NOT_FOUND when the execution is not there.
+	StorePayload(ctx context.Context, executionID string, payload []byte) (runner.Reference, error)
+	// MissingPayloads tells which payloads are not stored.
+	MissingPayloads(ctx context.Context, wanted []PayloadID) (map[PayloadID]bool, error)
+
+	// Unseen gives what was accepted at least age ago, does not wait behind a limit and has not been applied.
 	Unseen(ctx context.Context, p int, age time.Duration) ([]Control, error)
-	// Stopped gives the attempts of a partition whose messages may still wait for a runner, and
+	// Unapplied gives the commands of partitions that came at least least and at most most ago and have not been applied.
+	Unapplied(ctx context.Context, ps []int, least, most time.Duration) ([]Control, error)
+	// Stopped gives the attempts of partitions that have ended at least age ago, and whose messages may still wait for a runner;
 	// Cleared notes that they do not.
-	Stopped(ctx context.Context, p int) ([]StoppedAttempt, error)
+	Stopped(ctx context.Context, ps []int, age time.Duration) ([]StoppedAttempt, error)
 	Cleared(ctx context.Context, attempts []StoppedAttempt) error
 }
 

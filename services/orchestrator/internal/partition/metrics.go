@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
@@ -103,6 +104,13 @@ func (o *Owner) measure(r prometheus.Registerer) {
 	gauge("partitions_held", "Partitions that this orchestrator owns.", func(*holding) float64 { return 1 })
 	gauge("executions_live", "Executions in memory that have not ended, or whose end is not committed.", ofRun(func(r *run) int64 { return r.inMemory.Load() }))
 	gauge("inputs_uncommitted", "Inputs that are applied and not committed.", ofRun(func(r *run) int64 { return r.uncommitted.Load() }))
+	fill := func(stream string, of func(*fillOf) float64) {
+		promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "stream_fill_ratio", Help: "How full a stream is that drops nothing; from 0.8 on nothing is accepted.", ConstLabels: prometheus.Labels{"stream": stream},
+		}, func() float64 { return of(o.full.Load()) })
+	}
+	fill(subject.ExecutionInputStream, func(f *fillOf) float64 { return f.log })
+	fill(subject.StepsStream, func(f *fillOf) float64 { return f.steps })
 	gauge("events_unpublished", "Committed events that EVENTS has not taken yet.", func(h *holding) float64 { return float64(h.relay.waiting()) })
 }
 

@@ -13,7 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/dealing"
+	"turbocat.io/services/orchestrator/internal/grant"
 )
 
 const (
@@ -23,6 +26,9 @@ const (
 	leaseMargin = time.Second
 	// releaseTime bounds how long a hand-over waits for the last commit.
 	releaseTime = 3 * time.Second
+	// repeatEvery is how often is looked for what follows from a commit and has not come repeatAfter it.
+	repeatEvery = time.Second
+	repeatAfter = 500 * time.Millisecond
 	purgeEvery  = 30 * time.Second
 )
 
@@ -32,8 +38,12 @@ type Owner struct {
 	ledger    Ledger
 	transport Transport
 	children  Children
+	dealer    *dealing.Dealer
+	full      atomic.Pointer[fillOf] // of the streams
+	writer    atomic.Pointer[Writer] // nil before Run
 	log       zerolog.Logger
 
+	inline     int
 	registerer prometheus.Registerer
 	metrics    *metrics
 
@@ -53,12 +63,19 @@ func WithMetrics(r prometheus.Registerer) Option { return func(o *Owner) { o.reg
 // WithChildren says where the executions of WORKFLOW agents begin; without it none can.
 func WithChildren(c Children) Option { return func(o *Owner) { o.children = c } }
 
+// WithDealer says who decides when ready steps are sent, and knows the runners; without it the owner has one that knows none.
+func WithDealer(d *dealing.Dealer) Option { return func(o *Owner) { o.dealer = d } }
+
+// WithInline sets the largest payload that is put together and kept as it is, instead of runner.MaxInline.
+func WithInline(bytes int) Option { return func(o *Owner) { o.inline = bytes } }
+
 // NewOwner makes an owner. id is unique to the process's start.
 func NewOwner(id string, ledger Ledger, transport Transport, log zerolog.Logger, options ...Option) *Owner {
 	o := &Owner{
-		id: id, ledger: ledger, transport: transport, log: log,
-		started: time.Now(), held: map[int]*holding{},
+		id: id, ledger: ledger, transport: transport, log: log, inline: runner.MaxInline,
+		started: time.Now(), held: map[int]*holding{}, dealer: dealing.New(),
 	}
+	o.full.Store(&fillOf{})
 	for _, option := range options {
 		option(o)
 	}
@@ -86,14 +103,23 @@ func (o *Owner) Run(ctx context.Context, reconnected <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
+	grants, err := grant.NewSigner(secret)
+	if err != nil {
+		return err
+	}
 	// The writer outlives ctx: what is applied is still to be committed.
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
-	s := shell{ledger: o.ledger, transport: o.transport, begin: o.children, secret: secret, log: o.log, metrics: o.metrics, leased: o.awaitLease}
+	s := shell{
+		ledger: o.ledger, transport: o.transport, begin: o.children, dealer: o.dealer, payloads: NewPayloads(o.ledger), inline: o.inline,
+		large: make(chan struct{}, largeAtOnce), secret: secret, grants: grants, log: o.log, metrics: o.metrics, leased: o.awaitLease,
+	}
 	s.writer = newWriter(o.ledger, o.log, o.metrics)
-	s.stopper = newStopper(o.ledger, o.transport, o.children, o.log)
+	o.writer.Store(s.writer)
+	s.stopper = newStopper(o.ledger, o.transport, o.log)
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = s.writer.run(writing) })
 	workers.Go(func() { s.stopper.run(writing) })
+	workers.Go(func() { o.repeat(ctx) })
 
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
@@ -102,6 +128,7 @@ func (o *Owner) Run(ctx context.Context, reconnected <-chan struct{}) error {
 	for ctx.Err() == nil {
 		streams = o.watchStreams(ctx, streams)
 		o.renew(ctx, writing, s)
+		o.serve()
 		select {
 		case <-ctx.Done():
 		case <-reconnected:
@@ -145,6 +172,7 @@ func (o *Owner) watchStreams(ctx context.Context, before Streams) Streams {
 		o.log.Warn().Err(err).Msg("JetStream is not available; trying again")
 		return before
 	}
+	o.watchFill(now)
 	if now.Remade || (before.LogCreated != 0 && (now.LogCreated != before.LogCreated || now.LastSeq < before.LastSeq)) {
 		o.log.Warn().Msg("JetStream's store has changed; comparing it with the ledger")
 		o.verifyAll()
@@ -175,8 +203,6 @@ func (o *Owner) renew(ctx, writing context.Context, s shell) {
 		}
 		return
 	}
-	o.leased.Store(int64(begin + leaseTime - leaseMargin))
-
 	o.mu.Lock()
 	before := len(o.held)
 	var surplus, ended []int
@@ -192,7 +218,7 @@ func (o *Owner) renew(ctx, writing context.Context, s shell) {
 		}
 	}
 	o.metrics.lost.Add(float64(before - len(o.held)))
-	share := (subject.Partitions + live - 1) / live
+	share := fairShare(o.id, live)
 	for _, p := range slices.Sorted(maps.Keys(o.held)) {
 		if len(o.held)-len(surplus) > share {
 			surplus = append(surplus, p)
@@ -200,6 +226,7 @@ func (o *Owner) renew(ctx, writing context.Context, s shell) {
 	}
 	count := len(o.held) - len(surplus)
 	o.mu.Unlock()
+	o.leased.Store(int64(begin + leaseTime - leaseMargin)) // now that what was lost goes on no more
 
 	if len(ended) > 0 {
 		if err := o.ledger.Release(query, o.id, ended); err != nil {
@@ -223,6 +250,74 @@ func (o *Owner) renew(ctx, writing context.Context, s shell) {
 	if len(positions) > 0 {
 		o.log.Info().Int("taken", len(positions)).Int("held", count+len(positions)).Msg("partitions taken")
 	}
+}
+
+// repeat sees to what follows from a commit and has not come soon: whoever committed it may have died before. What this does not help is left to
+// the reconcilers, and to those who take partitions over. It ends with ctx.
+func (o *Owner) repeat(ctx context.Context) {
+	ticker := time.NewTicker(repeatEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var held, others []int
+		o.mu.Lock()
+		for p := range subject.Partitions {
+			if o.held[p] != nil {
+				held = append(held, p)
+			} else {
+				others = append(others, p)
+			}
+		}
+		o.mu.Unlock()
+		o.repeatCommands(ctx, held)
+		o.repeatStops(ctx, others)
+	}
+}
+
+// repeatCommands puts those of partitions into the log that are not applied.
+func (o *Owner) repeatCommands(ctx context.Context, ps []int) {
+	if len(ps) == 0 {
+		return
+	}
+	commands, err := o.ledger.Unapplied(ctx, ps, repeatAfter, reconcileEvery/2)
+	if err != nil {
+		return
+	}
+	for _, c := range commands {
+		o.transport.Append(c, func(error) {})
+	}
+}
+
+// repeatStops stops attempts of partitions that have ended. It takes no owner for that: they do not count any more, whoever says so.
+func (o *Owner) repeatStops(ctx context.Context, ps []int) {
+	if len(ps) == 0 {
+		return
+	}
+	attempts, err := o.ledger.Stopped(ctx, ps, repeatAfter)
+	if err != nil {
+		return
+	}
+	for i, a := range attempts {
+		if o.transport.StopAttempt(ctx, a.Token, a.Sent) != nil {
+			attempts = attempts[:i]
+			break
+		}
+	}
+	if len(attempts) > 0 && o.ledger.Cleared(ctx, attempts) != nil {
+		o.log.Warn().Int("attempts", len(attempts)).Msg("attempts are stopped, and the ledger does not know; they are stopped once more")
+	}
+}
+
+// serve has the dealer put as many steps into STEPS as the partitions that are held are owed.
+func (o *Owner) serve() {
+	o.mu.Lock()
+	held := len(o.held)
+	o.mu.Unlock()
+	o.dealer.Serve(float64(held) / subject.Partitions)
 }
 
 func (o *Owner) published() map[int]uint64 {

@@ -3,6 +3,7 @@ package partition
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -66,6 +67,29 @@ func (r *run) followIdle(ctx context.Context, reader Reader) {
 	r.seq, r.seqTime = upTo, ns
 	r.uncommitted.Add(1)
 	r.writer.add(c)
+}
+
+// appendUnseen puts into the log what a new owner is to know before it sends anything: what was accepted and is not there.
+func (r *run) appendUnseen(ctx context.Context) error {
+	unseen, err := r.ledger.Unseen(ctx, r.position.P, 0)
+	if err != nil {
+		return fmt.Errorf("read what partition %d has not seen: %w", r.position.P, err)
+	}
+	stored := make(chan error, len(unseen))
+	for _, c := range unseen {
+		r.transport.Append(c, func(err error) { stored <- err })
+	}
+	for range unseen {
+		select {
+		case err := <-stored:
+			if err != nil {
+				return fmt.Errorf("put what partition %d has not seen into the log: %w", r.position.P, err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func (r *run) append(c Control) {

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,8 +11,9 @@ import (
 )
 
 const (
-	// relayBatch is how many events are on their way at once.
+	// relayBatch and relayBytes bound the events of one message; a larger event goes alone.
 	relayBatch = 512
+	relayBytes = 256 << 10
 	// relayBuffer is how many committed events wait in memory; beyond it they are read again from the ledger.
 	relayBuffer = 20_000
 )
@@ -25,6 +27,7 @@ type relay struct {
 	log       zerolog.Logger
 	metrics   *metrics
 	published atomic.Uint64 // number of the last event that EVENTS has taken
+	read      []EventRow    // from the ledger, what follows that one; only for run
 
 	mu      sync.Mutex
 	queue   []EventRow // committed, in order; may begin later than published+1
@@ -109,42 +112,66 @@ func (r *relay) publishNext(ctx context.Context) error {
 	if err != nil || len(batch) == 0 {
 		return err
 	}
-	results := make(chan error, len(batch))
-	for _, e := range batch {
-		r.transport.Publish(e, func(err error) { results <- err })
-	}
-	var failed error
-	for range batch {
-		select {
-		case err := <-results:
-			if err != nil {
-				failed = err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+	batch = fitting(batch)
+	result := make(chan error, 1)
+	r.transport.Publish(batch, func(err error) { result <- err })
+	// One message after the other, so that EVENTS has none before one that it lacks.
+	select {
+	case err := <-result:
+		if err != nil {
+			return err // again: who reads drops what it has
 		}
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if failed != nil {
-		return failed // all of them again: who reads drops what it has
-	}
-	r.published.Store(batch[len(batch)-1].N)
+	last := batch[len(batch)-1].N
+	r.published.Store(last)
+	r.read = after(last, r.read)
 	r.metrics.published.Add(float64(len(batch)))
 	return nil
+}
+
+// fitting gives as many events from the front as one message may hold, at least one.
+func fitting(events []EventRow) []EventRow {
+	size := 0
+	for i, e := range events {
+		if size += len(e.Body) + 1; size > relayBytes && i > 0 {
+			return events[:i]
+		}
+	}
+	return events
 }
 
 // next gives the events that follow the last published one, from memory if they are there.
 func (r *relay) next(ctx context.Context) ([]EventRow, error) {
 	published := r.published.Load()
 	r.mu.Lock()
-	for len(r.queue) > 0 && r.queue[0].N <= published {
-		r.queue = r.queue[1:]
-	}
-	if len(r.queue) > 0 && r.queue[0].N == published+1 {
-		n := min(len(r.queue), relayBatch)
-		batch := r.queue[:n:n]
-		r.mu.Unlock()
-		return batch, nil
-	}
+	r.queue = after(published, r.queue)
+	queue := r.queue
 	r.mu.Unlock()
-	return r.ledger.Events(ctx, r.p, published, relayBatch)
+	if len(queue) > 0 && queue[0].N == published+1 {
+		return firstOf(queue), nil
+	}
+	if len(r.read) == 0 {
+		var err error
+		if r.read, err = r.ledger.Events(ctx, r.p, published, relayBatch); err != nil {
+			return nil, err
+		}
+	}
+	return firstOf(r.read), nil
+}
+
+// after gives those of events, which are in order, that come after a number.
+func after(n uint64, events []EventRow) []EventRow {
+	i := slices.IndexFunc(events, func(e EventRow) bool { return e.N > n })
+	if i < 0 {
+		return nil
+	}
+	return events[i:]
+}
+
+// firstOf gives no more events than one message may have.
+func firstOf(events []EventRow) []EventRow {
+	n := min(len(events), relayBatch)
+	return events[:n:n]
 }

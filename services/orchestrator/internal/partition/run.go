@@ -11,7 +11,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
+	"turbocat.io/services/orchestrator/internal/grant"
 )
 
 const (
@@ -48,9 +50,13 @@ type run struct {
 	live       map[string]*live
 	ended      []ended
 	followUps  map[followUp]*followUpState
+	hand       *dealing.Hand
+	waiting    map[stepID]*dealing.Step // ready, and not their turn yet
 	timers     timers
+	waking     map[string]engine.Time // executions that are not in memory and soon due, and when their timers are
 	clock      clock
 	catchingUp bool
+	arrivals   arrivals // any goroutine
 
 	dead         atomic.Bool   // nothing of this run may be committed any more; any goroutine
 	uncommitted  atomic.Int64  // changes; any goroutine
@@ -58,10 +64,15 @@ type run struct {
 	inMemory     atomic.Int64  // executions in live; any goroutine
 	caughtUp     atomic.Bool   // any goroutine
 	reconciling  atomic.Bool   // any goroutine
+	lookingUp    atomic.Bool   // any goroutine
 	background   sync.WaitGroup
 
-	beginning chan struct{} // has an entry for each child that begins
-	ready     chan struct{} // receives when something is committed that is to be followed up
+	mu     sync.Mutex
+	untold []largeEnd // whose parents are to be told
+
+	lookedUp  chan map[string]engine.Time // what of the ledger is soon due
+	beginning chan struct{}               // has an entry for each child that begins
+	ready     chan struct{}               // receives when something is committed that is to be followed up
 
 	resetOnce sync.Once
 	resetting chan struct{} // closed by reset
@@ -77,7 +88,12 @@ type shell struct {
 	writer    *Writer
 	stopper   *stopper
 	begin     Children
+	dealer    *dealing.Dealer
+	payloads  *Payloads
+	inline    int           // the largest payload that is kept as it is
+	large     chan struct{} // has an entry for each large payload that is made
 	secret    []byte
+	grants    *grant.Signer
 	log       zerolog.Logger
 	metrics   *metrics
 	// leased waits until the process may apply inputs, or ctx ends.
@@ -89,6 +105,8 @@ type live struct {
 	x     *engine.Execution
 	sends map[engine.Place]*send // messages of current attempts
 	due   engine.Time
+	seq   uint64    // of its last input
+	at    time.Time // when that came
 }
 
 // ended is an execution that can be forgotten once seq is committed.
@@ -101,8 +119,11 @@ func newRun(s shell, pos Position, relay *relay, verify <-chan struct{}, faulty 
 	r := &run{
 		shell: s, position: pos, relay: relay, verify: verify, faulty: faulty,
 		seq: pos.InputSeq, seqTime: pos.InputTime, eventN: pos.EventN,
-		keys: engine.Keys{Secret: s.secret, Generation: pos.Generation},
-		live: map[string]*live{}, followUps: map[followUp]*followUpState{}, ready: make(chan struct{}, 1), beginning: make(chan struct{}, childrenAtOnce), resetting: make(chan struct{}),
+		keys: engine.Keys{Secret: s.secret, Generation: pos.Generation}.Quick(),
+		live: map[string]*live{}, followUps: map[followUp]*followUpState{},
+		hand: dealing.NewHand(), waiting: map[stepID]*dealing.Step{},
+		waking: map[string]engine.Time{}, lookedUp: make(chan map[string]engine.Time, 1),
+		ready: make(chan struct{}, 1), beginning: make(chan struct{}, childrenAtOnce), resetting: make(chan struct{}),
 	}
 	r.committedSeq.Store(pos.InputSeq)
 	return r
@@ -130,8 +151,13 @@ func (r *run) committed(changes []*change) {
 	var stops []StoppedAttempt
 	for _, c := range changes {
 		events = append(events, c.events...)
-		if c.ending != nil {
-			r.append(*c.ending)
+		for _, in := range c.told {
+			r.append(in)
+		}
+		if c.endsLarge != nil {
+			r.mu.Lock()
+			r.untold = append(r.untold, *c.endsLarge)
+			r.mu.Unlock()
 		}
 		for _, s := range c.stops {
 			s.attempt.Sent = s.send.sequence()
@@ -139,7 +165,7 @@ func (r *run) committed(changes []*change) {
 		}
 	}
 	r.committedSeq.Store(changes[len(changes)-1].seq)
-	if slices.ContainsFunc(changes, func(c *change) bool { return c.follows }) {
+	if slices.ContainsFunc(changes, func(c *change) bool { return c.follows || c.endsLarge != nil }) {
 		select {
 		case r.ready <- struct{}{}:
 		default:
@@ -154,6 +180,7 @@ func (r *run) work(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer r.background.Wait()
 	defer cancel()
+	defer r.letAllGo()
 	if err := r.load(ctx); err != nil {
 		return err
 	}
@@ -172,37 +199,43 @@ var errReadAgain = errors.New("the log is to be read again")
 
 // load brings the partition's executions into memory.
 func (r *run) load(ctx context.Context) error {
-	loaded, err := r.ledger.LoadLive(ctx, r.position.P)
-	if err != nil {
-		return fmt.Errorf("load the executions of partition %d: %w", r.position.P, err)
-	}
-	for _, l := range loaded {
-		r.admit(l)
-	}
-	r.inMemory.Store(int64(len(r.live)))
-	stopped, err := r.ledger.Stopped(ctx, r.position.P)
-	if err != nil {
-		return fmt.Errorf("load the stopped attempts of partition %d: %w", r.position.P, err)
-	}
-	r.stopper.push(stopped)
 	streams, err := r.transport.Ensure(ctx)
 	if err != nil {
 		return err
 	}
 	r.clock.set(engine.Time(streams.Now / 1000)) // the first input corrects it
+	loaded, err := r.ledger.LoadLive(ctx, r.position.P, r.nearby())
+	if err != nil {
+		return fmt.Errorf("load the executions of partition %d: %w", r.position.P, err)
+	}
+	for _, l := range loaded {
+		r.admit(ctx, l)
+	}
+	r.inMemory.Store(int64(len(r.live)))
+	stopped, err := r.ledger.Stopped(ctx, []int{r.position.P}, 0)
+	if err != nil {
+		return fmt.Errorf("load the stopped attempts of partition %d: %w", r.position.P, err)
+	}
+	r.stopper.push(stopped)
 	return nil
 }
 
-func (r *run) admit(l Loaded) *live {
-	e := &live{x: l.Execution, sends: make(map[engine.Place]*send, len(l.Sent))}
+func (r *run) admit(ctx context.Context, l Loaded) *live {
+	r.arrivals.take(l.Execution.ID) // from now on it changes
 	now := time.Now()
+	e := &live{x: l.Execution, sends: make(map[engine.Place]*send, len(l.Sent)), seq: r.seq, at: now}
 	for p, seq := range l.Sent {
 		s := &send{done: make(chan struct{}), seq: seq, at: now}
 		close(s.done)
 		s.noted.Store(true)
 		e.sends[p] = s
+		if t := e.x.Task(p); t != nil && t.AwaitsResult() && t.Child == "" {
+			s.dealt = r.dealingStep(e, p, t.Token)
+			r.dealer.Hold(s.dealt)
+		}
 	}
-	for i := range e.x.Steps {
+	e.x.Payloads = r.reader(ctx, e.x.ID)
+	for i := engine.Outputs; i < len(e.x.Steps); i++ {
 		if e.x.Gathers(i) {
 			r.toFollowUp(e.x, engine.Place{Step: i}, 0)
 		}
@@ -211,6 +244,7 @@ func (r *run) admit(l Loaded) *live {
 		r.toFollowUp(e.x, p, 0)
 	}
 	r.live[e.x.ID] = e
+	delete(r.waking, e.x.ID)
 	if e.x.Terminal() {
 		r.ended = append(r.ended, ended{e.x.ID, r.seq})
 	}
@@ -248,13 +282,18 @@ func (r *run) checkLog(ctx context.Context) error {
 
 // follow reads the log from seq on.
 func (r *run) follow(ctx context.Context) error {
+	if err := r.appendUnseen(ctx); err != nil {
+		return err
+	}
 	reader, err := r.transport.Read(ctx, r.position.P, r.seq+1)
 	if err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
 	defer reader.Close()
-	if r.catchingUp = reader.Pending() > 0; !r.catchingUp {
-		r.caughtUpNow(ctx)
+	if r.catchingUp = reader.Pending(); !r.catchingUp {
+		if err := r.caughtUpNow(ctx); err != nil {
+			return err
+		}
 	}
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -276,18 +315,30 @@ func (r *run) follow(ctx context.Context) error {
 			if err := r.handle(ctx, reader, m); err != nil {
 				return err
 			}
+		case <-r.hand.Dealt():
+			if err := r.sendDealt(ctx); err != nil {
+				return err
+			}
 		case <-r.ready:
+			r.tellParents(ctx)
 			r.followUpAll(ctx)
+		case due := <-r.lookedUp:
+			r.wakeLater(due)
 		case <-due.C:
 			r.fireTimers()
 		case <-tick.C:
+			if err := r.leased(ctx); err != nil {
+				return err
+			}
 			r.forgetEnded()
+			r.forgetSleeping()
 			r.sendUnsent()
 			r.followUpAll(ctx)
 			r.noteSent()
 			if time.Since(lastReconcile) >= reconcileEvery {
 				lastReconcile = time.Now()
 				r.reconcile(ctx, reconcileEvery/2)
+				r.lookUp(ctx)
 				r.followIdle(ctx, reader)
 			}
 		}
@@ -304,12 +355,15 @@ func (r *run) forgetEnded() {
 	}
 	r.ended = r.ended[n:]
 	r.inMemory.Store(int64(len(r.live)))
-	if len(r.timers) > 2*len(r.live)+1024 { // most are of executions that have ended
+	if len(r.timers) > 2*(len(r.live)+len(r.waking))+1024 { // most are of executions that have ended
 		r.timers = r.timers[:0]
 		for id, l := range r.live {
 			if l.due != 0 {
 				r.timers.add(l.due, id)
 			}
+		}
+		for id, due := range r.waking {
+			r.timers.add(due, id)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (r *run) sentStep(t *testing.T, seq uint64) *live {
 	}
 	x := engine.New(engine.Execution{ID: "x", Partition: r.position.P}, def)
 	engine.Apply(x, engine.Input{Kind: engine.Submitted, Time: 1}, r.keys)
-	l := r.admit(Loaded{Execution: x, Sent: nil})
+	l := r.admit(t.Context(), Loaded{Execution: x, Sent: nil})
 	l.sends[engine.Place{}] = &send{done: make(chan struct{}), seq: seq}
 	return l
 }
@@ -62,7 +62,7 @@ func TestALoadedSendIsNotNotedAgain(t *testing.T) {
 	w, s := writing(t, l)
 	r := s.partition(3)
 	x := r.sentStep(t, 9).x
-	r.admit(Loaded{Execution: x, Sent: map[engine.Place]uint64{{}: 9}})
+	r.admit(t.Context(), Loaded{Execution: x, Sent: map[engine.Place]uint64{{}: 9}})
 	r.noteSent()
 	flushed(t, w, r)
 	if len(l.committed) != 0 {

@@ -13,7 +13,6 @@ import (
 type stopper struct {
 	ledger    Ledger
 	transport Transport
-	children  Children
 	log       zerolog.Logger
 
 	mu      sync.Mutex
@@ -21,8 +20,8 @@ type stopper struct {
 	arrived chan struct{}
 }
 
-func newStopper(ledger Ledger, transport Transport, children Children, log zerolog.Logger) *stopper {
-	return &stopper{ledger: ledger, transport: transport, children: children, log: log, arrived: make(chan struct{}, 1)}
+func newStopper(ledger Ledger, transport Transport, log zerolog.Logger) *stopper {
+	return &stopper{ledger: ledger, transport: transport, log: log, arrived: make(chan struct{}, 1)}
 }
 
 func (s *stopper) push(attempts []StoppedAttempt) {
@@ -51,7 +50,7 @@ func (s *stopper) run(ctx context.Context) {
 		s.mu.Unlock()
 		var stopped, left []StoppedAttempt
 		for _, a := range attempts {
-			if err := s.stop(ctx, a); err != nil {
+			if err := s.transport.StopAttempt(ctx, a.Token, a.Sent); err != nil {
 				s.log.Warn().Err(err).Str("executionId", a.ExecutionID).Msg("an attempt is not stopped yet; trying again")
 				left = append(left, a)
 				continue
@@ -74,11 +73,4 @@ func (s *stopper) run(ctx context.Context) {
 			s.push(left)
 		}
 	}
-}
-
-func (s *stopper) stop(ctx context.Context, a StoppedAttempt) error {
-	if a.Child != "" {
-		return s.children.Cancel(ctx, a.Child)
-	}
-	return s.transport.StopAttempt(ctx, a.Token, a.Sent)
 }

@@ -94,6 +94,10 @@ func (r *run) fireTimers() {
 		}
 		l := r.live[t.execution]
 		if l == nil {
+			if r.waking[t.execution] == t.due { // else it has ended
+				r.waking[t.execution] = now.Add(resendTimer.Milliseconds())
+				r.fire(t.execution, now)
+			}
 			continue
 		}
 		switch due := l.x.NextDue(); {
@@ -101,8 +105,12 @@ func (r *run) fireTimers() {
 		case due > now:
 			r.timers.add(due, t.execution)
 		default:
-			r.append(Control{P: r.position.P, Kind: engine.TimerDue, ExecutionID: t.execution})
-			r.timers.add(now.Add(resendTimer.Milliseconds()), t.execution)
+			r.fire(t.execution, now)
 		}
 	}
+}
+
+func (r *run) fire(execution string, now engine.Time) {
+	r.append(Control{P: r.position.P, Kind: engine.TimerDue, ExecutionID: execution})
+	r.timers.add(now.Add(resendTimer.Milliseconds()), execution)
 }

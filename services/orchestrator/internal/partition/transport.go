@@ -15,6 +15,8 @@ type Streams struct {
 	LastSeq    uint64
 	Now        int64 // ns, by the server's clock
 	Remade     bool  // a stream or bucket had to be made by this call
+
+	LogFill, StepsFill float64 // how full EXECUTION_INPUT and STEPS are, up to 1
 }
 
 // Transport is JetStream as the owner of partitions uses it. done functions are called once,
@@ -35,8 +37,8 @@ type Transport interface {
 	Send(m StepMessage, done func(seq uint64, err error))
 	// Append puts an input into the log.
 	Append(c Control, done func(err error))
-	// Publish puts a committed event into EVENTS.
-	Publish(e EventRow, done func(err error))
+	// Publish puts committed events of one partition, in the order of their numbers, into EVENTS: all of them or none.
+	Publish(events []EventRow, done func(err error))
 
 	// StepAt gives the token of the message at seq in STEPS; false when there is none.
 	StepAt(ctx context.Context, seq uint64) (token string, found bool, err error)
@@ -48,8 +50,8 @@ type Transport interface {
 
 // Reader gives a partition's inputs in order, without gaps, until it is closed.
 type Reader interface {
-	// Pending is how many inputs were waiting when the reader was opened.
-	Pending() uint64
+	// Pending tells whether inputs were waiting when the reader was opened.
+	Pending() bool
 	Messages() <-chan Message
 	// Resets receives when the reader had to begin anew, so that the log may be another.
 	Resets() <-chan struct{}
@@ -63,7 +65,7 @@ type Reader interface {
 type Message struct {
 	Seq         uint64
 	Time        int64 // ns
-	Pending     uint64
+	Pending     bool  // more inputs were waiting when the reader was opened
 	ExecutionID string
 	Input       engine.Input
 	Size        int
@@ -107,5 +109,5 @@ type StepMessage struct {
 	Attempt        int
 	TimeoutMs      int64
 	IdempotencyKey string
-	Body           []byte // a runner.StepBody
+	Body           []byte // a runner.StepBody; nil when the runner is to ask for it
 }

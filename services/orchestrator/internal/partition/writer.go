@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -19,8 +20,6 @@ const (
 	maxUncommittedBytes = 64 << 20
 	maxUncommittedAge   = 10 * time.Second
 
-	// maxBatch bounds one transaction.
-	maxBatch = 4000
 	// ackWait is how long a commit waits for the PubAcks of the steps it caused.
 	ackWait = time.Second
 )
@@ -28,22 +27,33 @@ const (
 // change is what one input did, or a note that moves nothing; see run.noteSent. It is immutable
 // but for the sends, whose sequence comes late.
 type change struct {
-	run      *run
-	from     uint64 // the sequence applied before
-	seq      uint64
-	time     int64
-	eventN   uint64
-	exec     *ExecutionRow
-	steps    []stepChange
-	events   []EventRow
-	stops    []stopChange
-	commands []CommandRow
-	follows  bool     // there is something to follow up once it is committed
-	ending   *Control // for the execution that waits for the end of this one; nil for none
-	dead     *DeadLetter
-	ended    string // the status that the execution has ended with, by this change
-	size     int
-	made     time.Time
+	run       *run
+	from      uint64 // the sequence applied before
+	seq       uint64
+	time      int64
+	eventN    uint64
+	exec      *ExecutionRow
+	steps     []stepChange
+	events    []EventRow
+	stops     []stopChange
+	commands  []CommandRow
+	follows   bool      // there is something to follow up once it is committed
+	told      []Control // for the logs of other executions once it is committed
+	endsLarge *largeEnd // for the execution that waits for the end of this one, when the outputs are large; nil for none
+	dead      *DeadLetter
+	ended     string // the status that the execution has ended with, by this change
+	size      int
+	made      time.Time
+
+	compensation *Compensation // of an execution that ends; nil for none
+	cancels      []string      // executions that no task of this one waits for any more
+}
+
+// tell has another execution know of the change once it is committed; nil tells nothing.
+func (c *change) tell(in *Control) {
+	if in != nil {
+		c.told = append(c.told, *in)
+	}
 }
 
 type stepChange struct {
@@ -56,13 +66,20 @@ type stopChange struct {
 	send    *send
 }
 
+// awaited tells whether something goes on only once the change is committed: who waits for the end of an execution, the next
+// step of a fan-out or of another execution, a runner that is to stop.
+func (c *change) awaited() bool {
+	return c.ended != "" || c.follows || len(c.stops) > 0 || len(c.cancels) > 0 || len(c.commands) > 0 || c.dead != nil
+}
+
 // send is one message on its way into STEPS.
 type send struct {
 	done chan struct{} // closed when the outcome is known
 	seq  uint64        // 0 when it failed; read it after done
 	at   time.Time
 
-	noted atomic.Bool // the ledger has seq, or a commit under way gives it seq; any goroutine
+	dealt *dealing.Step // what holds its place in STEPS; nil once given back, and for children; only for the run's goroutine
+	noted atomic.Bool   // the ledger has seq, or a commit under way gives it seq; any goroutine
 }
 
 func (s *send) sequence() uint64 {
@@ -85,16 +102,17 @@ type Writer struct {
 	metrics *metrics
 
 	mu      sync.Mutex
-	queue   []*change
+	queue   queue
 	count   int // changes not committed yet, also those in work
 	bytes   int
 	oldest  time.Time     // of the changes not committed yet; zero when there are none
 	changed chan struct{} // closed and replaced whenever something was committed or dropped
 	arrived chan struct{} // has one entry when the queue is not empty
+	hurry   chan struct{} // has one entry when an awaited change has come
 }
 
 func newWriter(ledger Ledger, log zerolog.Logger, m *metrics) *Writer {
-	return &Writer{ledger: ledger, log: log, metrics: m, changed: make(chan struct{}), arrived: make(chan struct{}, 1)}
+	return &Writer{ledger: ledger, log: log, metrics: m, changed: make(chan struct{}), arrived: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 }
 
 // add queues a change. It never blocks; see admit.
@@ -103,22 +121,38 @@ func (w *Writer) add(c *change) {
 	if w.count == 0 {
 		w.oldest = c.made
 	}
-	w.queue = append(w.queue, c)
+	w.queue.add(c)
 	w.count++
 	w.bytes += c.size
 	w.mu.Unlock()
+	signal(w.arrived)
+	if c.awaited() {
+		signal(w.hurry)
+	}
+}
+
+func signal(ch chan<- struct{}) {
 	select {
-	case w.arrived <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
 
 // admit waits until the bounds allow more changes, or ctx ends.
 func (w *Writer) admit(ctx context.Context) error {
-	return w.wait(ctx, func() bool {
-		return w.count < maxUncommitted && w.bytes < maxUncommittedBytes &&
-			(w.count == 0 || time.Since(w.oldest) < maxUncommittedAge)
-	})
+	return w.wait(ctx, func() bool { return !w.full() })
+}
+
+// full tells whether the bounds are reached. The caller has the mutex.
+func (w *Writer) full() bool {
+	return w.count >= maxUncommitted || w.bytes >= maxUncommittedBytes || w.count > 0 && time.Since(w.oldest) >= maxUncommittedAge
+}
+
+// behind tells whether no more changes are admitted at present.
+func (w *Writer) behind() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full()
 }
 
 // flush waits until every change of r so far is committed or dropped, or ctx ends.
@@ -151,12 +185,8 @@ func (w *Writer) run(ctx context.Context) error {
 		case <-w.arrived:
 		}
 		for {
-			w.mu.Lock()
-			n := min(len(w.queue), maxBatch)
-			batch := slices.Clone(w.queue[:n])
-			w.queue = slices.Delete(w.queue, 0, n)
-			w.mu.Unlock()
-			if n == 0 {
+			batch := w.gather(ctx)
+			if batch == nil {
 				break
 			}
 			if err := w.commit(ctx, batch); err != nil {
@@ -164,6 +194,32 @@ func (w *Writer) run(ctx context.Context) error {
 			}
 			w.settled(batch)
 		}
+	}
+}
+
+// gather takes the changes of the next commit off the queue once they are due; nil when there are none, or ctx ends.
+func (w *Writer) gather(ctx context.Context) []*change {
+	for {
+		select {
+		case <-w.hurry: // whatever it was for is in the queue
+		default:
+		}
+		w.mu.Lock()
+		empty := w.queue.count == 0
+		batch, wait := w.queue.take(time.Now())
+		w.mu.Unlock()
+		if empty || batch != nil {
+			return batch
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-w.hurry:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
 	}
 }
 
@@ -175,8 +231,8 @@ func (w *Writer) settled(batch []*change) {
 		w.bytes -= c.size
 		c.run.uncommitted.Add(-1)
 	}
-	if len(w.queue) > 0 {
-		w.oldest = w.queue[0].made
+	if w.queue.count > 0 {
+		w.oldest = w.queue.oldest()
 	}
 	close(w.changed)
 	w.changed = make(chan struct{})
@@ -191,12 +247,19 @@ func (w *Writer) commit(ctx context.Context, changes []*change) error {
 			return nil
 		}
 		batch, begin := batchOf(changes), time.Now()
-		err := w.ledger.Commit(ctx, batch)
+		follow, err := w.ledger.Commit(ctx, batch)
 		var fenced *FencedError
 		switch {
 		case err == nil:
-			w.metrics.committed(changes, time.Since(begin))
+			took := time.Since(begin)
+			w.metrics.committed(changes, took)
+			w.mu.Lock()
+			w.queue.took(took)
+			w.mu.Unlock()
 			announce(changes)
+			for _, c := range follow {
+				changes[0].run.append(c)
+			}
 			return nil
 		case errors.As(err, &fenced):
 			w.metrics.commitFailures.WithLabelValues(failedFenced).Inc()
@@ -340,6 +403,10 @@ func batchOf(changes []*change) Batch {
 				b.Commands = append(b.Commands, command)
 			}
 		}
+		if c.compensation != nil {
+			b.Compensations = append(b.Compensations, *c.compensation)
+		}
+		b.Cancels = append(b.Cancels, c.cancels...)
 		if c.dead != nil {
 			b.DeadLetters = append(b.DeadLetters, *c.dead)
 		}

@@ -18,10 +18,14 @@ func (s *Store) AddCommands(ctx context.Context, commands []execution.Command) e
 	for i, c := range commands {
 		ids[i], executions[i], kinds[i], users[i], ps[i] = c.ID, c.ExecutionID, c.Kind, c.UserID, int64(c.Partition)
 	}
-	_, err := s.db.ExecContext(ctx, `INSERT INTO commands (id, execution_id, p, kind, user_id)
-		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[])`,
-		pq.Array(ids), pq.Array(executions), pq.Array(ps), pq.Array(kinds), pq.Array(users))
-	return postgres.Translate(err)
+	return postgres.InTx(ctx, s.lists, func(tx *sqlx.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO commands (id, execution_id, p, kind, user_id)
+			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[])`,
+			pq.Array(ids), pq.Array(executions), pq.Array(ps), pq.Array(kinds), pq.Array(users)); err != nil {
+			return err
+		}
+		return recordCommands(ctx, tx, commands)
+	})
 }
 
 // AddSignal implements execution.Store.
@@ -31,7 +35,7 @@ func (s *Store) AddSignal(ctx context.Context, c execution.Command, key *executi
 	err := postgres.InTx(ctx, s.lists, func(tx *sqlx.Tx) error {
 		var now execution.Standing
 		// The lock keeps the execution from ending, and other signals of it out, until this one is decided.
-		if err := tx.GetContext(ctx, &now.Status, `SELECT status FROM executions WHERE id = $1 FOR NO KEY UPDATE`, c.ExecutionID); err != nil {
+		if err := tx.GetContext(ctx, &now.Status, `SELECT `+shownStatus+` FROM executions WHERE id = $1 FOR NO KEY UPDATE`, c.ExecutionID); err != nil {
 			return notFound(err, "execution")
 		}
 		if key != nil {
@@ -54,7 +58,10 @@ func (s *Store) AddSignal(ctx context.Context, c execution.Command, key *executi
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO commands (id, execution_id, p, kind, user_id, name, signal) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 			c.ID, c.ExecutionID, c.Partition, c.Kind, c.UserID, c.Name, c.Signal)
-		return err
+		if err != nil {
+			return err
+		}
+		return recordCommands(ctx, tx, []execution.Command{c})
 	})
 	return outcome, err
 }

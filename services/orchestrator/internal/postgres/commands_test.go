@@ -23,12 +23,12 @@ import (
 
 // ledger is a store with the table behind it.
 type ledger struct {
-	t *testing.T
+	t testing.TB
 	*Store
 	db *sqlx.DB
 }
 
-func newLedger(t *testing.T) ledger {
+func newLedger(t testing.TB) ledger {
 	t.Helper()
 	db := pgtest.New(t, "orchestrator", migrations.Of("orchestrator"))
 	return ledger{t, New(db), db}
@@ -62,7 +62,7 @@ func (l ledger) acceptable(keys ...string) execution.Accepted {
 
 func (l ledger) accept(x execution.Accepted) string {
 	l.t.Helper()
-	if _, err := l.Accept(l.t.Context(), []execution.Accepted{x}); err != nil {
+	if _, _, err := l.Accept(l.t.Context(), []execution.Accepted{x}); err != nil {
 		l.t.Fatal(err)
 	}
 	return x.ID
@@ -208,7 +208,7 @@ func TestAcceptWithReusedSteps(t *testing.T) {
 	again.ID, again.RetryOf, again.DefinitionBody = uuid.Must(uuid.NewV7()).String(), old.ID, nil
 	again.Reused = []execution.ReusedStep{{Index: 0}, {Index: 1}, {Index: 2, Output: []byte(`null`)}}
 	plain := l.acceptable("a")
-	if _, err := l.Accept(t.Context(), []execution.Accepted{again, plain}); err != nil {
+	if _, _, err := l.Accept(t.Context(), []execution.Accepted{again, plain}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := l.Get(t.Context(), again.ID)
@@ -255,7 +255,7 @@ func TestNamed(t *testing.T) {
 		l.accept(x)
 		all = append(all, x.ID)
 	}
-	l.exec(`UPDATE executions SET status = 'FAILED' WHERE id = ANY($1::uuid[])`, "{"+all[5]+","+all[6]+","+all[7]+"}")
+	l.exec(`UPDATE executions SET status = 'FAILED', error = '{}', completed_at = now() WHERE id = ANY($1::uuid[])`, "{"+all[5]+","+all[6]+","+all[7]+"}")
 	again := first
 	again.ID, again.RetryOf, again.CreatedAt = uuid.Must(uuid.NewV7()).String(), all[6], first.CreatedAt.Add(time.Hour)
 	l.accept(again)
@@ -265,26 +265,26 @@ func TestNamed(t *testing.T) {
 		user     string
 		req      orchestrator.ListRequest
 		statuses []string
-		fresh    bool
+		action   string
 		limit    int
 		want     []string
 		matched  int
 	}{
-		{"failed", first.Caller.UserID, orchestrator.ListRequest{}, []string{"FAILED", "TIMEOUT"}, false, 10, all[5:8], 3},
-		{"not run again", first.Caller.UserID, orchestrator.ListRequest{}, []string{"FAILED", "TIMEOUT"}, true, 10, []string{all[5], all[7]}, 2},
-		{"by its owner", first.Definition.WorkflowOwner, orchestrator.ListRequest{Status: "FAILED"}, []string{"FAILED"}, false, 2, all[5:7], 3},
-		{"by somebody else", uuid.NewString(), orchestrator.ListRequest{}, []string{"FAILED"}, false, 10, nil, 0},
-		{"of another status", first.Caller.UserID, orchestrator.ListRequest{Status: "PENDING"}, []string{"FAILED"}, false, 10, nil, 0},
-		{"more than a page", first.Caller.UserID, orchestrator.ListRequest{Page: rpc.Page{PageSize: 1, SortOrder: "desc", Page: 7}}, []string{"PENDING"}, true, 150, slices.Concat(all[:5], all[8:153]), 228},
-		{"everybody's", "", orchestrator.ListRequest{Page: rpc.Page{Search: others}}, []string{"PENDING"}, true, 10, []string{others}, 1},
+		{"failed", first.Caller.UserID, orchestrator.ListRequest{}, []string{"FAILED", "TIMEOUT"}, orchestrator.BulkCancel, 10, all[5:8], 3},
+		{"not run again", first.Caller.UserID, orchestrator.ListRequest{}, []string{"FAILED", "TIMEOUT"}, orchestrator.BulkRetry, 10, []string{all[5], all[7]}, 2},
+		{"by its owner", first.Definition.WorkflowOwner, orchestrator.ListRequest{Status: "FAILED"}, []string{"FAILED"}, orchestrator.BulkCancel, 2, all[5:7], 3},
+		{"by somebody else", uuid.NewString(), orchestrator.ListRequest{}, []string{"FAILED"}, orchestrator.BulkCancel, 10, nil, 0},
+		{"of another status", first.Caller.UserID, orchestrator.ListRequest{Status: "PENDING"}, []string{"FAILED"}, orchestrator.BulkCancel, 10, nil, 0},
+		{"more than a page", first.Caller.UserID, orchestrator.ListRequest{Page: rpc.Page{PageSize: 1, SortOrder: "desc", Page: 7}}, []string{"PENDING"}, orchestrator.BulkRetry, 150, slices.Concat(all[:5], all[8:153]), 228},
+		{"everybody's", "", orchestrator.ListRequest{Page: rpc.Page{Search: others}}, []string{"PENDING"}, orchestrator.BulkRetry, 10, []string{others}, 1},
 	} {
-		ids, matched, err := l.Named(t.Context(), c.user, c.req, c.statuses, c.fresh, c.limit)
+		ids, matched, err := l.Named(t.Context(), c.user, c.req, c.action, c.statuses, c.limit)
 		slices.Sort(ids) // they are as old as their ids say
 		if err != nil || matched != c.matched || len(ids) != len(c.want) || !slices.Equal(ids, slices.Sorted(slices.Values(c.want))) {
 			t.Errorf("%s: %d of %d, %v", c.name, len(ids), matched, err)
 		}
 	}
-	if _, _, err := l.Named(t.Context(), "", orchestrator.ListRequest{WorkflowID: "x", Status: "DONE"}, nil, false, 1); len(errs.From(err).Details) != 2 {
+	if _, _, err := l.Named(t.Context(), "", orchestrator.ListRequest{WorkflowID: "x", Status: "DONE"}, orchestrator.BulkRetry, nil, 1); len(errs.From(err).Details) != 2 {
 		t.Errorf("a wrong filter: %v", err)
 	}
 }

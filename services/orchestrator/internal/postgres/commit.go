@@ -19,14 +19,18 @@ import (
 )
 
 // Commit implements partition.Ledger.
-func (s *Store) Commit(ctx context.Context, b partition.Batch) error {
-	return commitError(s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
-		there, err := fence(ctx, tx, b.Partitions)
+func (s *Store) Commit(ctx context.Context, b partition.Batch) ([]partition.Control, error) {
+	var inputs []partition.Control
+	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
+		inputs = nil
+		there, err := fence(ctx, tx, b)
 		if err != nil || there {
 			return err
 		}
-		return write(ctx, tx, b)
-	}))
+		inputs, err = s.write(ctx, tx, b)
+		return err
+	})
+	return inputs, commitError(err)
 }
 
 var errRehearsed = errors.New("rehearsed")
@@ -34,7 +38,7 @@ var errRehearsed = errors.New("rehearsed")
 // Rehearse implements partition.Ledger.
 func (s *Store) Rehearse(ctx context.Context, b partition.Batch) error {
 	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
-		if err := write(ctx, tx, b); err != nil {
+		if _, err := s.write(ctx, tx, b); err != nil {
 			return err
 		}
 		return errRehearsed
@@ -55,11 +59,11 @@ func commitError(err error) error {
 // fence locks the partitions, in their order, and fails unless all still have the batch's
 // epochs and stand where it goes on from. A batch whose earlier try was committed without an
 // answer is there already: it has moved its partitions.
-func fence(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Advance) (there bool, err error) {
-	ps := make([]int, len(advances))
-	batch := map[int]partition.Advance{}
-	for i, a := range advances {
-		ps[i] = a.P
+func fence(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) (there bool, err error) {
+	ps := make([]int64, len(b.Partitions))
+	batch, numbers := map[int]partition.Advance{}, b.FirstEvents()
+	for i, a := range b.Partitions {
+		ps[i] = int64(a.P)
 		batch[a.P] = a
 	}
 	var rows []struct {
@@ -68,7 +72,7 @@ func fence(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Ad
 		InputSeq uint64 `db:"input_seq"`
 		EventN   uint64 `db:"event_n"`
 	}
-	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch, input_seq, event_n FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, pq.Array(ps)); err != nil {
+	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch, input_seq, event_n FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, postgres.Int2s(ps)); err != nil {
 		return false, err
 	}
 	var lost []int
@@ -80,7 +84,7 @@ func fence(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Ad
 			moving++
 		}
 		switch {
-		case a.Epoch != r.Epoch || !there && (stays || a.From != r.InputSeq):
+		case a.Epoch != r.Epoch || !there && (stays || a.From != r.InputSeq || numbers[a.P] > 0 && numbers[a.P] != r.EventN+1):
 			lost = append(lost, r.P)
 		case there && !stays:
 			moved++
@@ -93,35 +97,47 @@ func fence(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Ad
 }
 
 // byKey has the server go by the keys, whatever it believed of the tables' sizes when it
-// planned a statement: it may have been on the first day, when they were empty.
-const byKey = `SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`
+// planned a statement: it may have been on the first day, when they were empty. What can not go by a key then looks costly
+// enough to be compiled, which takes seconds.
+const byKey = `SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`
 
-func write(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) error {
+func (s *Store) write(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) ([]partition.Control, error) {
 	if err := tx.Set(ctx, byKey); err != nil {
-		return err
+		return nil, err
 	}
 	if err := advance(ctx, tx, b.Partitions); err != nil {
-		return fmt.Errorf("advance partitions: %w", err)
+		return nil, fmt.Errorf("advance partitions: %w", err)
 	}
 	if err := updateExecutions(ctx, tx, b.Executions); err != nil {
-		return fmt.Errorf("update executions: %w", err)
+		return nil, fmt.Errorf("update executions: %w", err)
 	}
 	if err := upsertSteps(ctx, tx, b.Steps); err != nil {
-		return fmt.Errorf("write steps: %w", err)
+		return nil, fmt.Errorf("write steps: %w", err)
 	}
-	if err := insertEvents(ctx, tx, b.Events); err != nil {
-		return fmt.Errorf("write events: %w", err)
+	if err := insertEvents(ctx, tx, b); err != nil {
+		return nil, fmt.Errorf("write events: %w", err)
 	}
 	if err := markCommands(ctx, tx, b.Commands); err != nil {
-		return fmt.Errorf("mark commands: %w", err)
+		return nil, fmt.Errorf("mark commands: %w", err)
+	}
+	if err := s.acceptCompensations(ctx, tx, b.Compensations); err != nil {
+		return nil, fmt.Errorf("accept compensations: %w", err)
 	}
 	for _, d := range b.DeadLetters {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO dead_letters (p, seq, subject, headers, body, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
 			d.P, d.Seq, plain(d.Subject), nonNil(d.Headers), nonNil(d.Body), plain(d.Reason)); err != nil {
-			return fmt.Errorf("write a dead letter: %w", err)
+			return nil, fmt.Errorf("write a dead letter: %w", err)
 		}
 	}
-	return nil
+	cancels, err := cancelUnawaited(ctx, tx, b.Cancels)
+	if err != nil {
+		return nil, fmt.Errorf("cancel executions that nobody waits for: %w", err)
+	}
+	inputs, err := releaseSlots(ctx, tx, b.Executions)
+	if err != nil {
+		return nil, fmt.Errorf("release slots: %w", err)
+	}
+	return append(cancels, inputs...), nil
 }
 
 func advance(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Advance) error {
@@ -132,7 +148,7 @@ func advance(ctx context.Context, tx *postgres.PreparedTx, advances []partition.
 	}
 	_, err := tx.ExecContext(ctx, `UPDATE partitions t SET input_seq = v.seq, input_time = v.at, event_n = v.n
 		FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) v(p, seq, at, n) WHERE t.p = v.p`,
-		pq.Array(ps), pq.Array(seqs), pq.Array(times), pq.Array(ns))
+		postgres.Int2s(ps), postgres.Int8s(seqs), postgres.Int8s(times), postgres.Int8s(ns))
 	return err
 }
 
@@ -143,7 +159,7 @@ func updateExecutions(ctx context.Context, tx *postgres.PreparedTx, rows []parti
 	}
 	ids, statuses := make([]string, n), make([]string, n)
 	outputs, failures := make([][]byte, n), make([][]byte, n)
-	seqs, inputs, dues, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	seqs, inputs, sleeps, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	completed, failed, skipped, percent := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	for i, r := range rows {
 		failure, err := errorBytes(r.Error)
@@ -151,17 +167,17 @@ func updateExecutions(ctx context.Context, tx *postgres.PreparedTx, rows []parti
 			return err
 		}
 		ids[i], statuses[i], outputs[i], failures[i] = r.ID, r.Status, nonNil(r.Outputs), failure
-		seqs[i], inputs[i], dues[i], starts[i], ends[i] = int64(r.EventSeq), int64(r.LastInput), int64(r.NextDue), int64(r.StartedAt), int64(r.CompletedAt)
+		seqs[i], inputs[i], sleeps[i], starts[i], ends[i] = int64(r.EventSeq), int64(r.LastInput), int64(r.SleepsUntil), int64(r.StartedAt), int64(r.CompletedAt)
 		completed[i], failed[i], skipped[i], percent[i] = int64(r.Completed), int64(r.Failed), int64(r.Skipped), int64(r.Percent)
 	}
 	_, err := tx.ExecContext(ctx, `UPDATE executions t SET status = v.status, outputs = nullif(v.outputs, ''), error = nullif(v.error, ''), event_seq = v.seq,
-			last_input = moment(v.input), next_due = moment(v.due), started_at = moment(v.started), completed_at = moment(v.completed),
+			last_input = moment(v.input), sleeps_until = moment(v.sleeps), started_at = moment(v.started), completed_at = moment(v.completed),
 			steps_completed = v.ok, steps_failed = v.failed, steps_skipped = v.skipped, percent = v.percent
 		FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-			$10::int[], $11::int[], $12::int[], $13::smallint[]) v(id, status, outputs, error, seq, input, due, started, completed, ok, failed, skipped, percent)
+			$10::int[], $11::int[], $12::int[], $13::smallint[]) v(id, status, outputs, error, seq, input, sleeps, started, completed, ok, failed, skipped, percent)
 		WHERE t.id = v.id`,
-		pq.Array(ids), pq.Array(statuses), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(seqs), pq.Array(inputs), pq.Array(dues),
-		pq.Array(starts), pq.Array(ends), pq.Array(completed), pq.Array(failed), pq.Array(skipped), pq.Array(percent))
+		postgres.UUIDs(ids), postgres.Texts(statuses), postgres.Bytes(outputs), postgres.Bytes(failures), postgres.Int8s(seqs), postgres.Int8s(inputs), postgres.Int8s(sleeps),
+		postgres.Int8s(starts), postgres.Int8s(ends), postgres.Int4s(completed), postgres.Int4s(failed), postgres.Int4s(skipped), postgres.Int2s(percent))
 	return err
 }
 
@@ -194,10 +210,39 @@ func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.
 			dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, wake_at = excluded.wake_at,
 			output = excluded.output, error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at,
 			child_id = excluded.child_id`,
-		pq.Array(ids), pq.Array(indexes), pq.Array(iterations), pq.Array(ps), pq.Array(statuses), pq.Array(attempts), pq.Array(tokens), pq.Array(dispatches),
-		pq.Array(sents), pq.Array(retries), pq.Array(backstops), pq.Array(wakes), pq.ByteaArray(outputs), pq.ByteaArray(failures), pq.Array(starts), pq.Array(ends),
-		pq.Array(children))
+		postgres.UUIDs(ids), postgres.Int4s(indexes), postgres.Int4s(iterations), postgres.Int2s(ps), postgres.Texts(statuses), postgres.Int4s(attempts), postgres.Texts(tokens),
+		postgres.Int4s(dispatches), postgres.Int8s(sents), postgres.Int8s(retries), postgres.Int8s(backstops), postgres.Int8s(wakes), postgres.Bytes(outputs),
+		postgres.Bytes(failures), postgres.Int8s(starts), postgres.Int8s(ends), postgres.Texts(children))
 	return err
+}
+
+// cancelUnawaited asks for the end of executions that no step waits for any more. It comes after the steps are written: an accept
+// that has the lock of one has its execution by then, and one that comes later finds that nobody waits.
+func cancelUnawaited(ctx context.Context, tx *postgres.PreparedTx, ids []string) ([]partition.Control, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var alive []string
+	if err := tx.SelectContext(ctx, &alive, `SELECT id FROM executions WHERE id = ANY($1::uuid[]) AND completed_at IS NULL AND NOT detached ORDER BY id`, postgres.UUIDs(ids)); err != nil {
+		return nil, err
+	}
+	n := len(alive)
+	out, commands, executions, ps, kinds := make([]partition.Control, n), make([]string, n), make([]string, n), make([]int64, n), make([]string, n)
+	for i, id := range alive {
+		c := execution.Unawaited(id)
+		commands[i], executions[i], ps[i], kinds[i] = c.ID, c.ExecutionID, int64(c.Partition), c.Kind
+		var err error
+		if out[i], err = c.Control(); err != nil {
+			return nil, err
+		}
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO commands (id, execution_id, p, kind, user_id) SELECT id, execution, p, kind, ''
+		FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[]) v(id, execution, p, kind) ON CONFLICT (id) DO NOTHING`,
+		postgres.UUIDs(commands), postgres.UUIDs(executions), postgres.Int2s(ps), postgres.Texts(kinds))
+	return out, err
 }
 
 // markCommands notes which commands are applied, and whose signals are kept.
@@ -214,23 +259,6 @@ func markCommands(ctx context.Context, tx *postgres.PreparedTx, rows []partition
 	}
 	_, err := tx.ExecContext(ctx, `UPDATE commands t SET applied_at = coalesce(applied_at, now()), kept = nullif(v.kept, 0)
 		FROM unnest($1::uuid[], $2::bigint[]) v(id, kept) WHERE t.id = v.id`, pq.Array(ids), pq.Array(kept))
-	return err
-}
-
-func insertEvents(ctx context.Context, tx *postgres.PreparedTx, rows []partition.EventRow) error {
-	n := len(rows)
-	if n == 0 {
-		return nil
-	}
-	ids, types, bodies := make([]string, n), make([]string, n), make([][]byte, n)
-	seqs, ps, ns := make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, r := range rows {
-		ids[i], types[i], bodies[i] = r.ExecutionID, r.Type, r.Body
-		seqs[i], ps[i], ns[i] = int64(r.Seq), int64(r.P), int64(r.N)
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO execution_events (execution_id, seq, p, n, type, body)
-		SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6::bytea[])`,
-		pq.Array(ids), pq.Array(seqs), pq.Array(ps), pq.Array(ns), pq.Array(types), pq.ByteaArray(bodies))
 	return err
 }
 
@@ -266,50 +294,51 @@ func validUUIDs(ids []string) []string {
 	return out
 }
 
-// Events implements partition.Ledger.
-func (s *Store) Events(ctx context.Context, p int, after uint64, limit int) ([]partition.EventRow, error) {
-	var rows []struct {
-		ExecutionID string `db:"execution_id"`
-		Seq         uint64 `db:"seq"`
-		N           uint64 `db:"n"`
-		Type        string `db:"type"`
-		Body        []byte `db:"body"`
-	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, seq, n, type, body FROM execution_events WHERE p = $1 AND n > $2 ORDER BY n LIMIT $3`, p, after, limit); err != nil {
-		return nil, postgres.Translate(err)
-	}
-	out := make([]partition.EventRow, len(rows))
-	for i, r := range rows {
-		out[i] = partition.EventRow{ExecutionID: r.ExecutionID, P: p, Seq: r.Seq, N: r.N, Type: r.Type, Body: r.Body}
-	}
-	return out, nil
-}
-
 // Unseen implements partition.Ledger.
 func (s *Store) Unseen(ctx context.Context, p int, age time.Duration) ([]partition.Control, error) {
 	var out []partition.Control
 	var pending []string
 	// created_at is by the clock of who accepted it, which may be ahead of ours.
 	if err := s.db.SelectContext(ctx, &pending, `SELECT id FROM executions WHERE p = $1 AND completed_at IS NULL AND status = 'PENDING'
+		AND NOT (limited AND EXISTS (SELECT 1 FROM concurrency_slots s WHERE s.execution_id = executions.id AND s.state = 'WAITING'))
 		AND (created_at <= clock_timestamp() - $2 * interval '1 microsecond' OR created_at > clock_timestamp()) ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	for _, id := range pending {
 		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: id})
 	}
+	commands, err := s.Unapplied(ctx, []int{p}, age, everBefore)
+	return append(out, commands...), err
+}
+
+// everBefore is longer than anything stays in the ledger.
+const everBefore = 100 * 365 * 24 * time.Hour
+
+// Unapplied implements partition.Ledger.
+func (s *Store) Unapplied(ctx context.Context, ps []int, least, most time.Duration) ([]partition.Control, error) {
 	var commands []commandRow
-	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id, p, kind, signal FROM commands WHERE p = $1 AND applied_at IS NULL
-		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' ORDER BY created_at LIMIT 10000`, p, microseconds(age)); err != nil {
+	if err := s.db.SelectContext(ctx, &commands, `SELECT id, execution_id, p, kind, signal FROM commands WHERE p = ANY($1::smallint[]) AND applied_at IS NULL
+		AND created_at <= clock_timestamp() - $2 * interval '1 microsecond' AND created_at >= clock_timestamp() - $3 * interval '1 microsecond'
+		ORDER BY created_at LIMIT 10000`, smallints(ps), microseconds(least), microseconds(most)); err != nil {
 		return nil, postgres.Translate(err)
 	}
-	for _, c := range commands {
-		control, err := c.control()
-		if err != nil {
+	out := make([]partition.Control, len(commands))
+	for i, c := range commands {
+		var err error
+		if out[i], err = c.control(); err != nil {
 			return nil, err
 		}
-		out = append(out, control)
 	}
 	return out, nil
+}
+
+// smallints is what a query takes for partitions.
+func smallints(ps []int) any {
+	out := make([]int64, len(ps))
+	for i, p := range ps {
+		out[i] = int64(p)
+	}
+	return pq.Array(out)
 }
 
 type commandRow struct {
@@ -350,21 +379,21 @@ func (s *Store) ItemOutputs(ctx context.Context, executionID string, step, limit
 }
 
 // Stopped implements partition.Ledger.
-func (s *Store) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt, error) {
+func (s *Store) Stopped(ctx context.Context, ps []int, age time.Duration) ([]partition.StoppedAttempt, error) {
 	var rows []struct {
 		ExecutionID string `db:"execution_id"`
 		Index       int    `db:"step_index"`
 		Iteration   int    `db:"iteration"`
 		Token       string `db:"token"`
 		Sent        uint64 `db:"sent"`
-		Child       string `db:"child"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, iteration, token, sent, coalesce(child_id::text, '') AS child FROM steps WHERE p = $1 AND status = 'CANCELLED' AND sent > 0`, p); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, `SELECT execution_id, step_index, iteration, token, sent FROM steps WHERE p = ANY($1::smallint[]) AND status = 'CANCELLED' AND sent > 0
+		AND ($2::bigint = 0 OR completed_at <= clock_timestamp() - $2::bigint * interval '1 microsecond')`, smallints(ps), microseconds(age)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	out := make([]partition.StoppedAttempt, len(rows))
 	for i, r := range rows {
-		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Place: engine.Place{Step: r.Index, Iteration: r.Iteration}, Token: r.Token, Sent: r.Sent, Child: r.Child}
+		out[i] = partition.StoppedAttempt{ExecutionID: r.ExecutionID, Place: engine.Place{Step: r.Index, Iteration: r.Iteration}, Token: r.Token, Sent: r.Sent}
 	}
 	return out, nil
 }

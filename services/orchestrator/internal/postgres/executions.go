@@ -3,9 +3,9 @@ package postgres
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -19,8 +19,11 @@ import (
 )
 
 // Accept implements execution.Store.
-func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error) {
+func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, []partition.Control, error) {
 	outcomes := make([]execution.Outcome, len(executions))
+	var kept [][]byte
+	began := time.Now()
+	var inputs []partition.Control
 	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
 		fresh, err := claimKeys(ctx, tx, executions, outcomes)
 		if err != nil {
@@ -29,15 +32,41 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 		if fresh, err = awaited(ctx, tx, fresh, outcomes); err != nil {
 			return err
 		}
-		if err := s.insertDefinitions(ctx, tx, fresh); err != nil {
+		if fresh, err = moveSchedules(ctx, tx, fresh, outcomes); err != nil {
 			return err
 		}
-		if err := insertExecutions(ctx, tx, fresh); err != nil {
+		if kept, err = s.keepDefinitions(ctx, tx, fresh); err != nil {
 			return err
 		}
-		return insertReused(ctx, tx, fresh)
+		if err := freeOfAncestors(ctx, tx, fresh); err != nil {
+			return err
+		}
+		fresh, large := referToLarge(fresh)
+		limited, err := insertExecutions(ctx, tx, fresh)
+		if err != nil {
+			return err
+		}
+		if err := insertReused(ctx, tx, fresh); err != nil {
+			return err
+		}
+		if err := insertPayloads(ctx, tx, fresh, large); err != nil {
+			return err
+		}
+		if err := recordAgain(ctx, tx, fresh); err != nil {
+			return err
+		}
+		inputs, err = takeSlots(ctx, tx, limited, outcomes)
+		return err
 	})
-	return outcomes, err
+	if postgres.IsUnique(err, "executions_compensation_again") {
+		err = execution.ErrCompensatedAgain
+	}
+	if err == nil {
+		for _, hash := range kept {
+			s.seen.Add([sha256.Size]byte(hash), began)
+		}
+	}
+	return outcomes, inputs, err
 }
 
 // claimKeys sorts out what was accepted before, and fills in the outcomes.
@@ -60,17 +89,31 @@ func claimKeys(ctx context.Context, tx *postgres.PreparedTx, executions []execut
 		if errs.CodeOf(notFound(err, "key")) != errs.NotFound {
 			return nil, err
 		}
-		var before struct {
-			BodyHash    []byte `db:"body_hash"`
-			ExecutionID string `db:"execution_id"`
-		}
-		if err := tx.GetContext(ctx, &before, `SELECT body_hash, execution_id FROM idempotency_keys WHERE user_id = $1 AND route = $2 AND key = $3`,
-			x.Key.UserID, x.Key.Route, x.Key.Key); err != nil {
+		if outcomes[i], err = keyed(ctx, tx.GetContext, *x.Key); err != nil {
 			return nil, err
 		}
-		outcomes[i] = execution.Outcome{ID: before.ExecutionID, Replayed: true, Conflict: string(before.BodyHash) != string(x.Key.BodyHash)}
 	}
 	return fresh, nil
+}
+
+// Keyed implements execution.Store.
+func (s *Store) Keyed(ctx context.Context, key execution.IdempotencyKey) (execution.Outcome, bool, error) {
+	outcome, err := keyed(ctx, s.db.GetContext, key)
+	if errs.CodeOf(notFound(err, "key")) == errs.NotFound {
+		return outcome, false, nil
+	}
+	return outcome, err == nil, postgres.Translate(err)
+}
+
+// keyed gives the execution that a key stands for; sql.ErrNoRows for none.
+func keyed(ctx context.Context, get func(ctx context.Context, dest any, query string, args ...any) error, key execution.IdempotencyKey) (execution.Outcome, error) {
+	var before struct {
+		BodyHash    []byte `db:"body_hash"`
+		ExecutionID string `db:"execution_id"`
+	}
+	err := get(ctx, &before, `SELECT body_hash, execution_id FROM idempotency_keys WHERE user_id = $1 AND route = $2 AND key = $3 AND created_at >= now() - interval '24 hours'`,
+		key.UserID, key.Route, key.Key)
+	return execution.Outcome{ID: before.ExecutionID, Replayed: true, Conflict: string(before.BodyHash) != string(key.BodyHash)}, err
 }
 
 // awaited leaves out the children that nobody waits for any more, and keeps the tasks that wait for the others as they are until the
@@ -96,37 +139,56 @@ func awaited(ctx context.Context, tx *postgres.PreparedTx, executions []executio
 	return kept, nil
 }
 
-// insertDefinitions writes those that this process has not read from the table before.
-func (s *Store) insertDefinitions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
-	seen := map[string]bool{}
-	var hashes, bodies [][]byte
+// definitionSeen is for how long this process takes it that a definition it has accepted is kept. It is deleted a day after the last
+// execution was accepted with it, at the earliest.
+const definitionSeen = time.Hour
+
+// keepDefinitions writes the definitions that are missing, and notes of the others that they are in use: of each once in a while.
+// It gives the hashes of all of them that this process need not look at again once the transaction is committed. NOT_FOUND when a definition
+// is gone together with the executions that had it.
+func (s *Store) keepDefinitions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) ([][]byte, error) {
+	bodies := map[string][]byte{}
 	for _, x := range executions {
-		if x.DefinitionBody != nil && !seen[string(x.DefinitionHash)] && !s.definitions.Contains([sha256.Size]byte(x.DefinitionHash)) {
-			seen[string(x.DefinitionHash)] = true
-			hashes, bodies = append(hashes, x.DefinitionHash), append(bodies, x.DefinitionBody)
+		if at, known := s.seen.Get([sha256.Size]byte(x.DefinitionHash)); !known || time.Since(at) > definitionSeen {
+			bodies[string(x.DefinitionHash)] = nonNil(x.DefinitionBody)
 		}
 	}
-	if len(hashes) == 0 {
-		return nil
+	if len(bodies) == 0 {
+		return nil, nil
 	}
-	// Only what is missing: a conflict would still write and lock.
-	_, err := tx.ExecContext(ctx, `INSERT INTO definitions (hash, body) SELECT v.hash, v.body FROM unnest($1::bytea[], $2::bytea[]) v(hash, body)
-		WHERE NOT EXISTS (SELECT 1 FROM definitions d WHERE d.hash = v.hash) ORDER BY v.hash ON CONFLICT DO NOTHING`, pq.ByteaArray(hashes), pq.ByteaArray(bodies))
-	return err
+	hashes, texts := make([][]byte, 0, len(bodies)), make([][]byte, 0, len(bodies))
+	for hash, body := range bodies {
+		hashes, texts = append(hashes, []byte(hash)), append(texts, body)
+	}
+	// In the order of the hashes, so that nobody waits for another in a circle. What is run again has no body.
+	result, err := tx.ExecContext(ctx, `INSERT INTO definitions (hash, body) SELECT v.hash, coalesce(nullif(v.body, ''), d.body)
+		FROM unnest($1::bytea[], $2::bytea[]) v(hash, body) LEFT JOIN definitions d ON v.body = '' AND d.hash = v.hash WHERE v.body <> '' OR d.hash IS NOT NULL
+		ORDER BY v.hash ON CONFLICT (hash) DO UPDATE SET used_at = now()`, pq.ByteaArray(hashes), pq.ByteaArray(texts))
+	if err != nil {
+		return nil, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n < int64(len(hashes)) {
+		return nil, errs.Wrap(err, errs.NotFound, "the execution is not kept any more; execute the workflow again")
+	}
+	return hashes, nil
 }
 
-func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
+// insertExecutions gives those of them that have a limit and were not there before.
+func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) (limited []execution.Accepted, err error) {
 	n := len(executions)
 	if n == 0 {
-		return nil
+		return nil, nil
 	}
 	ids, workflows, owners, users := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	triggers, requests, parents := make([]string, n), make([]string, n), make([]string, n)
 	hashes, inputs := make([][]byte, n), make([][]byte, n)
 	ps, versions, priorities, created := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	undone := make([]string, n)
 	retried, totals, reused, percents := make([]string, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	parentIDs, parentSteps, parentTokens := make([]string, n), make([]string, n), make([]string, n)
 	parentIterations, depths := make([]int64, n), make([]int64, n)
+	schedules, times := make([]string, n), make([]int64, n)
+	limits, detached := make([]bool, n), make([]bool, n)
 	for i, x := range executions {
 		ids[i], workflows[i], owners[i], users[i] = x.ID, x.Definition.WorkflowID, x.Definition.WorkflowOwner, x.Caller.UserID
 		triggers[i], requests[i], parents[i] = x.TriggerType, x.Caller.RequestID, x.Caller.Traceparent
@@ -134,27 +196,54 @@ func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions [
 		ps[i], versions[i], priorities[i], created[i] = int64(subject.PartitionOf(x.ID)), int64(x.Definition.WorkflowVersion), int64(x.Priority), x.CreatedAt.UnixMicro()
 		retried[i], totals[i], reused[i] = x.RetryOf, int64(len(x.Definition.Steps)), int64(len(x.Reused))
 		percents[i] = reused[i] * 100 / max(totals[i], 1)
-		depths[i] = int64(x.Depth)
+		depths[i], undone[i], limits[i], detached[i] = int64(x.Depth), x.CompensationOf, x.Limit != nil, x.Detached
 		if p := x.Parent; p != nil {
 			parentIDs[i], parentSteps[i], parentIterations[i], parentTokens[i] = p.ExecutionID, p.StepKey, int64(p.Iteration), p.Token
 		}
+		if at := x.Scheduled; at != nil {
+			schedules[i], times[i] = at.TriggerID, at.For.UnixMicro()
+		}
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
+	var inserted []string
+	err = tx.SelectContext(ctx, &inserted, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
 			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at, retry_of, steps_completed, percent,
-			parent_execution_id, parent_step, parent_iteration, parent_token, depth)
+			parent_execution_id, parent_step, parent_iteration, parent_token, depth, compensation_of, trigger_id, scheduled_for, limited, detached)
 		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $23, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created),
 			nullif(v.retried, '')::uuid, v.reused, v.percent,
-			nullif(v.pid, '')::uuid, nullif(v.pstep, ''), CASE WHEN v.pid = '' THEN NULL ELSE v.piteration END, nullif(v.ptoken, ''), v.depth
+			nullif(v.pid, '')::uuid, nullif(v.pstep, ''), CASE WHEN v.pid = '' THEN NULL ELSE v.piteration END, nullif(v.ptoken, ''), v.depth, nullif(v.undone, '')::uuid,
+			nullif(v.tid, '')::uuid, moment(v.ttime), v.limited, v.detached
 		FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::int[], $5::uuid[], $6::uuid[], $7::bytea[], $8::text[], $9::smallint[], $10::bytea[],
 			$11::text[], $12::text[], $13::int[], $14::bigint[], $15::text[], $16::int[], $17::smallint[],
-			$18::text[], $19::text[], $20::int[], $21::text[], $22::smallint[])
+			$18::text[], $19::text[], $20::int[], $21::text[], $22::smallint[], $24::text[], $25::text[], $26::bigint[], $27::boolean[], $28::boolean[])
 			v(id, p, workflow, version, owner, usr, definition, trigger, priority, inputs, request, parent, total, created, retried, reused, percent,
-				pid, pstep, piteration, ptoken, depth)
-		ON CONFLICT (id) DO NOTHING`,
-		pq.Array(ids), pq.Array(ps), pq.Array(workflows), pq.Array(versions), pq.Array(owners), pq.Array(users), pq.ByteaArray(hashes), pq.Array(triggers),
-		pq.Array(priorities), pq.ByteaArray(inputs), pq.Array(requests), pq.Array(parents), pq.Array(totals), pq.Array(created),
-		pq.Array(retried), pq.Array(reused), pq.Array(percents),
-		pq.Array(parentIDs), pq.Array(parentSteps), pq.Array(parentIterations), pq.Array(parentTokens), pq.Array(depths), partition.EngineVersion)
+				pid, pstep, piteration, ptoken, depth, undone, tid, ttime, limited, detached)
+		ON CONFLICT (id) DO NOTHING RETURNING CASE WHEN limited THEN id::text ELSE '' END`,
+		postgres.UUIDs(ids), postgres.Int2s(ps), postgres.UUIDs(workflows), postgres.Int4s(versions), postgres.UUIDs(owners), postgres.UUIDs(users), postgres.Bytes(hashes),
+		postgres.Texts(triggers), postgres.Int2s(priorities), postgres.Bytes(inputs), postgres.Texts(requests), postgres.Texts(parents), postgres.Int4s(totals),
+		postgres.Int8s(created), postgres.Texts(retried), postgres.Int4s(reused), postgres.Int2s(percents),
+		postgres.Texts(parentIDs), postgres.Texts(parentSteps), postgres.Int4s(parentIterations), postgres.Texts(parentTokens), postgres.Int2s(depths), partition.EngineVersion,
+		postgres.Texts(undone), postgres.Texts(schedules), postgres.Int8s(times), pq.Array(limits), pq.Array(detached))
+	for _, x := range executions {
+		if x.Limit != nil && slices.Contains(inserted, x.ID) {
+			limited = append(limited, x)
+		}
+	}
+	return limited, err
+}
+
+// acceptCompensations writes executions that undo what others have done.
+func (s *Store) acceptCompensations(ctx context.Context, tx *postgres.PreparedTx, compensations []partition.Compensation) error {
+	accepted := make([]execution.Accepted, len(compensations))
+	for i, c := range compensations {
+		var err error
+		if accepted[i], err = execution.AcceptedCompensation(c); err != nil {
+			return err
+		}
+	}
+	if _, err := s.keepDefinitions(ctx, tx, accepted); err != nil {
+		return err
+	}
+	_, err := insertExecutions(ctx, tx, accepted) // they have no limit: what is undone must not wait for what is done
 	return err
 }
 
@@ -181,6 +270,13 @@ func insertReused(ctx context.Context, tx *postgres.PreparedTx, executions []exe
 	return err
 }
 
+// Unfinished implements execution.Store.
+func (s *Store) Unfinished(ctx context.Context, userID string, most int) (int, error) {
+	var n int
+	err := s.db.GetContext(ctx, &n, `SELECT count(*) FROM (SELECT 1 FROM executions WHERE user_id = $1 AND completed_at IS NULL AND parent_execution_id IS NULL AND compensation_of IS NULL LIMIT $2) x`, userID, most)
+	return n, postgres.Translate(err)
+}
+
 // Ending implements execution.Store.
 func (s *Store) Ending(ctx context.Context, id string) (execution.Ending, bool, error) {
 	var ended bool
@@ -197,15 +293,24 @@ func (s *Store) Ending(ctx context.Context, id string) (execution.Ending, bool, 
 	if err != nil {
 		return execution.Ending{}, false, err
 	}
+	failed := partition.NewPayloads(s).Lend(ctx, record.Execution)
 	output, failure := record.Execution.Ending()
-	return execution.Ending{Ended: true, Output: output, Failure: failure}, true, nil
+	return execution.Ending{Ended: true, Output: output, Failure: failure}, true, failed()
 }
 
 // Get implements execution.Store.
 func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
-	var row executionRow
-	if err := s.db.GetContext(ctx, &row, `SELECT `+executionColumns+` FROM executions WHERE id = $1`, id); err != nil {
+	var found struct { // of one moment: its end takes the slot along
+		executionRow
+		Slot *string `db:"slot"`
+	}
+	if err := s.db.GetContext(ctx, &found, `SELECT `+executionColumns+`, CASE WHEN limited THEN (SELECT state FROM concurrency_slots WHERE execution_id = executions.id) END AS slot
+		FROM executions WHERE id = $1`, id); err != nil {
 		return execution.Record{}, notFound(err, "execution")
+	}
+	row, slot := found.executionRow, engine.SlotNone
+	if found.Slot != nil {
+		slot = slotStates[*found.Slot]
 	}
 	var steps []stepRow
 	if row.hasSteps() {
@@ -225,7 +330,7 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 	if err != nil {
 		return execution.Record{}, err
 	}
-	loaded, err := restoreOne(row, steps, items[row.ID], nil, def.Compiled)
+	loaded, err := restoreOne(row, steps, items[row.ID], nil, slot, def.Compiled)
 	if err != nil {
 		return execution.Record{}, err
 	}
@@ -235,10 +340,36 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 			reused[st.Index] = *st.ReusedFrom
 		}
 	}
+	if loaded.Execution.Slot == engine.SlotDropped { // it is shown as the log is going to make it
+		engine.Apply(loaded.Execution, engine.Input{Kind: engine.Submitted, Time: loaded.Execution.CreatedAt}, engine.Keys{})
+	}
+	compensation, err := s.compensationOf(ctx, row)
+	if err != nil {
+		return execution.Record{}, err
+	}
 	return execution.Record{
 		Execution: loaded.Execution, Definition: def.Source, DefinitionHash: row.Definition, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
-		ParentID: row.ParentID, RetryOf: row.RetryOf, Reused: reused,
+		ParentID: row.ParentID, RetryOf: row.RetryOf, TriggerID: row.TriggerID, ScheduledFor: utc(row.ScheduledFor.Time, row.ScheduledFor.Valid), Reused: reused,
+		Compensation: compensation, Sent: loaded.Sent,
 	}, nil
+}
+
+// compensation is the execution that undoes another: of those that were run again the last.
+const compensation = `FROM executions c WHERE c.compensation_of = executions.id AND NOT EXISTS (SELECT 1 FROM executions r WHERE r.retry_of = c.id)`
+
+func (s *Store) compensationOf(ctx context.Context, row executionRow) (*execution.Compensation, error) {
+	if row.Status == orchestrator.ExecutionCompleted || !engine.Terminal(row.Status) {
+		return nil, nil
+	}
+	var c execution.Compensation
+	err := s.db.GetContext(ctx, &c, `SELECT c.id, c.status FROM executions, LATERAL (SELECT c.id, c.status `+compensation+`) c WHERE executions.id = $1`, row.ID)
+	switch {
+	case errs.CodeOf(notFound(err, "compensation")) == errs.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, postgres.Translate(err)
+	}
+	return &c, nil
 }
 
 // Step implements execution.Store.
@@ -274,21 +405,4 @@ func (s *Store) Step(ctx context.Context, id, key string, iteration int) (engine
 		return engine.Task{}, false, postgres.Translate(err)
 	}
 	return engine.Task{Status: step.Status, Attempt: step.Attempt, Token: step.Token}, true, nil
-}
-
-// History implements execution.Store.
-func (s *Store) History(ctx context.Context, id string, after uint64, limit int) ([]orchestrator.StoredEvent, error) {
-	var rows []struct {
-		Seq  uint64 `db:"seq"`
-		Type string `db:"type"`
-		Body []byte `db:"body"`
-	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT seq, type, body FROM execution_events WHERE execution_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, id, int64(min(after, 1<<62)), limit); err != nil {
-		return nil, postgres.Translate(err)
-	}
-	events := make([]orchestrator.StoredEvent, len(rows))
-	for i, r := range rows {
-		events[i] = orchestrator.StoredEvent{Seq: r.Seq, Type: r.Type, Body: json.RawMessage(r.Body)}
-	}
-	return events, nil
 }

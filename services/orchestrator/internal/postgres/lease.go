@@ -44,7 +44,7 @@ func positionsOf(rows []positionRow) []partition.Position {
 func microseconds(d time.Duration) int64 { return d.Microseconds() }
 
 // Heartbeat implements partition.Ledger.
-func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live int, err error) {
+func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live []string, err error) {
 	ps, ns := make([]int64, 0, len(published)), make([]int64, 0, len(published))
 	for p, n := range published {
 		ps, ns = append(ps, int64(p)), append(ns, int64(n))
@@ -57,7 +57,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 		if _, err := tx.ExecContext(ctx, `DELETE FROM instances WHERE seen_at < clock_timestamp() - interval '1 day'`); err != nil {
 			return err
 		}
-		if err := tx.GetContext(ctx, &live, `SELECT count(*) FROM instances WHERE seen_at > clock_timestamp() - $1 * interval '1 microsecond'`, microseconds(lease)); err != nil {
+		if err := tx.SelectContext(ctx, &live, `SELECT id FROM instances WHERE seen_at > clock_timestamp() - $1 * interval '1 microsecond'`, microseconds(lease)); err != nil {
 			return err
 		}
 		// Rows are locked in the order of p, as every commit does.
@@ -66,7 +66,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, lease time.Duration
 				published_n = greatest(t.published_n, coalesce((SELECT v.n FROM unnest($3::bigint[], $4::bigint[]) v(p, n) WHERE v.p = t.p), 0))
 			FROM mine WHERE t.p = mine.p RETURNING t.p`, owner, microseconds(lease), pq.Array(ps), pq.Array(ns))
 	})
-	return held, max(live, 1), err
+	return held, live, err
 }
 
 // Leave implements partition.Ledger.

@@ -28,12 +28,14 @@ type Store struct {
 	db          *postgres.Prepared
 	lists       *sqlx.DB                                   // for statements that are not constant
 	definitions *lru.Cache[[sha256.Size]byte, *Definition] // by hash: what is stored under one can not change
+	seen        *lru.Cache[[sha256.Size]byte, time.Time]   // when a definition was last noted to be in use
 }
 
 // New makes a store over an open schema.
 func New(db *sqlx.DB) *Store {
 	definitions, _ := lru.New[[sha256.Size]byte, *Definition](maxDefinitions) // it refuses sizes below 1 alone
-	return &Store{db: postgres.Prepare(db), lists: db, definitions: definitions}
+	seen, _ := lru.New[[sha256.Size]byte, time.Time](maxDefinitions)
+	return &Store{db: postgres.Prepare(db), lists: db, definitions: definitions, seen: seen}
 }
 
 // Definition is a stored definition with its compiled form.
@@ -69,7 +71,7 @@ func (s *Store) definitionsOf(ctx context.Context, hashes [][]byte) (map[string]
 		Hash []byte `db:"hash"`
 		Body []byte `db:"body"`
 	}
-	if err := s.db.SelectContext(ctx, &rows, `SELECT hash, body FROM definitions WHERE hash = ANY($1)`, pq.ByteaArray(missing)); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, `SELECT hash, body FROM definitions WHERE hash = ANY($1)`, postgres.Bytes(missing)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	for _, row := range rows {
@@ -126,6 +128,12 @@ type executionRow struct {
 	ParentToken     *string      `db:"parent_token"`
 	Depth           int          `db:"depth"`
 	RetryOf         *string      `db:"retry_of"`
+	TriggerID       *string      `db:"trigger_id"`
+	ScheduledFor    sql.NullTime `db:"scheduled_for"`
+	CompensationOf  *string      `db:"compensation_of"`
+	CompensatedBy   *string      `db:"compensated_by"` // in lists
+	Limited         bool         `db:"limited"`
+	Detached        bool         `db:"detached"`
 	Total           int          `db:"steps_total"`
 	Completed       int          `db:"steps_completed"`
 	Failed          int          `db:"steps_failed"`
@@ -139,7 +147,7 @@ type executionRow struct {
 }
 
 const executionColumns = `id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, status, trigger_type, priority,
-	inputs, outputs, error, request_id, traceparent, parent_execution_id, parent_step, parent_iteration, parent_token, depth, retry_of, steps_total, steps_completed, steps_failed,
+	inputs, outputs, error, request_id, traceparent, parent_execution_id, parent_step, parent_iteration, parent_token, depth, retry_of, trigger_id, scheduled_for, compensation_of, limited, detached, steps_total, steps_completed, steps_failed,
 	steps_skipped, percent, event_seq, last_input, created_at, started_at, completed_at`
 
 // hasSteps tells whether there may be rows of its steps: it has begun, or began with results of another.
@@ -149,7 +157,7 @@ func (r executionRow) hasSteps() bool {
 
 // parent gives the task that waits for it; nil for none.
 func (r executionRow) parent() *engine.Parent {
-	if r.ParentID == nil || r.ParentStep == nil || r.ParentIteration == nil || r.ParentToken == nil {
+	if r.Detached || r.ParentID == nil || r.ParentStep == nil || r.ParentIteration == nil || r.ParentToken == nil {
 		return nil
 	}
 	return &engine.Parent{ExecutionID: *r.ParentID, StepKey: *r.ParentStep, Place: engine.Place{Iteration: *r.ParentIteration}, Token: *r.ParentToken}
@@ -216,13 +224,17 @@ func (s *Store) restore(ctx context.Context, executions []executionRow, steps []
 	if err != nil {
 		return nil, err
 	}
+	slots, err := s.slotsOf(ctx, executions)
+	if err != nil {
+		return nil, err
+	}
 	loaded := make([]partition.Loaded, 0, len(executions))
 	for _, row := range executions {
 		def := defs[string(row.Definition)]
 		if def == nil {
 			return nil, fmt.Errorf("the definition of execution %s is not there", row.ID)
 		}
-		l, err := restoreOne(row, byExecution[row.ID], items[row.ID], commands[row.ID], def.Compiled)
+		l, err := restoreOne(row, byExecution[row.ID], items[row.ID], commands[row.ID], slots[row.ID], def.Compiled)
 		if err != nil {
 			return nil, err
 		}
@@ -302,11 +314,14 @@ func (s *Store) appliedCommands(ctx context.Context, executions []executionRow) 
 	return out, nil
 }
 
-func restoreOne(row executionRow, steps []stepRow, items []itemCounts, commands []appliedCommand, def *engine.Definition) (partition.Loaded, error) {
+func restoreOne(row executionRow, steps []stepRow, items []itemCounts, commands []appliedCommand, slot engine.Slot, def *engine.Definition) (partition.Loaded, error) {
 	x := engine.New(engine.Execution{
 		ID: row.ID, WorkflowID: row.WorkflowID, UserID: row.UserID, TriggerType: row.TriggerType, RequestID: row.RequestID, Traceparent: row.Traceparent,
-		Partition: row.P, Priority: row.Priority, Depth: row.Depth, Parent: row.parent(), Inputs: row.Inputs, CreatedAt: engine.TimeOf(row.CreatedAt),
+		Partition: row.P, Priority: row.Priority, Depth: row.Depth, Slot: slot, Parent: row.parent(), Inputs: row.Inputs, CreatedAt: engine.TimeOf(row.CreatedAt),
 	}, def)
+	if row.CompensationOf != nil {
+		x.CompensationOf = *row.CompensationOf
+	}
 	sent := map[engine.Place]uint64{}
 	x.Status, x.EventSeq = row.Status, row.EventSeq
 	x.Outputs = row.Outputs
@@ -325,7 +340,7 @@ func restoreOne(row executionRow, steps []stepRow, items []itemCounts, commands 
 		}
 		step := &x.Steps[st.Index]
 		if st.Iteration == 0 {
-			step.Task, step.WakeAt = task, timeOf(st.WakeAt)
+			step.Task, step.WakeAt, step.Reused = task, timeOf(st.WakeAt), st.ReusedFrom != nil
 		} else {
 			step.Items = append(step.Items, engine.Item{Iteration: st.Iteration, Task: task})
 		}
@@ -370,17 +385,35 @@ func stepErrorOf(raw []byte) (*runner.StepError, error) {
 }
 
 // LoadLive implements partition.Ledger.
-func (s *Store) LoadLive(ctx context.Context, p int) ([]partition.Loaded, error) {
+func (s *Store) LoadLive(ctx context.Context, p int, until engine.Time) ([]partition.Loaded, error) {
+	const awake = `p = $1 AND completed_at IS NULL AND (sleeps_until IS NULL OR sleeps_until <= moment($2))`
 	var executions []executionRow
-	if err := s.db.SelectContext(ctx, &executions, `SELECT `+executionColumns+` FROM executions WHERE p = $1 AND completed_at IS NULL AND status <> 'PENDING'`, p); err != nil {
+	if err := s.db.SelectContext(ctx, &executions, `SELECT `+executionColumns+` FROM executions WHERE `+awake+` AND status <> 'PENDING'`, p, int64(until)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	var steps []stepRow
-	if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps s WHERE `+inMemory+` AND EXISTS
-		(SELECT 1 FROM executions e WHERE e.id = s.execution_id AND e.p = $1 AND e.completed_at IS NULL) ORDER BY execution_id, step_index, iteration`, p); err != nil {
+	if err := s.db.SelectContext(ctx, &steps, `SELECT `+stepColumns+` FROM steps WHERE `+inMemory+` AND execution_id IN
+		(SELECT id FROM executions WHERE `+awake+`) ORDER BY execution_id, step_index, iteration`, p, int64(until)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	return s.restore(ctx, executions, steps)
+}
+
+// Waking implements partition.Ledger.
+func (s *Store) Waking(ctx context.Context, p int, until engine.Time) (map[string]engine.Time, error) {
+	var rows []struct {
+		ID    string    `db:"id"`
+		Until time.Time `db:"sleeps_until"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT id, sleeps_until FROM executions WHERE p = $1 AND completed_at IS NULL AND sleeps_until <= moment($2)`,
+		p, int64(until)); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	due := make(map[string]engine.Time, len(rows))
+	for _, r := range rows {
+		due[r.ID] = engine.TimeOf(r.Until)
+	}
+	return due, nil
 }
 
 // Load implements partition.Ledger.
@@ -390,7 +423,7 @@ func (s *Store) Load(ctx context.Context, ids []string) ([]partition.Loaded, err
 		return nil, nil
 	}
 	var executions []executionRow
-	if err := s.db.SelectContext(ctx, &executions, `SELECT `+executionColumns+` FROM executions WHERE id = ANY($1::uuid[])`, pq.Array(valid)); err != nil {
+	if err := s.db.SelectContext(ctx, &executions, `SELECT `+executionColumns+` FROM executions WHERE id = ANY($1::uuid[])`, postgres.UUIDs(valid)); err != nil {
 		return nil, postgres.Translate(err)
 	}
 	begun := make([]string, 0, len(executions))

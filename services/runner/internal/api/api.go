@@ -21,12 +21,17 @@ import (
 )
 
 // Executor runs API agents.
-type Executor struct{ client *http.Client }
+type Executor struct {
+	client *http.Client
+	large  chan struct{} // has an entry for each large answer that is in memory
+}
 
 var _ executor.Interface = (*Executor)(nil)
 
 // New makes an Executor that calls through client, which is to be one of guard.NewClient.
-func New(client *http.Client) *Executor { return &Executor{client: client} }
+func New(client *http.Client) *Executor {
+	return &Executor{client: client, large: make(chan struct{}, largeAtOnce)}
+}
 
 // Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"totalMs":n}}.
 func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
@@ -101,7 +106,7 @@ func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time
 			retryAfter: resp.Header.Get("Retry-After"),
 		}
 	}
-	out, err := output(resp, c.responseType, start)
+	out, err := e.output(ctx, resp, c.responseType, start)
 	if err == nil {
 		return out, nil
 	}

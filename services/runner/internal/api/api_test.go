@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newExecutor(t testing.TB, allow ...netip.Prefix) *Executor {
-	client := guard.NewClient(guard.Config{Allow: allow})
+	client := guard.NewClient(guard.Config{Allow: allow, MaxBody: runner.MaxOutput})
 	t.Cleanup(client.CloseIdleConnections)
 	return New(client)
 }
@@ -275,6 +275,9 @@ func TestRetries(t *testing.T) {
 			if tt.code == "" && err != nil || tt.code != "" && (!errors.As(err, &e) || e.Code != tt.code) {
 				t.Errorf("got %v", err)
 			}
+			if e != nil && (e.RetryAfterMs == 61_000) != strings.Contains(tt.query, "after=61") {
+				t.Errorf("the step is to be left alone for %d ms", e.RetryAfterMs)
+			}
 		})
 	}
 }
@@ -310,7 +313,7 @@ func TestNoAnswer(t *testing.T) {
 		case "/big":
 			_, _ = w.Write(bytes.Repeat([]byte("x"), runner.MaxOutput+1))
 		case "/grows":
-			_, _ = w.Write(bytes.Repeat([]byte{'"'}, runner.MaxOutput-1000))
+			_, _ = w.Write(bytes.Repeat([]byte{'"'}, runner.MaxOutput/2))
 		case "/loop":
 			http.Redirect(w, r, "/loop", http.StatusFound)
 		case "/file":

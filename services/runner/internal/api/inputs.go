@@ -15,12 +15,21 @@ import (
 
 // inputs resolves templates over the input of one task.
 type inputs struct {
-	raw    json.RawMessage
-	log    executor.Logger
-	warned []string // what was not there, told once each
+	raw     json.RawMessage
+	secrets map[string]string
+	log     executor.Logger
+	warned  []string // what was not there, told once each
 }
 
-func (in *inputs) lookup(p template.Path) (json.RawMessage, bool) { return template.Walk(in.raw, p) }
+// lookup gives the value of a path into the input, or that of a secret.
+func (in *inputs) lookup(p template.Path) (json.RawMessage, bool) {
+	if p.Root() == "secrets" && len(p) == 2 {
+		value, known := in.secrets[p[1].Key]
+		quoted, err := json.Marshal(value)
+		return quoted, known && err == nil
+	}
+	return template.Walk(in.raw, p)
+}
 
 // render resolves a template to JSON.
 func (in *inputs) render(t *template.Template, lookup template.Lookup) ([]byte, error) {

@@ -30,7 +30,7 @@ const userAgent = "Turbocat"
 
 // resolve puts the values of the task's input into the call.
 func (c call) resolve(task executor.Task) (*request, error) {
-	in := &inputs{raw: task.Input, log: task.Log}
+	in := &inputs{raw: task.Input, secrets: task.Secrets, log: task.Log}
 	u, err := c.url.resolve(in)
 	if err != nil {
 		return nil, err

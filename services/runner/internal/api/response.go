@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,9 +19,27 @@ import (
 	"turbocat.io/services/runner/internal/guard"
 )
 
+const (
+	// largeAnswer is how much of an answer is read without further ado; of those that are longer, largeAtOnce are in memory at once.
+	largeAnswer = 1 << 20
+	largeAtOnce = 2
+)
+
 // output gives the step's output of an answer; a JSON body stays as its bytes are.
-func output(resp *http.Response, kind string, start time.Time) (json.RawMessage, error) {
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, runner.MaxOutput+1))
+func (e *Executor) output(ctx context.Context, resp *http.Response, kind string, start time.Time) (json.RawMessage, error) {
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, largeAnswer))
+	if err == nil && len(raw) == largeAnswer {
+		select {
+		case e.large <- struct{}{}:
+			defer func() { <-e.large }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		whole := bytes.NewBuffer(raw)
+		whole.Grow(int(min(max(resp.ContentLength, largeAnswer), runner.MaxOutput)))
+		_, err = whole.ReadFrom(io.LimitReader(resp.Body, runner.MaxOutput+1-largeAnswer))
+		raw = whole.Bytes()
+	}
 	if errors.Is(err, guard.ErrBodyTooLarge) || len(raw) > runner.MaxOutput {
 		return nil, tooLarge("the body of the answer")
 	}
@@ -57,7 +76,7 @@ func output(resp *http.Response, kind string, start time.Time) (json.RawMessage,
 func tooLarge(what string) *runner.StepError {
 	return &runner.StepError{
 		Code:    runner.CodeOutputLimit,
-		Message: fmt.Sprintf("%s is larger than %d KiB; ask the server for less, such as a page", what, runner.MaxOutput>>10),
+		Message: fmt.Sprintf("%s is larger than %d MiB; ask the server for less, such as a page", what, runner.MaxOutput>>20),
 	}
 }
 
@@ -95,7 +114,9 @@ func decode(raw []byte, kind, contentType string) (json.RawMessage, error) {
 func asJSON(raw []byte) (json.RawMessage, bool) {
 	raw = bytes.TrimSpace(bytes.TrimPrefix(raw, []byte("\ufeff")))
 	// Bytes that are no UTF-8 pass for JSON in Go and for nothing elsewhere.
-	raw = bytes.ToValidUTF8(raw, []byte("\ufffd"))
+	if !utf8.Valid(raw) {
+		raw = bytes.ToValidUTF8(raw, []byte("\ufffd"))
+	}
 	return raw, json.Valid(raw)
 }
 
@@ -120,7 +141,8 @@ func (r *request) badStatus(resp *http.Response) *runner.StepError {
 	if excerpt := excerpt(raw); excerpt != "" {
 		message += "; the body begins: " + excerpt
 	}
-	return &runner.StepError{Code: runner.CodeHTTPStatus, Message: message, Retryable: transient(resp.StatusCode)}
+	asked, _ := parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return &runner.StepError{Code: runner.CodeHTTPStatus, Message: message, Retryable: transient(resp.StatusCode), RetryAfterMs: asked.Milliseconds()}
 }
 
 // excerpt gives the first characters of a body as text without control characters.

@@ -75,6 +75,9 @@ func memoryMb(n int) func(map[string]any) {
 	return func(c map[string]any) { c["memoryMb"] = n }
 }
 
+// large gives an agent what it needs for the largest inputs and outputs, on any machine.
+func large(c map[string]any) { c["memoryMb"], c["timeoutMs"] = maxMemoryMb, 600_000 }
+
 func fault(t *testing.T, err error) *runner.StepError {
 	t.Helper()
 	var fault *runner.StepError
@@ -197,8 +200,8 @@ func TestFaults(t *testing.T) {
 			want:   runner.StepError{Code: runner.CodeInvalidOutput, Message: "deep"},
 		},
 		"too large": {
-			source: "function handler() { return 'x'.repeat(1048575) }",
-			want:   runner.StepError{Code: runner.CodeOutputLimit, Message: "1048577 bytes"},
+			source: "function handler() { return 'x'.repeat(2 ** 26 - 1) }", change: large,
+			want: runner.StepError{Code: runner.CodeOutputLimit, Message: "67108865 bytes"},
 		},
 		"busy loop": {
 			source: "function handler() { for (;;); }", change: timeoutMs(200),
@@ -258,7 +261,7 @@ func TestFaults(t *testing.T) {
 		},
 		"nested source": {
 			source: "function handler() { return 1 }\n" + strings.Repeat("(", 500_000),
-			change: memoryMb(maxMemoryMb),
+			change: large,
 			want:   runner.StepError{Code: runner.CodeError, Message: "nested too deep", Type: "RangeError", Retryable: true},
 		},
 	} {
@@ -440,7 +443,7 @@ func TestRunsInParallelDoNotMix(t *testing.T) {
 
 func TestLargestInput(t *testing.T) {
 	e := newExecutor(t)
-	job := task(`function handler(i) { return i.length }`, nil)
+	job := task(`function handler(i) { return i.length }`, large)
 	job.Input = json.RawMessage(`"` + strings.Repeat("x", runner.MaxInput-2) + `"`)
 	output, err := e.Run(t.Context(), job)
 	if want := strconv.Itoa(runner.MaxInput - 2); err != nil || string(output) != want {

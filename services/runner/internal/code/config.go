@@ -24,7 +24,8 @@ type config struct {
 	entry       string
 	timeout     time.Duration
 	memoryMb    uint64
-	unsupported string // what it asks for that this version can not do; "" when there is nothing
+	secrets     []string // that context.secrets has
+	unsupported string   // what it asks for that this version can not do; "" when there is nothing
 }
 
 // parse reads a config that can be run, and every fault of one that can not.
@@ -43,6 +44,11 @@ func parse(raw json.RawMessage) (config, *form.Faults) {
 	c.timeout = time.Duration(o.Int("timeoutMs", 1, maxTimeoutMs, 30_000)) * time.Millisecond
 	c.memoryMb = uint64(o.Int("memoryMb", minMemoryMb, maxMemoryMb, 128))
 	c.readHosts(o, &faults)
+	names, _ := o.List("secrets")
+	for _, v := range names {
+		name, _ := v.Text(&faults)
+		c.secrets = append(c.secrets, name)
+	}
 	o.Done()
 	return c, &faults
 }

@@ -3,7 +3,7 @@ package code
 import (
 	"encoding/json"
 	"errors"
-	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +87,7 @@ func TestRefused(t *testing.T) {
 func TestParseFillsIn(t *testing.T) {
 	got, faults := parse(json.RawMessage(`{"runtime":"javascript","files":{"main.js":"x"}}`))
 	want := config{source: "x", file: "main.js", entry: "handler", timeout: 30 * time.Second, memoryMb: 128}
-	if len(faults.All()) > 0 || got != want {
+	if len(faults.All()) > 0 || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v, %v, wanted %+v", got, faults.All(), want)
 	}
 }
@@ -96,7 +96,7 @@ func TestParseFillsIn(t *testing.T) {
 // fault here but that its code is blank, and what runs can be saved unless its entry is no name.
 // The catalog checks sizes, and names that stand twice, beside the schema.
 func TestSavedConfigsAreRead(t *testing.T) {
-	raw, err := os.ReadFile("../../../catalog/internal/agent/schemas/CODE.json")
+	raw, err := catalog.ConfigSchema("CODE")
 	if err != nil {
 		t.Fatal(err)
 	}

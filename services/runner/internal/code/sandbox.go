@@ -89,6 +89,9 @@ func parseSandboxArgs(args []string) (memory, cpuSeconds uint64, err error) {
 	return memoryMb << 20, cpuSeconds, errors.Join(errMemory, errCPU)
 }
 
+// maxContext is what the context of a job may take: most of it are a hundred secrets, escaped.
+const maxContext = 64 << 20
+
 func writeJob(out io.Writer, job script.Job) error {
 	head, err := json.Marshal(job)
 	if err != nil {
@@ -108,7 +111,7 @@ func writeJob(out io.Writer, job script.Job) error {
 // readJob reads the three frames of a job; Input is the last.
 func readJob(in io.Reader) (script.Job, error) {
 	var job script.Job
-	frames := frame.NewReader(in, frame.Limits{frame.Context: 1 << 20, frame.Source: catalog.MaxCodeSource, frame.Input: runner.MaxInput})
+	frames := frame.NewReader(in, frame.Limits{frame.Context: maxContext, frame.Source: catalog.MaxCodeSource, frame.Input: runner.MaxInput})
 	for {
 		kind, body, err := frames.Next()
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 	"turbocat.io/services/runner/internal/form"
 )
 
-// plan is a config that can be run.
+// plan is a config that can be run, by many at once: nothing changes it.
 type plan struct {
 	steps     []step
 	scalar    bool // the last operation gives one object
@@ -25,7 +25,7 @@ type step struct {
 	operation
 }
 
-// operation makes rows of rows. It changes none of those it is given.
+// operation makes rows of rows. It changes neither those it is given nor itself.
 type operation interface {
 	apply(w *work, rows []string) ([]string, error)
 }

@@ -15,6 +15,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	bodies "turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
@@ -57,7 +58,7 @@ func TestConfigs(t *testing.T) {
 // savedSchema is what the catalog checks configs with when agents are saved.
 func savedSchema(t testing.TB) *schema.Schema {
 	t.Helper()
-	raw, err := os.ReadFile("../../../catalog/internal/agent/schemas/DATA.json")
+	raw, err := catalog.ConfigSchema("DATA")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/services/runner/internal/compiled"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/form"
 )
@@ -24,19 +25,27 @@ import (
 // with everything ends as an error and not in memory.
 const maxBytes = 64 << 20
 
-// Executor runs DATA agents.
-type Executor struct{}
+// maxPlanText bounds the text of the configs whose plans are kept.
+const maxPlanText = 1 << 20
 
-var _ executor.Interface = Executor{}
+// Executor runs DATA agents.
+type Executor struct{ plans *compiled.Cache[plan] }
+
+var _ executor.Interface = (*Executor)(nil)
+
+// New makes an executor.
+func New() *Executor {
+	return &Executor{plans: compiled.NewCache(maxPlanText, func(config string) (plan, error) {
+		p, faults := parse(json.RawMessage(config))
+		return p, faults.Err("DATA")
+	})}
+}
 
 // Run applies the operations of the config to input.data and gives {"data":...,"count":n}.
-func (Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
-	p, faults := parse(task.Config)
-	if err := faults.Err("DATA"); err != nil {
+func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
+	p, err := e.plans.Of(string(task.Config))
+	if err != nil {
 		return nil, err
-	}
-	if !json.Valid(task.Input) {
-		return nil, dataError("the input is not valid JSON")
 	}
 	limited := ctx
 	if p.timeoutMs > 0 {

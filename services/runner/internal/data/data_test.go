@@ -16,7 +16,7 @@ import (
 
 func run(t testing.TB, config, input string) (string, *runner.StepError) {
 	t.Helper()
-	out, err := Executor{}.Run(context.Background(), executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
+	out, err := New().Run(context.Background(), executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
 	if err == nil {
 		if !json.Valid(out) {
 			t.Fatalf("output is no JSON: %s", out)
@@ -289,7 +289,7 @@ func TestBounds(t *testing.T) {
 		Config: json.RawMessage(`{"operation":"join","with":"data","leftKey":"k","rightKey":"k"}`),
 		Input:  json.RawMessage(`{"data":` + rows + `}`),
 	}
-	_, err := Executor{}.Run(context.Background(), task)
+	_, err := New().Run(context.Background(), task)
 	var stepError *runner.StepError
 	if !errors.As(err, &stepError) || stepError.Code != runner.CodeOutputLimit {
 		t.Errorf("a join of all with all: %v", err)
@@ -297,11 +297,11 @@ func TestBounds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	start := time.Now()
-	if _, err = (Executor{}).Run(ctx, task); !errors.Is(err, context.Canceled) || time.Since(start) > 10*time.Second {
+	if _, err = New().Run(ctx, task); !errors.Is(err, context.Canceled) || time.Since(start) > 10*time.Second {
 		t.Errorf("cancelled: %v after %v", err, time.Since(start))
 	}
 	task.Config = json.RawMessage(`{"operation":"join","with":"data","leftKey":"k","rightKey":"k","timeoutMs":1}`)
-	if _, err = (Executor{}).Run(context.Background(), task); !errors.As(err, &stepError) || stepError.Code != runner.CodeStepTimeout || !stepError.Retryable {
+	if _, err = New().Run(context.Background(), task); !errors.As(err, &stepError) || stepError.Code != runner.CodeStepTimeout || !stepError.Retryable {
 		t.Errorf("out of time: %v", err)
 	}
 }
@@ -312,7 +312,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, config, input string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		out, err := Executor{}.Run(ctx, executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
+		out, err := New().Run(ctx, executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input)})
 		if err == nil && !json.Valid(out) {
 			t.Errorf("output is no JSON: %s", out)
 		}

@@ -397,7 +397,7 @@ func TestWorkIsBounded(t *testing.T) {
 		"the same part in all rows": {`{"operation":"merge","with":"o","key":"k"}`, `{"data":[{"k":1}` + strings.Repeat(`,{"k":1}`, 200) + `],"o":[{"k":1,"a":"` + text + `"}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Executor{}.Run(context.Background(), executor.Task{Config: json.RawMessage(c.config), Input: json.RawMessage(c.input)})
+			_, err := New().Run(context.Background(), executor.Task{Config: json.RawMessage(c.config), Input: json.RawMessage(c.input)})
 			var fault *runner.StepError
 			if !errors.As(err, &fault) || fault.Code != runner.CodeOutputLimit || fault.Retryable {
 				t.Errorf("got %.200v", err)
@@ -438,7 +438,7 @@ func TestOperationsEndWithTheirContext(t *testing.T) {
 		`{"operation":"transform","fields":{"a":{"concat":[{"value":"x"}]}}}`,
 		`{"operation":"transform","fields":{"a":{"cases":[{"when":{"field":"id","operator":"exists"},"then":"id"}]}}}`,
 	} {
-		_, err := Executor{}.Run(ctx, executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(`{"data":` + rows + `}`)})
+		_, err := New().Run(ctx, executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(`{"data":` + rows + `}`)})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", config, err)
 		}

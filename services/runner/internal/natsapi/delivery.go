@@ -18,41 +18,62 @@ import (
 
 const maxTimeoutMs = math.MaxInt64 / int64(time.Millisecond)
 
-// readStep reads the headers of a ready step. What it can not be run without is its Fault;
+// readStep reads a ready step. What it can not be run without is its Fault;
 // the error says that it can not even be answered.
-func readStep(header nats.Header, body []byte) (*work.Step, error) {
-	step := &work.Step{
-		Token:          header.Get(event.HeaderID),
-		ExecutionID:    header.Get(event.HeaderSubject),
-		StepKey:        header.Get(runner.HeaderStepKey),
-		Dispatch:       header.Get(runner.HeaderDispatch),
-		IdempotencyKey: header.Get(runner.HeaderIdempotencyKey),
-		UserID:         header.Get(runner.HeaderUserID),
-		WorkflowID:     header.Get(runner.HeaderWorkflowID),
-		RequestID:      header.Get(event.HeaderRequestID),
-		Traceparent:    header.Get(event.HeaderTraceparent),
-		Body:           body,
+func readStep(own nats.Header, body []byte) (*work.Step, error) {
+	headers, data := event.Headers(own, body)
+	step := &work.Step{Body: data}
+	var kind, iteration, attempt, timeout string
+	for name, value := range headers {
+		switch name {
+		case event.HeaderType:
+			kind = value
+		case event.HeaderID:
+			step.Token = value
+		case event.HeaderSubject:
+			step.ExecutionID = value
+		case event.HeaderRequestID:
+			step.RequestID = value
+		case event.HeaderTraceparent:
+			step.Traceparent = value
+		case runner.HeaderStepKey:
+			step.StepKey = value
+		case runner.HeaderDispatch:
+			step.Dispatch = value
+		case runner.HeaderIdempotencyKey:
+			step.IdempotencyKey = value
+		case runner.HeaderUserID:
+			step.UserID = value
+		case runner.HeaderWorkflowID:
+			step.WorkflowID = value
+		case runner.HeaderIteration:
+			iteration = value
+		case runner.HeaderAttempt:
+			attempt = value
+		case runner.HeaderTimeoutMs:
+			timeout = value
+		}
 	}
 	if step.Token == "" || step.ExecutionID == "" || step.StepKey == "" {
 		return nil, fmt.Errorf("a ready step without %s, %s or %s", event.HeaderID, event.HeaderSubject, runner.HeaderStepKey)
 	}
 	var faults []string
-	if t := header.Get(event.HeaderType); t != runner.TypeStepReady {
-		faults = append(faults, fmt.Sprintf("%s is %q, not %q", event.HeaderType, t, runner.TypeStepReady))
+	if kind != runner.TypeStepReady {
+		faults = append(faults, fmt.Sprintf("%s is %q, not %q", event.HeaderType, kind, runner.TypeStepReady))
 	}
-	number := func(name string, most int64) int64 {
-		n, err := strconv.ParseInt(header.Get(name), 10, 64)
+	number := func(name, value string, most int64) int64 {
+		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || n < 1 || n > most {
-			faults = append(faults, fmt.Sprintf("%s is %q, not a number from 1 to %d", name, header.Get(name), most))
+			faults = append(faults, fmt.Sprintf("%s is %q, not a number from 1 to %d", name, value, most))
 		}
 		return n
 	}
-	number(runner.HeaderDispatch, math.MaxInt64)
-	if header.Get(runner.HeaderIteration) != "" {
-		step.Iteration = int(number(runner.HeaderIteration, math.MaxInt32))
+	number(runner.HeaderDispatch, step.Dispatch, math.MaxInt64)
+	if iteration != "" {
+		step.Iteration = int(number(runner.HeaderIteration, iteration, math.MaxInt32))
 	}
-	step.Attempt = int(number(runner.HeaderAttempt, math.MaxInt32))
-	step.Timeout = time.Duration(number(runner.HeaderTimeoutMs, maxTimeoutMs)) * time.Millisecond
+	step.Attempt = int(number(runner.HeaderAttempt, attempt, math.MaxInt32))
+	step.Timeout = time.Duration(number(runner.HeaderTimeoutMs, timeout, maxTimeoutMs)) * time.Millisecond
 	if faults != nil {
 		step.Fault = &runner.StepError{Code: runner.CodeInternal, Message: "the ready step is malformed: " + strings.Join(faults, "; ")}
 	}

@@ -6,11 +6,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/runner"
@@ -51,14 +53,21 @@ func goldens(t *testing.T, kinds ...string) []golden {
 // TestGoldenStepsAreRead wants every ready step that was ever sent to be one that can be run.
 func TestGoldenStepsAreRead(t *testing.T) {
 	for _, g := range goldens(t, "io.turbocat.step.ready.*") {
-		header := nats.Header{}
+		own, line := nats.Header{}, event.AppendHeader(nil, event.HeaderType, g.Headers[event.HeaderType])
 		for name, value := range g.Headers {
-			header.Set(name, value)
+			own.Set(name, value)
+			if name != jetstream.MsgIDHeader && name != event.HeaderType {
+				line = event.AppendHeader(line, name, value)
+			}
 		}
-		step, err := readStep(header, g.Body)
+		step, err := readStep(own, g.Body)
 		if err != nil || step.Fault != nil || step.Token != g.Headers[event.HeaderID] || step.UserID != g.Headers[runner.HeaderUserID] ||
 			strconv.Itoa(step.Iteration) != cmp.Or(g.Headers[runner.HeaderIteration], "0") {
 			t.Errorf("%s is read as %+v, %v", g.file, step, err)
+		}
+		lined, err := readStep(nats.Header{jetstream.MsgIDHeader: {"1"}}, append(event.EndHeaders(line), g.Body...))
+		if err != nil || !reflect.DeepEqual(lined, step) {
+			t.Errorf("%s with its headers in a line is read as %+v, %v", g.file, lined, err)
 		}
 	}
 }
@@ -75,12 +84,10 @@ func TestReportsAreGolden(t *testing.T) {
 				Dispatch: g.Headers[runner.HeaderDispatch], RequestID: g.Headers[event.HeaderRequestID], Traceparent: g.Headers[event.HeaderTraceparent],
 			},
 		})
-		headers := map[string]string{}
-		for name := range m.Header {
-			headers[name] = m.Header.Get(name)
-		}
-		if m.Subject != g.Subject || !maps.Equal(headers, g.Headers) || string(m.Data) != string(g.Body) {
-			t.Errorf("%s: sent on %s\n%v\n%s", g.file, m.Subject, headers, m.Data)
+		lined, data := event.Headers(nil, m.Data)
+		headers := maps.Collect(lined)
+		if m.Subject != g.Subject || m.Header != nil || !maps.Equal(headers, g.Headers) || string(data) != string(g.Body) {
+			t.Errorf("%s: sent on %s\n%v\n%s", g.file, m.Subject, headers, data)
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
@@ -26,6 +25,9 @@ const (
 	maxUnstored = 64 << 20
 	minWeight   = 8 << 10
 
+	// reportHeaders is how many bytes the headers of a report take, mostly.
+	reportHeaders = 512
+
 	pubAckTimeout = 5 * time.Second
 	retryWait     = 100 * time.Millisecond
 	retryWaitMax  = 2 * time.Second
@@ -34,13 +36,13 @@ const (
 // Reports publishes what runners say about attempts, again and again until it is stored.
 // It is safe for concurrent use.
 type Reports struct {
-	nc   *nats.Conn
-	js   jetstream.JetStream
-	log  zerolog.Logger
-	room *semaphore.Weighted
+	nc        *nats.Conn
+	publisher *bus.Publisher
+	log       zerolog.Logger
+	room      *semaphore.Weighted
 
 	mu      sync.Mutex
-	sent    map[*nats.Msg]*dispatch
+	sent    int // on their way
 	failed  []*dispatch
 	retry   chan struct{}
 	emptied chan struct{} // closed when nothing is on its way; nil when nobody waits for it
@@ -48,34 +50,24 @@ type Reports struct {
 
 // dispatch is one report on its way.
 type dispatch struct {
-	msg    *nats.Msg
+	report work.Report
 	weight int64
 	stored func()
 }
 
 // NewReports makes a publisher; Run must run for reports that fail at first.
 func NewReports(conn *bus.Conn, log zerolog.Logger) (*Reports, error) {
-	r := &Reports{
-		nc: conn.NATS(), log: log, room: semaphore.NewWeighted(maxUnstored),
-		sent: map[*nats.Msg]*dispatch{}, retry: make(chan struct{}, 1),
-	}
-	js, err := jetstream.New(conn.NATS(),
-		jetstream.WithPublishAsyncMaxPending(4*maxUnstored/minWeight), // never reached: room is less
-		jetstream.WithPublishAsyncTimeout(pubAckTimeout),
-		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, _ *jetstream.PubAck) { r.stored(m) }),
-		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { r.refused(m, err) }),
-	)
+	publisher, err := bus.NewPublisher(conn.NATS(), pubAckTimeout)
 	if err != nil {
-		return nil, fmt.Errorf("open JetStream: %w", err)
+		return nil, err
 	}
-	r.js = js
-	return r, nil
+	return &Reports{nc: conn.NATS(), publisher: publisher, log: log, room: semaphore.NewWeighted(maxUnstored), retry: make(chan struct{}, 1)}, nil
 }
 
 // Report publishes a report; stored, if any, is called once the server has it. A result waits
 // while too much is on its way, and is dropped when ctx ends before that; step.started never waits.
 func (r *Reports) Report(ctx context.Context, report work.Report, stored func()) {
-	d := &dispatch{msg: message(report), stored: stored}
+	d := &dispatch{report: report, stored: stored}
 	if report.Type != runner.TypeStepStarted {
 		d.weight = max(int64(len(report.Body)), minWeight)
 		if r.room.Acquire(ctx, d.weight) != nil {
@@ -83,14 +75,14 @@ func (r *Reports) Report(ctx context.Context, report work.Report, stored func())
 		}
 	}
 	r.mu.Lock()
-	r.sent[d.msg] = d
+	r.sent++
 	r.mu.Unlock()
 	r.publish(d)
 }
 
 // Run sends what failed again, with growing pauses, until ctx ends.
 func (r *Reports) Run(ctx context.Context) {
-	defer r.js.CleanupPublisher()
+	defer r.publisher.Close()
 	wait, last := retryWait, time.Time{}
 	for {
 		select {
@@ -120,7 +112,7 @@ func (r *Reports) Run(ctx context.Context) {
 // Settle waits until nothing is on its way or ctx ends.
 func (r *Reports) Settle(ctx context.Context) {
 	r.mu.Lock()
-	if len(r.sent) == 0 {
+	if r.sent == 0 {
 		r.mu.Unlock()
 		return
 	}
@@ -136,27 +128,27 @@ func (r *Reports) Settle(ctx context.Context) {
 func (r *Reports) publish(d *dispatch) {
 	// The client would keep it for the next connection, and every retry with it.
 	if !r.nc.IsConnected() {
-		r.refused(d.msg, nats.ErrDisconnected)
+		r.refused(d, nats.ErrDisconnected)
 		return
 	}
-	if _, err := r.js.PublishMsgAsync(d.msg); err != nil {
-		r.refused(d.msg, err)
-	}
+	r.publisher.Publish(message(d.report), func(_ uint64, err error) {
+		if err != nil {
+			r.refused(d, err)
+		} else {
+			r.stored(d)
+		}
+	})
 }
 
 // stored lets go of a report that the server has.
-func (r *Reports) stored(m *nats.Msg) {
+func (r *Reports) stored(d *dispatch) {
 	r.mu.Lock()
-	d := r.sent[m]
-	delete(r.sent, m)
-	if len(r.sent) == 0 && r.emptied != nil {
+	r.sent--
+	if r.sent == 0 && r.emptied != nil {
 		close(r.emptied)
 		r.emptied = nil
 	}
 	r.mu.Unlock()
-	if d == nil {
-		return
-	}
 	if d.weight > 0 {
 		r.room.Release(d.weight)
 	}
@@ -165,19 +157,13 @@ func (r *Reports) stored(m *nats.Msg) {
 	}
 }
 
-// refused notes a report for another try. It may be called while the publisher is locked, so
-// it publishes nothing itself.
-func (r *Reports) refused(m *nats.Msg, err error) {
+// refused notes a report for another try.
+func (r *Reports) refused(d *dispatch, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := r.sent[m]
-	if d == nil {
-		return
-	}
-	if errors.Is(err, nats.ErrMaxPayload) && m.Header.Get(event.HeaderType) == runner.TypeStepCompleted {
+	if errors.Is(err, nats.ErrMaxPayload) && d.report.Type == runner.TypeStepCompleted {
 		// It would fail for ever, so the step fails instead.
-		m.Header.Set(event.HeaderType, runner.TypeStepFailed)
-		m.Data = tooLarge(len(m.Data))
+		d.report.Type, d.report.Body = runner.TypeStepFailed, tooLarge(len(d.report.Body))
 	}
 	if len(r.failed) == 0 {
 		r.log.Warn().Err(err).Msg("report not stored; trying again")
@@ -199,38 +185,36 @@ func tooLarge(size int) []byte {
 	return body
 }
 
-// message makes the CloudEvent of a report. Header values share one array, for there are
-// thousands of reports a second.
+// message makes the CloudEvent of a report.
 func message(report work.Report) *nats.Msg {
 	step := report.Step
-	values := make([]string, 0, 12)
-	header := make(nats.Header, 12)
-	set := func(name, value string) {
-		values = append(values, value)
-		header[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	set(event.HeaderSpecVersion, event.SpecVersion)
-	set(event.HeaderType, report.Type)
-	set(event.HeaderSource, runner.Service)
-	set(event.HeaderID, step.Token)
-	set(event.HeaderSubject, step.ExecutionID)
-	set(runner.HeaderStepKey, step.StepKey)
-	set(runner.HeaderDispatch, step.Dispatch)
+	b := make([]byte, 0, reportHeaders+len(report.Body))
+	b = event.AppendHeader(b, event.HeaderType, report.Type)
+	b = event.AppendHeader(b, event.HeaderSpecVersion, event.SpecVersion)
+	b = event.AppendHeader(b, event.HeaderSource, runner.Service)
+	b = event.AppendHeader(b, event.HeaderID, step.Token)
+	b = event.AppendHeader(b, event.HeaderSubject, step.ExecutionID)
+	b = event.AppendHeader(b, runner.HeaderStepKey, step.StepKey)
+	b = event.AppendHeader(b, runner.HeaderDispatch, step.Dispatch)
 	if step.Iteration > 0 {
-		set(runner.HeaderIteration, strconv.Itoa(step.Iteration))
+		b = event.AppendHeader(b, runner.HeaderIteration, strconv.Itoa(step.Iteration))
 	}
 	if report.Type != runner.TypeStepStarted {
-		set(runner.HeaderDurationMs, strconv.FormatInt(report.Duration.Milliseconds(), 10))
-		set(event.HeaderContentType, "application/json")
+		b = event.AppendHeader(b, runner.HeaderDurationMs, strconv.FormatInt(report.Duration.Milliseconds(), 10))
+		contentType := "application/json"
+		if _, stored := runner.ReferenceOf(report.Body); stored {
+			contentType = runner.TypeReference
+		}
+		b = event.AppendHeader(b, event.HeaderContentType, contentType)
 	}
 	if step.RequestID != "" {
-		set(event.HeaderRequestID, step.RequestID)
+		b = event.AppendHeader(b, event.HeaderRequestID, step.RequestID)
 	}
 	if step.Traceparent != "" {
-		set(event.HeaderTraceparent, step.Traceparent)
+		b = event.AppendHeader(b, event.HeaderTraceparent, step.Traceparent)
 	}
 	return &nats.Msg{
 		Subject: subject.ExecutionInputRun(subject.PartitionOf(step.ExecutionID)),
-		Header:  header, Data: report.Body,
+		Data:    append(event.EndHeaders(b), report.Body...),
 	}
 }

@@ -70,11 +70,14 @@ func NewSteps(conn *bus.Conn, pool, agentType string, places int, take func(*wor
 
 // Check tells whether steps are being taken; it is a health check.
 func (s *Steps) Check(context.Context) error {
-	if s.bound.Load() {
+	if s.Taking() {
 		return nil
 	}
 	return fmt.Errorf("no steps are taken from consumer %s of stream %s; the orchestrator makes both", s.durable, subject.StepsStream)
 }
+
+// Taking tells whether steps are being taken.
+func (s *Steps) Taking() bool { return s.bound.Load() }
 
 // Run takes steps until ctx ends, whatever happens to the connection, the stream and its
 // consumer. When it returns, nothing is delivered any more.
@@ -214,30 +217,27 @@ func (o *session) fail(err error) {
 func (o *session) receive(m *nats.Msg) {
 	s := o.steps
 	status := m.Header.Get("Status")
-	if status == "" || len(m.Data) > 0 {
-		s.mu.Lock()
-		now := time.Now()
-		// It may have waited for us since the last sign: we were paused, or cut off.
-		if now.Sub(o.seen) > max(o.ackWait/2, 2*pullHeartbeat) {
-			o.stale = true
-		}
-		stale, doubtful := o.stale, now.Before(s.doubts)
-		o.seen = now
-		o.requested = max(0, o.requested-1)
-		if !stale {
-			s.held++
-		}
+	s.mu.Lock()
+	now := time.Now()
+	// It may have waited for us since the last sign, and so may all behind it: we were paused, or cut off.
+	if now.Sub(o.seen) > max(o.ackWait/2, 2*pullHeartbeat) {
+		o.stale = true
+	}
+	o.seen = now
+	if o.stale {
 		s.mu.Unlock()
-		if stale {
-			o.fail(errSilence) // it is delivered again, to whoever is there
-			return
-		}
+		o.fail(errSilence) // steps are delivered again, to whoever is there
+		return
+	}
+	if status == "" || len(m.Data) > 0 {
+		doubtful := now.Before(s.doubts)
+		o.requested = max(0, o.requested-1)
+		s.held++
+		s.mu.Unlock()
 		s.deliver(m, o.ackWait, doubtful)
 		return
 	}
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	o.seen = time.Now()
 	switch status {
 	case statusHeartbeat:
 	case statusExpired:

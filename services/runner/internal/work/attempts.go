@@ -46,7 +46,8 @@ type attempt struct {
 	count    int // of deliveries, the most that a message of it had
 	doubtful bool
 	leases   []hold
-	extended time.Time // when its leases were surely ours
+	extended time.Time // when its leases were last ours
+	gap      bool      // they had run out before that, and nobody was asked since: another may have run it
 
 	began     time.Time // zero while it waits for a slot and once it has ended
 	announced int       // the count that step.started was reported for
@@ -127,9 +128,12 @@ func (s *Attempts) admit(d *Delivery) *attempt {
 	return a
 }
 
-// renew makes a later delivery the one that is kept and acked.
+// renew makes a later delivery the one that is kept and acked. One that comes after the lease ran out may itself have waited,
+// in the socket of a process that stood still.
 func (a *attempt) renew(d *Delivery) {
-	a.extended = time.Now()
+	now := time.Now()
+	a.gap = a.gap || now.Sub(a.extended) > a.ackWait
+	a.extended = now
 	a.count = max(a.count, d.Count)
 	for i := range a.leases {
 		if a.leases[i].sequence == d.Sequence {
@@ -147,7 +151,7 @@ func (s *Attempts) begin(ctx context.Context, a *attempt, stop context.CancelCau
 	s.mu.Lock()
 	now := time.Now()
 	cancelled := s.cancelled.Contains(a.step.Token)
-	if cancelled || now.Sub(a.extended) > a.ackWait {
+	if cancelled || !a.sure(now) {
 		delete(s.held, a.step.Token)
 		s.mu.Unlock()
 		if cancelled {
@@ -171,13 +175,17 @@ func (s *Attempts) begin(ctx context.Context, a *attempt, stop context.CancelCau
 func (s *Attempts) ours(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Since(a.extended) <= a.ackWait
+	return a.sure(time.Now())
 }
 
-// redelivered tells whether a runner before this one may have answered the attempt.
+func (a *attempt) sure(now time.Time) bool { return !a.gap && now.Sub(a.extended) <= a.ackWait }
+
+// redelivered tells whether a runner before this one may have answered the attempt. Who asks about it then knows of every
+// gap so far.
 func (s *Attempts) redelivered(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a.gap = false
 	return a.count > 1 || a.doubtful
 }
 

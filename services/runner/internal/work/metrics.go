@@ -17,12 +17,31 @@ const (
 	outcomeLost      = "lost"       // four runners took it and none answered: it is not run
 )
 
+func outcomes() []string {
+	return []string{outcomeCompleted, outcomeFailed, outcomeInternal, outcomeTimedOut, outcomeCancelled, outcomeGivenBack, outcomeTakenOver, outcomeLost}
+}
+
 // Metrics are what all pools of a runner are measured by.
 type Metrics struct {
 	running     *prometheus.GaugeVec
 	finished    *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
 	redelivered prometheus.Counter
+}
+
+// measured are the metrics of one agent type. They are looked up once: each costs as much as reading a small step.
+type measured struct {
+	running  prometheus.Gauge
+	seconds  prometheus.Observer
+	finished map[string]prometheus.Counter // by outcome
+}
+
+func (m *Metrics) of(agentType string) measured {
+	out := measured{m.running.WithLabelValues(agentType), m.seconds.WithLabelValues(agentType), map[string]prometheus.Counter{}}
+	for _, outcome := range outcomes() {
+		out.finished[outcome] = m.finished.WithLabelValues(agentType, outcome)
+	}
+	return out
 }
 
 // NewMetrics registers what attempts are measured by; nil registers nothing.

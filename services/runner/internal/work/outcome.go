@@ -1,7 +1,6 @@
 package work
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -39,10 +38,6 @@ func lost() *runner.StepError {
 	}
 }
 
-// maxDepth is how deep an output may nest: it becomes part of inputs and answers, whose
-// parsers end at 10,000.
-const maxDepth = 1000
-
 // checkOutput tells whether an executor's output may be a step's result.
 func checkOutput(output []byte) error {
 	if len(output) > runner.MaxOutput {
@@ -51,14 +46,8 @@ func checkOutput(output []byte) error {
 			Message: fmt.Sprintf("the output has %d bytes, more than %d; return less", len(output), runner.MaxOutput),
 		}
 	}
-	if !json.Valid(output) {
-		return &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output is not valid JSON"}
-	}
-	if rawjson.Depth(output) > maxDepth {
-		return &runner.StepError{
-			Code:    runner.CodeInvalidOutput,
-			Message: fmt.Sprintf("the output nests deeper than %d levels; return flatter data", maxDepth),
-		}
+	if fault := rawjson.FaultBy(valid, output); fault != "" {
+		return &runner.StepError{Code: runner.CodeInvalidOutput, Message: "the output " + fault}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -14,11 +15,13 @@ import (
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/runner/internal/executor"
+	"turbocat.io/services/runner/internal/redact"
 )
 
 var (
 	errTimeUp   = errors.New("the step's time is up")
 	errStopping = errors.New("the runner stops")
+	errObsolete = errors.New("the attempt's result would no longer count")
 )
 
 // Config wires a Pool.
@@ -34,9 +37,8 @@ type Config struct {
 	Report func(ctx context.Context, r Report, stored func())
 	// AwaitWatch returns nil when every cancellation so far is known, or ctx's error.
 	AwaitWatch func(ctx context.Context) error
-	// Awaited tells whether the attempt has no recorded result yet; it asks until it knows, or
-	// gives ctx's error.
-	Awaited func(ctx context.Context, s *Step) (bool, error)
+	Ledger     Ledger
+	Vault      Vault
 	// Logger gives where the lines of an attempt go, and what waits until they are stored, for a
 	// moment at most.
 	Logger func(*Step) (log executor.Logger, flush func(context.Context))
@@ -46,11 +48,29 @@ type Config struct {
 	Tracing *observe.Tracing // nil records nothing
 }
 
+// Ledger is where results are recorded, as far as an attempt needs it. Each asks until it is answered, or gives ctx's error.
+type Ledger interface {
+	// Awaited tells whether the attempt has no recorded result yet.
+	Awaited(ctx context.Context, s *Step) (bool, error)
+	// Body gives the body of a step that came without one, or why there is none; neither when its result would no longer count.
+	Body(ctx context.Context, s *Step) (body []byte, failure *runner.StepError, err error)
+	// Store keeps an output that is too large to be reported as it is. Safe to repeat. An error that is not ctx's is a refusal.
+	Store(ctx context.Context, s *Step, output []byte) error
+}
+
 // Pool runs the attempts of one agent type with as many goroutines as may run at once.
 type Pool struct {
 	Config
-	queue   chan *attempt
-	schemas *schemas
+	queue    chan *attempt
+	measured measured
+	schemas  *schemas
+	spanName string
+	running  atomic.Int64
+}
+
+// Capacity is how many attempts the pool runs at once, and how many run now.
+func (p *Pool) Capacity() runner.Capacity {
+	return runner.Capacity{AgentType: p.AgentType, Slots: p.Concurrency, Running: int(p.running.Load())}
 }
 
 // Places is how many deliveries a pool of this concurrency should be given before it has
@@ -59,7 +79,9 @@ func Places(concurrency int) int { return 2 * concurrency }
 
 // NewPool makes a pool that runs nothing before Run.
 func NewPool(cfg Config) *Pool {
-	return &Pool{Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency)), schemas: newSchemas()}
+	return &Pool{
+		Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency)), measured: cfg.Metrics.of(cfg.AgentType), schemas: newSchemas(), spanName: "attempt " + cfg.AgentType,
+	}
 }
 
 // Take takes a delivery in. It blocks only when more are given than there are places.
@@ -125,7 +147,7 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	// A runner that died after its answer and before its ack leaves the step to us: what is
 	// recorded is not run again.
 	if p.Attempts.redelivered(a) {
-		switch awaited, err := p.Awaited(intake, step); {
+		switch awaited, err := p.Ledger.Awaited(intake, step); {
 		case err != nil:
 			p.Attempts.giveBack(a)
 			return
@@ -142,8 +164,8 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	if !p.Attempts.begin(running, a, cancel) {
 		return
 	}
-	atWork := p.Metrics.running.WithLabelValues(p.AgentType)
-	atWork.Inc()
+	p.measured.running.Inc()
+	p.running.Add(1)
 	begin := time.Now()
 	bounded, release := context.WithTimeoutCause(ctx, step.Timeout, errTimeUp)
 	output, err := p.execute(bounded, a)
@@ -152,8 +174,9 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	took := time.Since(begin)
 	p.Attempts.end(a)
 	step.Body = nil // the report needs it no more
-	atWork.Dec()
-	p.Metrics.seconds.WithLabelValues(p.AgentType).Observe(took.Seconds())
+	p.measured.running.Dec()
+	p.running.Add(-1)
+	p.measured.seconds.Observe(took.Seconds())
 	outcome := outcomeOf(cause, err)
 	p.finished(outcome)
 	mark(span, outcome)
@@ -170,31 +193,59 @@ func (p *Pool) handle(intake, running context.Context, a *attempt) {
 	case outcomeFailed, outcomeInternal:
 		p.fail(running, a, p.blame(ctx, err), took)
 	default:
-		p.Report(running, Report{Type: runner.TypeStepCompleted, Step: step, Body: output, Duration: took}, func() { p.Attempts.settle(a) })
+		p.complete(running, a, output, took)
 	}
+}
+
+// complete has an output reported, by its reference when it is large.
+func (p *Pool) complete(ctx context.Context, a *attempt, output json.RawMessage, took time.Duration) {
+	if len(output) > runner.MaxInline {
+		switch err := p.Ledger.Store(ctx, a.step, output); {
+		case err == nil:
+			output = runner.ReferTo(output).Payload()
+		case ctx.Err() != nil:
+			p.Attempts.giveBack(a)
+			return
+		default:
+			p.fail(ctx, a, p.blame(ctx, err), took)
+			return
+		}
+	}
+	p.Report(ctx, Report{Type: runner.TypeStepCompleted, Step: a.step, Body: output, Duration: took}, func() { p.Attempts.settle(a) })
 }
 
 // execute runs an attempt and gives its output, checked.
 func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage, err error) {
 	step := a.step
+	var mask *redact.Redactor
 	defer func() {
 		if r := recover(); r != nil {
 			output, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
+		output, err = mask.JSON(output), mask.Error(err)
 	}()
-	var body runner.StepBody
-	if err := json.Unmarshal(step.Body, &body); err != nil {
-		return nil, &runner.StepError{Code: runner.CodeInternal, Message: "the ready step's body does not decode"}
+	body, err := p.bodyOf(ctx, step)
+	if err != nil {
+		return nil, err
 	}
+	secrets, err := p.open(ctx, step, &body)
+	if err != nil {
+		return nil, err
+	}
+	mask = redact.New(secrets)
 	if err := p.schemas.check(ctx, runner.CodeInvalidInput, "input", body.InputSchema, body.Input); err != nil {
 		return nil, err
 	}
 	log, flush := p.Logger(step)
 	// Who sees the result finds the lines that led to it.
 	defer flush(context.WithoutCancel(ctx))
+	if mask != nil {
+		bare := log
+		log = func(level, source, message string) { bare(level, source, mask.Text(message)) }
+	}
 	output, err = p.Executor.Run(ctx, executor.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
-		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Log: log,
+		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Secrets: secrets, Log: log,
 		Ours: func() bool { return p.Attempts.ours(a) },
 	})
 	if err == nil {
@@ -206,10 +257,36 @@ func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage,
 	return output, p.schemas.check(ctx, runner.CodeInvalidOutput, "output", body.OutputSchema, output)
 }
 
+// bodyOf gives the body of a step, which the ledger has when its message had none.
+func (p *Pool) bodyOf(ctx context.Context, step *Step) (runner.StepBody, error) {
+	if len(step.Body) == 0 {
+		return p.fetchBody(ctx, step)
+	}
+	body, ok := readBody(step.Body)
+	if !ok {
+		return body, &runner.StepError{Code: runner.CodeInternal, Message: "the ready step's body does not decode"}
+	}
+	return body, nil
+}
+
+func (p *Pool) fetchBody(ctx context.Context, step *Step) (runner.StepBody, error) {
+	body, failure, err := p.Ledger.Body(ctx, step)
+	switch {
+	case err != nil:
+		return runner.StepBody{}, err
+	case failure != nil:
+		return runner.StepBody{}, failure
+	case len(body) == 0:
+		return runner.StepBody{}, errObsolete
+	}
+	step.Body = body
+	return p.bodyOf(ctx, step)
+}
+
 // outcomeOf tells what became of an attempt that ran, by why its context ended and its error.
 func outcomeOf(cause, err error) string {
 	switch {
-	case errors.Is(cause, errCancelled):
+	case errors.Is(cause, errCancelled) || errors.Is(err, errObsolete):
 		return outcomeCancelled
 	case err == nil:
 		return outcomeCompleted
@@ -235,7 +312,7 @@ func (p *Pool) blame(ctx context.Context, err error) *runner.StepError {
 }
 
 func (p *Pool) finished(outcome string) {
-	p.Metrics.finished.WithLabelValues(p.AgentType, outcome).Inc()
+	p.measured.finished[outcome].Inc()
 }
 
 func (p *Pool) fail(ctx context.Context, a *attempt, fault *runner.StepError, took time.Duration) {

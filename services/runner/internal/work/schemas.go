@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
-	"sync"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
+	"turbocat.io/services/runner/internal/compiled"
 )
 
 const (
@@ -24,18 +22,17 @@ const (
 	largeValue = 256 << 10
 )
 
-// schemas checks inputs and outputs of agents. It keeps the compiled schemas that were used
-// last. It is safe for concurrent use.
+// schemas checks inputs and outputs of agents. It is safe for concurrent use.
 type schemas struct {
-	mu    sync.Mutex
-	known *simplelru.LRU[string, *schema.Schema] // by their text
-	text  int                                    // bytes of the known
-	large chan struct{}                          // held while a large value is checked
+	compiled *compiled.Cache[*schema.Schema]
+	large    chan struct{} // held while a large value is checked
 }
 
 func newSchemas() *schemas {
-	known, _ := simplelru.NewLRU[string, *schema.Schema](maxSchemaText, nil) // it refuses sizes below 1 alone
-	return &schemas{known: known, large: make(chan struct{}, 1)}
+	return &schemas{
+		compiled: compiled.NewCache(maxSchemaText, func(text string) (*schema.Schema, error) { return schema.Compile(json.RawMessage(text)) }),
+		large:    make(chan struct{}, 1),
+	}
 }
 
 // check gives a StepError of the code with every fault of a value by the schema raw, or ctx's
@@ -44,7 +41,7 @@ func (c *schemas) check(ctx context.Context, code, what string, raw, value json.
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
-	compiled, err := c.of(string(raw))
+	by, err := c.compiled.Of(string(raw))
 	if err != nil {
 		return &runner.StepError{Code: runner.CodeInvalidConfig, Message: "the agent's " + what + "Schema can not be used: " + err.Error()}
 	}
@@ -57,7 +54,7 @@ func (c *schemas) check(ctx context.Context, code, what string, raw, value json.
 		}
 	}
 	var faults form.Faults
-	if err := compiled.Validate(ctx, what, value, &faults); err != nil {
+	if err := by.Validate(ctx, what, value, &faults); err != nil {
 		return err
 	}
 	var invalid *errs.Error
@@ -72,37 +69,4 @@ func (c *schemas) check(ctx context.Context, code, what string, raw, value json.
 		}
 	}
 	return &runner.StepError{Code: code, Message: invalid.Message + ": " + strings.Join(lines, "; ")}
-}
-
-// of gives the compiled schema of a text.
-func (c *schemas) of(text string) (*schema.Schema, error) {
-	if known := c.find(text); known != nil {
-		return known, nil
-	}
-	compiled, err := schema.Compile(json.RawMessage(text))
-	if err != nil {
-		return nil, err
-	}
-	c.keep(text, compiled)
-	return compiled, nil
-}
-
-func (c *schemas) find(text string) *schema.Schema {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	known, _ := c.known.Get(text)
-	return known
-}
-
-func (c *schemas) keep(text string, compiled *schema.Schema) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known.Contains(text) {
-		return
-	}
-	c.known.Add(text, compiled)
-	for c.text += len(text); c.text > maxSchemaText; {
-		oldest, _, _ := c.known.RemoveOldest()
-		c.text -= len(oldest)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -44,34 +43,5 @@ func TestSchemas(t *testing.T) {
 	cancel()
 	if err := c.check(ctx, runner.CodeInvalidInput, "input", json.RawMessage(schema), json.RawMessage(`{"a":1}`)); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
-	}
-}
-
-func TestSchemasAreKeptWithinBounds(t *testing.T) {
-	c := newSchemas()
-	text := func(i int) string { return fmt.Sprintf(`{"$comment":"%d%s"}`, i, strings.Repeat("x", 60_000)) }
-	first, err := c.of(text(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 40 {
-		if _, err := c.of(text(i)); err != nil {
-			t.Fatal(err)
-		}
-		if again, _ := c.of(text(0)); again != first {
-			t.Fatalf("what is used is forgotten after %d", i)
-		}
-	}
-	if n := c.known.Len(); n > maxSchemaText/60_000+1 {
-		t.Errorf("%d schemas are kept", n)
-	}
-	again, _ := c.of(text(0))
-	for i := range 40 {
-		if _, err := c.of(text(100 + i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if fresh, _ := c.of(text(0)); fresh == again {
-		t.Error("what is not used is kept for ever")
 	}
 }

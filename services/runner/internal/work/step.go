@@ -11,7 +11,7 @@ import (
 
 // MaxDeliveries is the delivery of one message that is not run any more: as many runners
 // before it took the attempt and none answered.
-const MaxDeliveries = 5
+const MaxDeliveries = runner.LostAfter + 1
 
 // Step is one attempt of a step that waits to be run.
 type Step struct {
@@ -27,7 +27,7 @@ type Step struct {
 	WorkflowID     string
 	RequestID      string
 	Traceparent    string
-	Body           []byte            // a runner.StepBody
+	Body           []byte            // a runner.StepBody; empty when the ledger is to be asked for it
 	Fault          *runner.StepError // set when the step can not be run
 }
 
@@ -57,6 +57,6 @@ type Lease interface {
 type Report struct {
 	Type     string // of package runner
 	Step     *Step
-	Body     []byte
+	Body     []byte // an output or a reference to it, or a runner.StepError
 	Duration time.Duration
 }

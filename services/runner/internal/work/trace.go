@@ -13,7 +13,7 @@ import (
 // trace begins the span of an attempt, below the one that its execution was accepted in, and
 // makes the step name it. The context it gives says in logs whose the attempt is.
 func (p *Pool) trace(ctx context.Context, step *Step) (context.Context, trace.Span) {
-	ctx, span := p.Tracing.Start(observe.Continue(ctx, step.Traceparent), trace.SpanKindConsumer, "attempt "+p.AgentType)
+	ctx, span := p.Tracing.Start(observe.Continue(ctx, step.Traceparent), trace.SpanKindConsumer, p.spanName)
 	step.Traceparent = observe.Traceparent(ctx)
 	if span.IsRecording() {
 		span.SetAttributes(

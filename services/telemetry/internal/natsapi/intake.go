@@ -22,19 +22,23 @@ const (
 	// maxLines is when no more batches are added to one insert.
 	maxLines     = 4096
 	storeTimeout = 15 * time.Second
+
+	lookEvery   = 10 * time.Second
+	lookTimeout = time.Second
 )
 
 // Intake takes batches of log lines from stream LOGS, which it makes, and has them kept.
 type Intake struct {
 	conn   *bus.Conn
 	keeper *logline.Keeper
+	copies *bus.Copies
 	log    zerolog.Logger
 	bound  atomic.Bool
 }
 
 // NewIntake makes an intake that takes nothing before Run.
-func NewIntake(conn *bus.Conn, keeper *logline.Keeper, log zerolog.Logger) *Intake {
-	return &Intake{conn: conn, keeper: keeper, log: log}
+func NewIntake(conn *bus.Conn, keeper *logline.Keeper, copies *bus.Copies, log zerolog.Logger) *Intake {
+	return &Intake{conn: conn, keeper: keeper, copies: copies, log: log}
 }
 
 // Check tells whether log lines are being taken in; it is a health check.
@@ -52,51 +56,23 @@ func (i *Intake) Run(ctx context.Context) {
 
 // session is a bus.Session that consumes.
 func (i *Intake) session(ctx context.Context, works func()) error {
-	consumer, err := ensureLogs(ctx, i.conn.JetStream())
+	consumer, err := ensureLogs(ctx, i.conn.JetStream(), i.copies)
 	if err != nil {
 		return err
 	}
-	messages := make(chan jetstream.Msg, prefetch)
-	broken := make(chan error, 1)
-	ended := make(chan struct{})
-	consuming, err := consumer.Consume(
-		func(m jetstream.Msg) {
-			select {
-			case messages <- m:
-			case <-ended: // it comes again
-			}
-		},
-		jetstream.PullMaxMessages(prefetch),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			select {
-			case broken <- err:
-			default:
-			}
-		}),
-	)
-	if err != nil {
-		return fmt.Errorf("consume: %w", err)
-	}
-	defer func() {
-		close(ended)
-		consuming.Stop()
-		select {
-		case <-consuming.Closed():
-		case <-time.After(time.Second):
-		}
-	}()
-	i.bound.Store(true)
 	defer i.bound.Store(false)
-	works()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-broken:
-			return fmt.Errorf("consume: %w", err)
-		case m := <-messages:
-			i.store(ctx, m, messages)
-		}
+	return bus.Intake{Prefetch: prefetch, Take: i.store, Look: i.look, Every: lookEvery}.Run(ctx, consumer, func() {
+		i.bound.Store(true)
+		works()
+	})
+}
+
+// look sees how many copies the stream has.
+func (i *Intake) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if stream, err := i.conn.JetStream().Stream(ctx, subject.LogsStream); err == nil {
+		i.copies.Saw(stream.CachedInfo())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/bus"
 )
 
 const (
@@ -16,11 +17,13 @@ const (
 	ensureTimeout = 5 * time.Second
 )
 
-// logsStream keeps batches of log lines until they are stored. When that takes too long the
+// logsStream is the stream that keeps batches of log lines until they are stored. When that takes too long the
 // oldest go: a log line is worth less than an execution that can go on.
-var logsStream = jetstream.StreamConfig{
-	Name: subject.LogsStream, Subjects: []string{subject.LogsAll}, Description: "batches of log lines, until telemetry has stored them",
-	Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: 24 * time.Hour, MaxBytes: 1 << 30,
+func logsStream(replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: subject.LogsStream, Subjects: []string{subject.LogsAll}, Description: "batches of log lines, until telemetry has stored them",
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: 24 * time.Hour, MaxBytes: 1 << 30, Replicas: replicas,
+	}
 }
 
 // logsConsumer is shared by all replicas of telemetry. A batch that none acks within 30 s goes
@@ -30,13 +33,14 @@ var logsConsumer = jetstream.ConsumerConfig{
 }
 
 // ensureLogs makes logsStream and logsConsumer, or brings them to what they should be.
-func ensureLogs(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, error) {
+func ensureLogs(ctx context.Context, js jetstream.JetStream, copies *bus.Copies) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
-	stream, err := js.CreateOrUpdateStream(ctx, logsStream)
+	stream, err := js.CreateOrUpdateStream(ctx, logsStream(copies.Declared()))
 	if err != nil {
-		return nil, fmt.Errorf("make stream %s: %w", logsStream.Name, err)
+		return nil, fmt.Errorf("make stream %s: %w", subject.LogsStream, err)
 	}
+	copies.Saw(stream.CachedInfo())
 	consumer, err := stream.CreateOrUpdateConsumer(ctx, logsConsumer)
 	if err != nil {
 		return nil, fmt.Errorf("make consumer %s: %w", logsConsumer.Durable, err)

@@ -60,6 +60,9 @@ func drawPlan(t *rapid.T, types []string) Plan {
 			s.Inputs = drawReferences(t, ancestors[i])
 			s.Script = drawScript(t, s.Retries)
 		}
+		if s.Script != nil || s.Items != nil {
+			s.Undo = drawUndo(t, i, ancestors[i])
+		}
 	}
 	drawBranches(t, &p)
 	if rapid.IntRange(0, 2).Draw(t, "outputs") == 0 {

@@ -207,6 +207,9 @@ func (p Plan) fill(i int, out *catalog.Step) {
 	case catalog.StepWait:
 		config = s.Wait.config()
 	default:
+		if s.Child != nil {
+			agent = s.Child.agent().ID
+		}
 		out.AgentID, out.Inputs = &agent, p.template(s.Inputs)
 		return
 	}

@@ -3,6 +3,7 @@ package enginetest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"turbocat.io/contracts/catalog"
@@ -38,6 +39,12 @@ type Step struct {
 	Items    [][]Answer // of a LOOP or PARALLEL, instead of Script: of iteration 1, 2, ...
 	Salts    []int      // of the runs that succeed of these; none are 0
 	Wait     *Wait      // of a WAIT
+	Child    *Child     // of an AGENT that is a workflow; nil for one that a runner runs
+
+	Undo   *Undo          // of an AGENT, LOOP or PARALLEL; nil for none
+	Key    string         // instead of the one by its index
+	Undoes bool           // it is one of a compensation; its input is Given, instead of by Inputs
+	Given  map[string]any // nil: there is none, so that it fails
 }
 
 // Answer is how an attempt ends.
@@ -50,6 +57,12 @@ const (
 	FailsForGood
 	StaysSilent // begins, and is never heard of again
 	LosesRunner // none of those that take it answers
+
+	ChildFails
+	ChildRefused // it can not begin
+	ChildRunsOut
+	ChildStopped
+	ChildTooDeep
 )
 
 // Retryable and Final are the errors of attempts that fail for now and for good.
@@ -92,7 +105,12 @@ const (
 const Inputs = `{"n":20}`
 
 // Key is the key of step i.
-func (p Plan) Key(i int) string { return fmt.Sprintf("s%d", i) }
+func (p Plan) Key(i int) string {
+	if i < len(p.Steps) && p.Steps[i].Key != "" {
+		return p.Steps[i].Key
+	}
+	return fmt.Sprintf("s%d", i)
+}
 
 func (r Reference) text(p Plan) string {
 	key := p.Key(r.Step)
@@ -138,11 +156,18 @@ func (p Plan) Definition() catalog.Definition {
 	for i, s := range p.Steps {
 		d.Steps[i] = catalog.Step{
 			StepKey: p.Key(i), StepType: catalog.StepAgent, TriggerRule: s.Rule,
-			OnError: s.OnError, RetryCount: s.Retries, RetryDelayMs: s.DelayMs, TimeoutMs: s.TimeoutMs,
+			OnError: s.OnError, RetryCount: s.Retries, RetryDelayMs: s.DelayMs, TimeoutMs: s.TimeoutMs, Compensate: s.Undo.compensate(p),
 		}
 		p.fill(i, &d.Steps[i])
 		for _, dep := range s.Deps {
 			d.Steps[i].DependsOn = append(d.Steps[i].DependsOn, p.Key(dep))
+		}
+	}
+	for _, s := range p.Steps {
+		if s.Child != nil {
+			if a := s.Child.agent(); !slices.ContainsFunc(d.Agents, func(b catalog.DefinitionAgent) bool { return a.ID == b.ID }) {
+				d.Agents = append(d.Agents, a)
+			}
 		}
 	}
 	if p.Outputs != nil {
@@ -159,6 +184,12 @@ func (p Plan) String() string {
 	for i, s := range p.Steps {
 		fmt.Fprintf(&b, "  %s %s after %v %s, %s x%d, timeoutMs %d, config %s, inputs %s, answers %v %v\n", p.Key(i), d.Steps[i].StepType, s.Deps, s.Rule, s.OnError, s.Retries,
 			s.TimeoutMs, d.Steps[i].Config, p.template(s.Inputs), s.Script, s.Items)
+		if s.Child != nil {
+			fmt.Fprintf(&b, "    runs workflow %s, detached %t\n", s.Child.Workflow, s.Child.Detached)
+		}
+		if s.Undo != nil {
+			fmt.Fprintf(&b, "    undone x%d, inputs %s, answers %v\n", s.Undo.Retries, p.template(s.Undo.Inputs), s.Undo.Script)
+		}
 	}
 	return b.String()
 }

@@ -103,10 +103,18 @@ func (w *World) judge(i int) Verdict {
 		return w.parallel(i)
 	}
 	input, unresolved := w.resolve(s.Inputs, nil)
+	if s.Undoes {
+		input, unresolved = s.Given, s.Given == nil
+	}
 	if unresolved && w.plan.Strict {
 		return Verdict{Status: orchestrator.StepFailed, Attempts: 1, Code: runner.CodeTemplate}
 	}
-	return s.attempts(s.Script, w.happens[i], func() any { return AnswerTo(i, input, s.Salt) })
+	return s.attempts(s.Script, w.happens[i], func() any {
+		if s.Child != nil {
+			return s.Child.Output
+		}
+		return AnswerTo(i, input, s.Salt)
+	})
 }
 
 // attempts judges a step, or an item of one, by the answers that were heard.
@@ -125,6 +133,8 @@ func (s Step) attempts(script []Answer, h History, answer func() any) Verdict {
 			code, again = runner.CodeRunnerLost, true
 		case FailsForGood:
 			code = Final.Code
+		default:
+			code, again = answerOfChild[script[n]].code, answerOfChild[script[n]].again
 		}
 		if !again || s.OnError != catalog.OnErrorRetry || n >= s.Retries {
 			return Verdict{Status: orchestrator.StepFailed, Attempts: n + 1, Code: code}

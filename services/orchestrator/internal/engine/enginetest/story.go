@@ -33,7 +33,7 @@ var legal = map[bool]map[string][]string{
 		"":        {"created"},
 		"created": {"started", "paused", "cancelled", "failed"},
 		"paused":  {"resumed", "cancelled", "failed"},
-		"resumed": {"started"},
+		"resumed": {"started", "paused", "cancelled", "failed"}, // a queued one does not begin
 	},
 	true: {
 		"started": {"paused", "completed", "failed", "cancelled", "timed_out"},

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,9 +32,10 @@ func Conform(t *testing.T, open func(t *testing.T) Store) {
 		"Leases": testLeases, "LeasesRunOut": testLeasesRunOut, "EpochIsNeverUsedTwice": testEpochs, "Adopt": testAdopt,
 		"CommitOnce": testCommitOnce, "CommitNote": testCommitNote, "CommitFenced": testCommitFenced, "CommitRefused": testCommitRefused,
 		"CommitKeepsEveryField": testCommitKeepsEveryField, "DeadLetterOfAnyBytes": testDeadLetters,
-		"LoadKnowsOneSpellingOfAnID": testSpelling, "LoadLive": testLoadLive, "Events": testEvents, "Unseen": testUnseen,
-		"Items": testItems, "KeptSignals": testKeptSignals,
-		"Stopped": testStopped, "AcceptOnce": testAcceptOnce, "Step": testStep, "Secret": testSecret, "EndedContext": testEndedContext,
+		"LoadKnowsOneSpellingOfAnID": testSpelling, "LoadLive": testLoadLive, "Sleeping": testSleeping, "Events": testEvents, "Unseen": testUnseen, "Cancels": testCancels,
+		"Items": testItems, "Payloads": testPayloads, "KeptSignals": testKeptSignals, "Compensation": testCompensation,
+		"SlotsQueue": testSlotsQueue, "SlotsMax": testSlotsMax, "SlotsDrop": testSlotsDrop, "SlotsCancelOldest": testSlotsCancelOldest, "SlotsOfChildren": testSlotsOfChildren,
+		"Stopped": testStopped, "AcceptOnce": testAcceptOnce, "BegunAsLoaded": testBegun, "Step": testStep, "Secret": testSecret, "EndedContext": testEndedContext,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,17 +80,20 @@ func (s store) beat(owner string, ps ...int) (held []int, live int) {
 	for _, p := range ps {
 		published[p] = uint64(100 + p)
 	}
-	held, live, err := s.Heartbeat(s.t.Context(), owner, lease, published)
+	held, others, err := s.Heartbeat(s.t.Context(), owner, lease, published)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	slices.Sort(held)
-	return held, live
+	if !slices.Contains(others, owner) {
+		s.t.Errorf("%s is not among those that live: %v", owner, others)
+	}
+	return held, len(others)
 }
 
 func (s store) commit(b partition.Batch) {
 	s.t.Helper()
-	if err := s.Commit(s.t.Context(), b); err != nil {
+	if _, err := s.Commit(s.t.Context(), b); err != nil {
 		s.t.Fatalf("commit: %v", err)
 	}
 }
@@ -128,7 +134,7 @@ func acceptable(t *testing.T, key *execution.IdempotencyKey) execution.Accepted 
 
 func (s store) accept(x execution.Accepted) execution.Outcome {
 	s.t.Helper()
-	outcomes, err := s.Accept(s.t.Context(), []execution.Accepted{x})
+	outcomes, _, err := s.Accept(s.t.Context(), []execution.Accepted{x})
 	if err != nil || len(outcomes) != 1 {
 		s.t.Fatalf("accept: %v, %v", outcomes, err)
 	}
@@ -146,8 +152,14 @@ func begun(id string, pos partition.Position, from, to uint64) partition.Batch {
 		Partitions: []partition.Advance{{P: pos.P, Epoch: pos.Epoch, From: from, InputSeq: to, InputTime: 5, EventN: 1}},
 		Executions: []partition.ExecutionRow{{ID: id, Status: orchestrator.ExecutionRunning, EventSeq: 1, LastInput: 10, StartedAt: 10}},
 		Steps:      []partition.StepRow{{ExecutionID: id, P: pos.P, Row: engine.Row{Task: engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "t", Dispatch: 1}}, Sent: 9}},
-		Events:     []partition.EventRow{{ExecutionID: id, P: pos.P, Seq: 1, N: 1, Type: "x", Body: []byte(`{}`)}},
+		Events:     []partition.EventRow{EventOf(id, pos.P, 1, 1)},
 	}
+}
+
+// EventOf gives an event as a ledger takes it, which tells its type and number itself.
+func EventOf(executionID string, p int, seq, n uint64) partition.EventRow {
+	kind := fmt.Sprintf("t%d", n%3)
+	return partition.EventRow{ExecutionID: executionID, P: p, Seq: seq, N: n, Type: kind, Body: fmt.Appendf(nil, `{"type":%q,"n":"%d","data":[{"n":"0","é<\u0000>": 1.0}]}`, kind, n)}
 }
 
 func testLeases(t *testing.T, s store) {
@@ -263,10 +275,10 @@ func testCommitOnce(t *testing.T, s store) {
 	other.Partitions = slices.Clone(batch.Partitions)
 	other.Partitions[0].EventN = 0
 	var fenced *partition.FencedError
-	if err := s.Commit(t.Context(), other); !errors.As(err, &fenced) {
+	if _, err := s.Commit(t.Context(), other); !errors.As(err, &fenced) {
 		t.Errorf("another batch to the same place: %v", err)
 	}
-	loaded, err := s.LoadLive(t.Context(), p)
+	loaded, err := s.LoadLive(t.Context(), p, partition.Forever)
 	if err != nil || len(loaded) != 1 || loaded[0].Execution.Steps[0].Token != "t" || loaded[0].Sent[engine.Place{}] != 9 {
 		t.Errorf("loaded %+v, %v", loaded, err)
 	}
@@ -293,7 +305,7 @@ func testCommitNote(t *testing.T, s store) {
 	// Together with a move: what is there already is there as a whole.
 	both := note
 	both.Partitions = append(slices.Clone(note.Partitions), partition.Advance{P: other.P, Epoch: other.Epoch, InputSeq: 4, EventN: 1})
-	both.Events = []partition.EventRow{{ExecutionID: uuid.NewString(), P: other.P, Seq: 1, N: 1, Type: "x", Body: []byte(`{}`)}}
+	both.Events = []partition.EventRow{EventOf(uuid.NewString(), other.P, 1, 1)}
 	for range 2 {
 		s.commit(both)
 	}
@@ -305,7 +317,7 @@ func testCommitNote(t *testing.T, s store) {
 		bad.Partitions = slices.Clone(note.Partitions)
 		change(&bad.Partitions[0])
 		var fenced *partition.FencedError
-		if err := s.Commit(t.Context(), bad); !errors.As(err, &fenced) || !slices.Equal(fenced.Partitions, []int{p}) {
+		if _, err := s.Commit(t.Context(), bad); !errors.As(err, &fenced) || !slices.Equal(fenced.Partitions, []int{p}) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -321,10 +333,13 @@ func testCommitFenced(t *testing.T, s store) {
 	stale.Epoch--
 	two := begun(id, stale, 0, 10)
 	two.Partitions = append(two.Partitions, partition.Advance{P: other.P, Epoch: other.Epoch, InputSeq: 4})
+	later := begun(id, pos, 0, 10)
+	later.Partitions[0].EventN, later.Events[0].N = 2, 2
 	for name, batch := range map[string]partition.Batch{
 		"another epoch": begun(id, stale, 0, 10), "not where it goes on": begun(id, pos, 3, 10), "one of two is another's": two,
+		"events that do not go on": later,
 	} {
-		err := s.Commit(t.Context(), batch)
+		_, err := s.Commit(t.Context(), batch)
 		var fenced *partition.FencedError
 		if !errors.As(err, &fenced) || !slices.Equal(fenced.Partitions, []int{p}) {
 			t.Errorf("%s: %v", name, err)
@@ -347,8 +362,12 @@ func testCommitRefused(t *testing.T, s store) {
 	sameSeq.Events = append(sameSeq.Events, again)
 	again.N, again.Seq = 1, 2
 	sameN.Events = append(sameN.Events, again)
+	commit := func(ctx context.Context, b partition.Batch) error {
+		_, err := s.Commit(ctx, b)
+		return err
+	}
 	for name, batch := range map[string]partition.Batch{"seq": sameSeq, "n": sameN} {
-		for what, write := range map[string]func(context.Context, partition.Batch) error{"commit": s.Commit, "rehearse": s.Rehearse} {
+		for what, write := range map[string]func(context.Context, partition.Batch) error{"commit": commit, "rehearse": s.Rehearse} {
 			if err := write(t.Context(), batch); !errors.Is(err, partition.ErrRefused) {
 				t.Errorf("%s with the same %s twice: %v", what, name, err)
 			}
@@ -364,7 +383,8 @@ func testCommitRefused(t *testing.T, s store) {
 	}
 	s.commit(begun(id, pos, 0, 10))
 	late := begun(id, pos, 10, 11)
-	if err := s.Commit(t.Context(), late); !errors.Is(err, partition.ErrRefused) {
+	late.Partitions[0].EventN, late.Events[0].N = 2, 2
+	if _, err := s.Commit(t.Context(), late); !errors.Is(err, partition.ErrRefused) {
 		t.Errorf("an event that is there already: %v", err)
 	}
 }
@@ -377,7 +397,7 @@ func testCommitKeepsEveryField(t *testing.T, s store) {
 	batch := begun(x.ID, pos, 0, 10)
 	batch.Executions[0] = partition.ExecutionRow{
 		ID: x.ID, Status: orchestrator.ExecutionFailed, Outputs: []byte("\x00 opaque"), Error: failure, EventSeq: 3,
-		LastInput: 1_000_003, NextDue: 0, StartedAt: 1_000_001, CompletedAt: 1_000_003, Failed: 1, Percent: 100,
+		LastInput: 1_000_003, StartedAt: 1_000_001, CompletedAt: 1_000_003, Failed: 1, Percent: 100,
 	}
 	batch.Steps[0] = partition.StepRow{ExecutionID: x.ID, P: pos.P, Sent: 12, Row: engine.Row{WakeAt: 1_000_006, Task: engine.Task{
 		Status: orchestrator.StepFailed, Attempt: 2, Token: "t2", Dispatch: 3, RetryAt: 1_000_004, Backstop: 1_000_005, Output: []byte("\xff\x00"),
@@ -399,7 +419,7 @@ func testCommitKeepsEveryField(t *testing.T, s store) {
 	if !reflect.DeepEqual(got.Execution, want) || !maps.Equal(got.Sent, map[engine.Place]uint64{{}: 12}) {
 		t.Errorf("loaded %+v, sent %v, committed %+v", got.Execution, got.Sent, want)
 	}
-	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 0 {
+	if live, err := s.LoadLive(t.Context(), pos.P, partition.Forever); err != nil || len(live) != 0 {
 		t.Errorf("%d ended executions are live, %v", len(live), err)
 	}
 }
@@ -433,37 +453,82 @@ func testSpelling(t *testing.T, s store) {
 func testLoadLive(t *testing.T, s store) {
 	id := s.accepted()
 	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
-	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 0 {
+	if live, err := s.LoadLive(t.Context(), pos.P, partition.Forever); err != nil || len(live) != 0 {
 		t.Errorf("%d live, %v", len(live), err)
 	}
 	s.commit(begun(id, pos, 0, 10))
-	if live, err := s.LoadLive(t.Context(), pos.P); err != nil || len(live) != 1 || live[0].Execution.ID != id {
+	if live, err := s.LoadLive(t.Context(), pos.P, partition.Forever); err != nil || len(live) != 1 || live[0].Execution.ID != id {
 		t.Errorf("%d live, %v", len(live), err)
 	}
-	if live, err := s.LoadLive(t.Context(), (pos.P+1)%subject.Partitions); err != nil || len(live) != 0 {
+	if live, err := s.LoadLive(t.Context(), (pos.P+1)%subject.Partitions, partition.Forever); err != nil || len(live) != 0 {
 		t.Errorf("%d live in another partition, %v", len(live), err)
 	}
 }
 
-func testEvents(t *testing.T, s store) {
+func testSleeping(t *testing.T, s store) {
 	id := s.accepted()
 	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
-	batch := begun(id, pos, 0, 10)
-	for n := uint64(2); n <= 5; n++ {
-		batch.Events = append(batch.Events, partition.EventRow{ExecutionID: id, P: pos.P, Seq: n, N: n, Type: "y", Body: []byte{byte(n), 0}})
+	for i, c := range []struct {
+		until        engine.Time
+		live, waking string // at the times 1,999,999, 2,000,000 and that without end
+	}{
+		{0, "111", "000"}, {2_000_000, "011", "011"}, {partition.Forever, "001", "001"},
+	} {
+		batch := begun(id, pos, uint64(i*10), uint64(i*10+10))
+		batch.Executions[0].SleepsUntil = c.until
+		batch.Events = nil
+		s.commit(batch)
+		live, waking := "", ""
+		for _, at := range []engine.Time{1_999_999, 2_000_000, partition.Forever} {
+			loaded, err := s.LoadLive(t.Context(), pos.P, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			live += strconv.Itoa(len(loaded))
+			due, err := s.Waking(t.Context(), pos.P, at)
+			if err != nil || len(due) > 0 && due[id] != c.until {
+				t.Errorf("it wakes %v, %v", due, err)
+			}
+			waking += strconv.Itoa(len(due))
+		}
+		if live != c.live || waking != c.waking {
+			t.Errorf("until %d: live %s, waking %s", c.until, live, waking)
+		}
 	}
-	slices.Reverse(batch.Events)
-	batch.Partitions[0].EventN = 5
-	s.commit(batch)
-	slices.Reverse(batch.Events)
-	for _, tc := range []struct {
-		after    uint64
-		limit    int
-		from, to int
-	}{{0, 10, 0, 5}, {0, 2, 0, 2}, {3, 10, 3, 5}, {5, 10, 5, 5}} {
-		got, err := s.Events(t.Context(), pos.P, tc.after, tc.limit)
-		if want := batch.Events[tc.from:tc.to]; err != nil || len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
-			t.Errorf("after %d at most %d: %v, %v", tc.after, tc.limit, got, err)
+}
+
+// Executions share commits, in which their events come in turns. What one commit has is given as a whole.
+func testEvents(t *testing.T, s store) {
+	ids := []string{s.accepted(), uuid.NewString(), uuid.NewString()}
+	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(ids[0])]
+	var all []partition.EventRow
+	var ends []uint64
+	seqs := map[string]uint64{}
+	for i, turns := range [][]int{{0, 1, 0, 0, 1, 2}, {1}, {0, 2, 0}} {
+		batch := begun(ids[0], pos, uint64(i), uint64(i+1))
+		batch.Events = nil
+		for _, of := range turns {
+			seqs[ids[of]]++
+			batch.Events = append(batch.Events, EventOf(ids[of], pos.P, seqs[ids[of]], uint64(len(all)+len(batch.Events)+1)))
+		}
+		all = append(all, batch.Events...)
+		batch.Partitions[0].EventN = uint64(len(all))
+		ends = append(ends, uint64(len(all)))
+		s.commit(batch)
+	}
+	for after := range uint64(12) {
+		for limit := 1; limit <= 12; limit++ {
+			got, err := s.Events(t.Context(), pos.P, after, limit)
+			to := uint64(len(all))
+			for _, end := range slices.Backward(ends) {
+				if end >= after+uint64(limit) {
+					to = end
+				}
+			}
+			want := all[min(after, to):to]
+			if err != nil || len(got) < min(limit, len(want)) || len(got) > len(want) || len(got) > 0 && !reflect.DeepEqual(got, want[:len(got)]) {
+				t.Errorf("after %d at least %d: %v, %v", after, limit, got, err)
+			}
 		}
 	}
 }
@@ -504,20 +569,102 @@ func testUnseen(t *testing.T, s store) {
 	unseen(pos.P, 0, submitted(fresh), submitted(ahead))
 }
 
+// What a child was to do is unwanted from the commit on by which nobody waits for it, whether or not the parent's owner can still say so.
+func testCancels(t *testing.T, s store) {
+	parent := s.accepted()
+	positions := s.acquired("a", lease, subject.Partitions)
+	child, detached, over := acceptable(t, nil), acceptable(t, nil), acceptable(t, nil)
+	for _, x := range []*execution.Accepted{&child, &detached, &over} {
+		x.Parent = &engine.Parent{ExecutionID: parent, StepKey: "a", Token: "t"}
+		for subject.PartitionOf(x.ID) == subject.PartitionOf(parent) || x != &child && subject.PartitionOf(x.ID) != subject.PartitionOf(child.ID) {
+			x.ID = uuid.Must(uuid.NewV7()).String()
+		}
+	}
+	detached.Detached = true
+	pos := positions[subject.PartitionOf(child.ID)]
+	s.commit(begun(parent, positions[subject.PartitionOf(parent)], 0, 10))
+	for _, x := range []execution.Accepted{child, detached, over} {
+		if o := s.accept(x); o.Obsolete {
+			t.Errorf("of a task that waits: %+v", o)
+		}
+		if waits := s.load(x.ID).Execution.Parent; (waits == nil) != x.Detached {
+			t.Errorf("of one that is detached, %t, %+v waits for the end", x.Detached, waits)
+		}
+	}
+	late := acceptable(t, nil)
+	late.Parent = &engine.Parent{ExecutionID: parent, StepKey: "a", Token: "of an attempt before"}
+	if o := s.accept(late); !o.Obsolete {
+		t.Errorf("of a task that waits for another: %+v", o)
+	}
+	s.commit(begun(child.ID, pos, 0, 10))
+	ended := begun(over.ID, pos, 10, 11)
+	ended.Executions[0].Status, ended.Executions[0].CompletedAt = orchestrator.ExecutionCompleted, engine.TimeOf(time.Now())
+	ended.Partitions[0].EventN, ended.Events[0].N = 2, 2
+	s.commit(ended)
+	for id, want := range map[string][2]bool{child.ID: {true, false}, over.ID: {true, true}, late.ID: {false, false}} {
+		if e, found, err := s.Ending(t.Context(), id); err != nil || found != want[0] || e.Ended != want[1] {
+			t.Errorf("its end is %+v, %t, %v; want %v", e, found, err, want)
+		}
+	}
+	cancel := partition.Control{P: pos.P, Kind: engine.Cancel, ExecutionID: child.ID, CommandID: child.ID}
+	same := func(what string, got []partition.Control, err error, want ...partition.Control) {
+		t.Helper()
+		got = slices.DeleteFunc(got, func(c partition.Control) bool { return c.Kind == engine.Submitted })
+		if err != nil || !slices.EqualFunc(got, want, func(a, b partition.Control) bool { return reflect.DeepEqual(a, b) }) {
+			t.Errorf("%s: %v, %v; want %v", what, got, err, want)
+		}
+	}
+	unapplied := func(least, most time.Duration, want ...partition.Control) {
+		t.Helper()
+		got, err := s.Unapplied(t.Context(), []int{subject.PartitionOf(parent), pos.P}, least, most)
+		same(fmt.Sprintf("unapplied from %v to %v ago", most, least), got, err, want...)
+	}
+	unapplied(0, time.Minute)
+	batch := begun(parent, positions[subject.PartitionOf(parent)], 10, 11)
+	batch.Events, batch.Cancels = nil, []string{child.ID, detached.ID, over.ID, uuid.NewString()}
+	if err := s.Rehearse(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	unapplied(0, time.Minute)
+	follow, err := s.Commit(t.Context(), batch)
+	same("what follows from the commit", follow, err, cancel)
+	unapplied(0, time.Minute, cancel)
+	unapplied(time.Minute, time.Hour)
+	got, err := s.Unseen(t.Context(), pos.P, 0)
+	same("unseen", got, err, cancel)
+
+	again := begun(parent, positions[subject.PartitionOf(parent)], 11, 12)
+	again.Events, again.Cancels = nil, []string{child.ID}
+	follow, err = s.Commit(t.Context(), again)
+	same("what follows from a second one", follow, err, cancel)
+	batch = begun(child.ID, pos, 11, 12)
+	batch.Events, batch.Commands = nil, []partition.CommandRow{{ID: child.ID}}
+	s.commit(batch)
+	unapplied(0, time.Minute)
+}
+
 func testStopped(t *testing.T, s store) {
 	id := s.accepted()
 	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
 	stopped := func(want ...partition.StoppedAttempt) {
 		t.Helper()
-		if got, err := s.Stopped(t.Context(), pos.P); err != nil || !slices.Equal(got, want) {
+		if got, err := s.Stopped(t.Context(), []int{(pos.P + 1) % subject.Partitions, pos.P}, 0); err != nil || !slices.Equal(got, want) {
 			t.Errorf("stopped: %v, %v; want %v", got, err, want)
+		}
+		for age, aged := range map[time.Duration][]partition.StoppedAttempt{time.Second: want, time.Hour: nil} {
+			if got, err := s.Stopped(t.Context(), []int{pos.P}, age); err != nil || !slices.Equal(got, aged) {
+				t.Errorf("stopped %v ago: %v, %v; want %v", age, got, err, aged)
+			}
+		}
+		if got, err := s.Stopped(t.Context(), []int{(pos.P + 1) % subject.Partitions}, 0); err != nil || len(got) > 0 {
+			t.Errorf("stopped elsewhere: %v, %v", got, err)
 		}
 	}
 	s.commit(begun(id, pos, 0, 10))
 	stopped()
 	batch := begun(id, pos, 10, 11)
 	batch.Events = nil
-	batch.Steps[0].Status = orchestrator.StepCancelled
+	batch.Steps[0].Status, batch.Steps[0].CompletedAt = orchestrator.StepCancelled, engine.TimeOf(time.Now().Add(-time.Minute))
 	s.commit(batch)
 	attempt := partition.StoppedAttempt{ExecutionID: id, Token: "t", Sent: 9}
 	stopped(attempt)
@@ -558,6 +705,36 @@ func testAcceptOnce(t *testing.T, s store) {
 	}
 }
 
+// What is known of an accepted execution is what the ledger has of it.
+func testBegun(t *testing.T, s store) {
+	x := acceptable(t, &execution.IdempotencyKey{UserID: uuid.NewString(), Route: "r", Key: "k", BodyHash: []byte("h")})
+	x.CreatedAt, x.Depth = x.CreatedAt.Add(999*time.Nanosecond), 3
+	def, err := engine.Compile(x.Definition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Compiled = def
+	s.accept(x)
+	loaded := s.load(x.ID)
+	loaded.Execution.Definition = def
+	if begun := x.Begun(); len(loaded.Sent) > 0 || !reflect.DeepEqual(begun, loaded.Execution) {
+		t.Errorf("it is begun as\n%+v\nand loaded as\n%+v", begun, loaded.Execution)
+	}
+	for what, change := range map[string]func(x *execution.Accepted){
+		"a child":                func(x *execution.Accepted) { x.Parent = &engine.Parent{} },
+		"limited":                func(x *execution.Accepted) { x.Limit = &execution.Limit{} },
+		"of a schedule":          func(x *execution.Accepted) { x.Scheduled = &execution.Scheduled{} },
+		"begun with results":     func(x *execution.Accepted) { x.Reused = []execution.ReusedStep{{}} },
+		"to undo another's":      func(x *execution.Accepted) { x.CompensationOf = x.ID },
+		"of a definition's hash": func(x *execution.Accepted) { x.Compiled = nil },
+	} {
+		y := x
+		if change(&y); y.Begun() != nil {
+			t.Errorf("one that is %s is begun", what)
+		}
+	}
+}
+
 func testStep(t *testing.T, s store) {
 	id := s.accepted()
 	pos := s.acquired("a", lease, subject.Partitions)[subject.PartitionOf(id)]
@@ -591,7 +768,7 @@ func testEndedContext(t *testing.T, s store) {
 	pos := s.acquired("a", lease, 1)[0]
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Commit(ctx, partition.Batch{Partitions: []partition.Advance{{P: 0, Epoch: pos.Epoch, InputSeq: 1}}}); err == nil || s.position(0).InputSeq != 0 {
+	if _, err := s.Commit(ctx, partition.Batch{Partitions: []partition.Advance{{P: 0, Epoch: pos.Epoch, InputSeq: 1}}}); err == nil || s.position(0).InputSeq != 0 {
 		t.Errorf("committed up to %d after the context has ended: %v", s.position(0).InputSeq, err)
 	}
 }

@@ -74,7 +74,7 @@ func testItems(t *testing.T, s store) {
 		}
 		s.commit(batch)
 
-		live, err := s.LoadLive(t.Context(), pos.P)
+		live, err := s.LoadLive(t.Context(), pos.P, partition.Forever)
 		i := slices.IndexFunc(live, func(l partition.Loaded) bool { return l.Execution.ID == id })
 		if err != nil || i < 0 {
 			t.Fatalf("%s: %d executions are live, %v", name, len(live), err)
@@ -96,7 +96,7 @@ func testItems(t *testing.T, s store) {
 		if _, err := s.ItemOutputs(t.Context(), id, 0, 2); !errors.Is(err, partition.ErrTooLarge) {
 			t.Errorf("%s: outputs that are too large: %v", name, err)
 		}
-		stopped, err := s.Stopped(t.Context(), pos.P)
+		stopped, err := s.Stopped(t.Context(), []int{pos.P}, 0)
 		if want := []partition.StoppedAttempt{{ExecutionID: id, Place: engine.Place{Iteration: 4}, Token: "t4", Sent: 4}}; err != nil || !slices.Equal(stopped, want) {
 			t.Errorf("%s: stopped %v, %v", name, stopped, err)
 		}

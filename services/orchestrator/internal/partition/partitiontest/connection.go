@@ -127,19 +127,21 @@ func (c *Connection) Append(control partition.Control, done func(err error)) {
 }
 
 // Publish implements partition.Transport.
-func (c *Connection) Publish(e partition.EventRow, done func(err error)) {
-	err := c.server.publish(e)
+func (c *Connection) Publish(events []partition.EventRow, done func(err error)) {
+	err := c.server.publish(events)
 	go done(err)
 }
 
-func (j *JetStream) publish(e partition.EventRow) error {
+func (j *JetStream) publish(events []partition.EventRow) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.away || j.disk.events == nil {
 		return errAway
 	}
-	j.disk.events.rows = append(j.disk.events.rows, e)
-	j.OnEvent(e)
+	j.disk.events.rows = append(j.disk.events.rows, events...)
+	for _, e := range events {
+		j.OnEvent(e)
+	}
 	return nil
 }
 
@@ -229,9 +231,11 @@ type reader struct {
 	next      uint64 // guarded by the server's mutex, as are those below
 	delivered uint64
 	over      bool
+	mute      bool   // it gives nothing more, although it is there
+	owed      uint64 // when Idle looked last: the first input that was on its way
 }
 
-func (r *reader) Pending() uint64                    { return r.pending }
+func (r *reader) Pending() bool                      { return r.pending > 0 }
 func (r *reader) Messages() <-chan partition.Message { return r.messages }
 func (r *reader) Resets() <-chan struct{}            { return r.resets }
 
@@ -244,12 +248,25 @@ func (r *reader) wake() {
 
 func (j *JetStream) resetReaders() {
 	for r := range j.readers {
-		r.over = true
-		delete(j.readers, r)
-		select {
-		case r.resets <- struct{}{}:
-		default:
-		}
+		r.reset()
+	}
+}
+
+func (r *reader) reset() {
+	r.over = true
+	delete(r.server.readers, r)
+	select {
+	case r.resets <- struct{}{}:
+	default:
+	}
+}
+
+// Mute lets the readers that there are give nothing more, as when the consumers are on a server that lags; those that are opened from now on do.
+func (j *JetStream) Mute() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for r := range j.readers {
+		r.mute = true
 	}
 }
 
@@ -279,7 +296,7 @@ func (r *reader) run() {
 func (r *reader) take() (partition.Message, bool) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
-	if r.over || r.server.away {
+	if r.over || r.mute || r.server.away {
 		return partition.Message{}, false
 	}
 	found, n := r.server.disk.input.after(r.p, r.next)
@@ -287,7 +304,7 @@ func (r *reader) take() (partition.Message, bool) {
 		return partition.Message{}, false
 	}
 	m := found.Message
-	m.Pending = n - 1
+	m.Pending = n > 1
 	r.next = m.Seq + 1
 	return m, true
 }
@@ -302,8 +319,12 @@ func (r *reader) Idle(ctx context.Context) (upTo uint64, at int64, delivered uin
 		return 0, 0, 0, false, errAway
 	}
 	s := r.server.disk.input
-	if _, n := s.after(r.p, max(r.start, r.delivered+1)); n > 0 {
-		return 0, 0, 0, false, nil // some are on their way
+	if first, n := s.after(r.p, max(r.start, r.delivered+1)); n > 0 { // some are on their way
+		if r.owed == first.Seq && r.mute { // for too long: it begins anew
+			r.reset()
+		}
+		r.owed = first.Seq
+		return 0, 0, 0, false, nil
 	}
 	last := s.at(s.last())
 	if last == nil {

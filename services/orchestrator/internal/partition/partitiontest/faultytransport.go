@@ -56,9 +56,10 @@ func (t faultyTransport) Append(c partition.Control, done func(err error)) {
 }
 
 // Publish keeps the order, as a connection does for each subject that it publishes on.
-func (t faultyTransport) Publish(e partition.EventRow, done func(err error)) {
-	t.process.publish("Publish", number(e.P)+" "+strconv.FormatUint(e.N, 10), number(e.P),
-		func(done func(uint64, error)) { t.to.Publish(e, func(err error) { done(0, err) }) }, func(_ uint64, err error) { done(err) })
+func (t faultyTransport) Publish(events []partition.EventRow, done func(err error)) {
+	first := events[0]
+	t.process.publish("Publish", number(first.P)+" "+strconv.FormatUint(first.N, 10), number(first.P),
+		func(done func(uint64, error)) { t.to.Publish(events, func(err error) { done(0, err) }) }, func(_ uint64, err error) { done(err) })
 }
 
 func (t faultyTransport) StepAt(ctx context.Context, seq uint64) (string, bool, error) {

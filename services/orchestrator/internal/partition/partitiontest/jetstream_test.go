@@ -52,8 +52,8 @@ func TestTheLogIsReadInOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		if r.Pending() != 2 {
-			t.Errorf("%d are pending", r.Pending())
+		if !r.Pending() {
+			t.Error("nothing is pending")
 		}
 		synctest.Wait()
 		if _, _, _, ok, err := r.Idle(t.Context()); ok && err == nil && len(r.Messages()) < 2 {

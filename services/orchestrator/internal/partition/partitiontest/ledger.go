@@ -1,8 +1,10 @@
 package partitiontest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,6 +15,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
@@ -23,10 +26,12 @@ import (
 // the engine's work depends on.
 type Store interface {
 	partition.Ledger
-	Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error)
+	Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, []partition.Control, error)
+	Queue(ctx context.Context, id string) (q execution.Queue, waits bool, err error)
 	AddCommands(ctx context.Context, commands []execution.Command) error
 	AddSignal(ctx context.Context, c execution.Command, key *execution.IdempotencyKey, admit func(execution.Standing) error) (execution.Outcome, error)
 	Step(ctx context.Context, id, key string, iteration int) (task engine.Task, recorded bool, err error)
+	Ending(ctx context.Context, id string) (e execution.Ending, found bool, err error)
 }
 
 // Ledger is a Store in memory, by the contract of the orchestrator's schema; see Conform. Its
@@ -36,10 +41,16 @@ type Ledger struct {
 	Now func() time.Time
 	// Compile makes what executions run of what was accepted.
 	Compile func(catalog.Definition) (*engine.Definition, error)
+	// Accepted, when set, is told of every execution that is accepted, with the limit that counts it. It must not block.
+	Accepted func(execution.Accepted)
 	// Refuse, when set, gives the reason why the data of a batch is rejected.
 	Refuse func(partition.Batch) error
 	// Committed, when set, is told of every batch that was written, in order. It must not block.
 	Committed func(partition.Batch)
+	// Stored, when set, is told of every payload that is stored. It must not block.
+	Stored func(executionID string, payload []byte)
+	// Settled, when set, is told after every accept and commit what Slots gives, and the inputs that follow. It must not block.
+	Settled func(slots map[string]engine.Slot, wrong []string, follow []partition.Control)
 
 	mu         sync.Mutex
 	away       bool
@@ -47,12 +58,15 @@ type Ledger struct {
 	instances  map[string]time.Time // when each was seen
 	partitions []partitionRow
 	executions map[string]*executionRow
-	events     [][]partition.EventRow // of each partition, in the order of their numbers
+	events     [][]eventRow // of each partition, in the order of their numbers
 	taken      map[eventKey]bool
 	commands   []*commandRow
 	commits    int
 	keys       map[[3]string]keyRow
+	groups     map[groupID]*group
+	slots      map[string]*slotRow // by execution
 	dead       []partition.DeadLetter
+	payloads   map[partition.PayloadID][]byte
 }
 
 type partitionRow struct {
@@ -78,7 +92,8 @@ func NewLedger(secret []byte) *Ledger {
 	l := &Ledger{
 		Now: time.Now, Compile: engine.Compile, secret: slices.Clone(secret), instances: map[string]time.Time{},
 		partitions: make([]partitionRow, subject.Partitions), executions: map[string]*executionRow{},
-		events: make([][]partition.EventRow, subject.Partitions), taken: map[eventKey]bool{}, keys: map[[3]string]keyRow{},
+		events: make([][]eventRow, subject.Partitions), taken: map[eventKey]bool{}, keys: map[[3]string]keyRow{}, payloads: map[partition.PayloadID][]byte{},
+		groups: map[groupID]*group{}, slots: map[string]*slotRow{},
 	}
 	for p := range l.partitions {
 		l.partitions[p].P = p
@@ -123,9 +138,9 @@ func (l *Ledger) Secret(ctx context.Context) ([]byte, error) {
 }
 
 // Heartbeat implements partition.Ledger.
-func (l *Ledger) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live int, err error) {
+func (l *Ledger) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) (held []int, live []string, err error) {
 	if err := l.lock(ctx); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer l.mu.Unlock()
 	now := l.Now()
@@ -134,7 +149,7 @@ func (l *Ledger) Heartbeat(ctx context.Context, owner string, lease time.Duratio
 		if now.Sub(seen) > 24*time.Hour {
 			delete(l.instances, id)
 		} else if now.Sub(seen) < lease {
-			live++
+			live = append(live, id)
 		}
 	}
 	for p := range l.partitions {
@@ -147,7 +162,7 @@ func (l *Ledger) Heartbeat(ctx context.Context, owner string, lease time.Duratio
 		row.PublishedN = max(row.PublishedN, n)
 		held = append(held, p)
 	}
-	return held, max(live, 1), nil
+	return held, live, nil
 }
 
 // Leave implements partition.Ledger.
@@ -249,7 +264,8 @@ func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partit
 	var pending []*executionRow
 	for _, x := range l.executions {
 		fresh := x.createdAt.After(until) && !x.createdAt.After(now)
-		if x.p == p && x.status == orchestrator.ExecutionPending && !fresh {
+		queued := l.slots[x.id] != nil && l.slots[x.id].state == engine.SlotWaiting
+		if x.p == p && x.status == orchestrator.ExecutionPending && !fresh && !queued {
 			pending = append(pending, x)
 		}
 	}
@@ -260,8 +276,23 @@ func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partit
 	for _, x := range pending {
 		out = append(out, partition.Control{P: p, Kind: engine.Submitted, ExecutionID: x.id})
 	}
+	commands, err := l.unapplied([]int{p}, time.Time{}, until)
+	return append(out, commands...), err
+}
+
+// Unapplied implements partition.Ledger.
+func (l *Ledger) Unapplied(ctx context.Context, ps []int, least, most time.Duration) ([]partition.Control, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	return l.unapplied(ps, l.Now().Add(-most), l.Now().Add(-least))
+}
+
+func (l *Ledger) unapplied(ps []int, from, to time.Time) ([]partition.Control, error) {
+	var out []partition.Control
 	for _, c := range l.commands {
-		if c.Partition == p && c.applied == 0 && !c.createdAt.After(until) {
+		if slices.Contains(ps, c.Partition) && c.applied == 0 && !c.createdAt.Before(from) && !c.createdAt.After(to) {
 			control, err := c.Control()
 			if err != nil {
 				return nil, err
@@ -273,9 +304,9 @@ func (l *Ledger) Unseen(ctx context.Context, p int, age time.Duration) ([]partit
 }
 
 // Accept implements execution.Store.
-func (l *Ledger) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, error) {
+func (l *Ledger) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, []partition.Control, error) {
 	if err := l.lock(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer l.mu.Unlock()
 	outcomes := make([]execution.Outcome, len(executions))
@@ -283,10 +314,11 @@ func (l *Ledger) Accept(ctx context.Context, executions []execution.Accepted) ([
 	for i, x := range executions {
 		var err error
 		if compiled[i], err = l.Compile(x.Definition); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		outcomes[i] = l.outcome(x)
 	}
+	var limited []execution.Accepted
 	for i, x := range executions {
 		if outcomes[i].Replayed {
 			continue
@@ -294,9 +326,54 @@ func (l *Ledger) Accept(ctx context.Context, executions []execution.Accepted) ([
 		if x.Key != nil {
 			l.keys[[3]string{x.Key.UserID, x.Key.Route, x.Key.Key}] = keyRow{string(x.Key.BodyHash), x.ID, l.Now()}
 		}
+		if l.executions[x.ID] != nil {
+			continue
+		}
+		if !l.awaited(x) {
+			outcomes[i].Obsolete = true
+			continue
+		}
+		if x.Limit = l.limitOf(x); x.Limit != nil {
+			limited = append(limited, x)
+		}
+		x.Inputs = l.inputsOf(x)
 		l.executions[x.ID] = newExecutionRow(x, compiled[i])
+		if l.Accepted != nil {
+			l.Accepted(x)
+		}
 	}
-	return outcomes, nil
+	return outcomes, l.settled(l.takeSlots(limited, outcomes)), nil
+}
+
+// awaited tells whether somebody waits for an execution, if it is a child.
+func (l *Ledger) awaited(x execution.Accepted) bool {
+	if x.Parent == nil {
+		return true
+	}
+	parent := l.executions[x.Parent.ExecutionID]
+	if parent == nil {
+		return false
+	}
+	row := parent.steps[x.Parent.Place]
+	return row.Status == orchestrator.StepRunning && row.Token == x.Parent.Token
+}
+
+// Ending implements execution.Store.
+func (l *Ledger) Ending(ctx context.Context, id string) (execution.Ending, bool, error) {
+	if err := l.lock(ctx); err != nil {
+		return execution.Ending{}, false, err
+	}
+	defer l.mu.Unlock()
+	x := l.executions[id]
+	if x == nil || !engine.Terminal(x.status) {
+		return execution.Ending{}, x != nil, nil
+	}
+	state := x.load(nil, nil).Execution
+	state.Payloads = func(ref runner.Reference) json.RawMessage {
+		return bytes.Clone(l.payloads[partition.PayloadID{ExecutionID: id, Reference: ref}])
+	}
+	output, failure := state.Ending()
+	return execution.Ending{Ended: true, Output: output, Failure: failure}, true, nil
 }
 
 func (l *Ledger) outcome(x execution.Accepted) execution.Outcome {
@@ -349,6 +426,9 @@ func (l *Ledger) AddSignal(ctx context.Context, c execution.Command, _ *executio
 		return execution.Outcome{}, err
 	}
 	now := execution.Standing{Status: x.status}
+	if slot := l.slots[x.id]; slot != nil && slot.state == engine.SlotDropped {
+		now.Status = orchestrator.ExecutionCancelled
+	}
 	for _, r := range l.commands {
 		if r.ExecutionID != x.id || r.Kind != execution.CommandSignal {
 			continue

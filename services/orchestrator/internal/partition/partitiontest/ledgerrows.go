@@ -25,6 +25,7 @@ type executionRow struct {
 	def         *engine.Definition
 	accepted    engine.Execution
 	createdAt   time.Time
+	detached    bool
 	status      string
 	outputs     []byte
 	failure     *runner.StepError
@@ -32,6 +33,7 @@ type executionRow struct {
 	lastInput   engine.Time
 	startedAt   engine.Time
 	completedAt engine.Time
+	sleepsUntil engine.Time
 	steps       map[engine.Place]stepRow
 }
 
@@ -41,20 +43,26 @@ type stepRow struct {
 }
 
 func newExecutionRow(x execution.Accepted, def *engine.Definition) *executionRow {
-	p := subject.PartitionOf(x.ID)
+	p, waits := subject.PartitionOf(x.ID), x.Parent
+	if x.Detached {
+		waits = nil
+	}
 	return &executionRow{
-		id: x.ID, p: p, def: def, createdAt: x.CreatedAt, status: orchestrator.ExecutionPending, steps: map[engine.Place]stepRow{},
+		id: x.ID, p: p, def: def, createdAt: x.CreatedAt, detached: x.Detached, status: orchestrator.ExecutionPending, steps: map[engine.Place]stepRow{},
 		accepted: engine.Execution{
 			ID: x.ID, WorkflowID: x.Definition.WorkflowID, UserID: x.Caller.UserID, TriggerType: x.TriggerType,
 			RequestID: x.Caller.RequestID, Traceparent: x.Caller.Traceparent, Partition: p, Priority: x.Priority,
-			Inputs: bytes.Clone(x.Inputs), CreatedAt: engine.TimeOf(x.CreatedAt),
+			Inputs: bytes.Clone(x.Inputs), CreatedAt: engine.TimeOf(x.CreatedAt), Depth: x.Depth, CompensationOf: x.CompensationOf, Parent: waits,
 		},
 	}
 }
 
 // load makes a state of the rows, and of the commands that were applied.
-func (x *executionRow) load(commands []*commandRow) partition.Loaded {
+func (x *executionRow) load(commands []*commandRow, slot *slotRow) partition.Loaded {
 	accepted := x.accepted
+	if slot != nil {
+		accepted.Slot = slot.state
+	}
 	accepted.Inputs = bytes.Clone(accepted.Inputs)
 	state := engine.New(accepted, x.def)
 	state.Status, state.Outputs, state.Error, state.EventSeq = x.status, stored(x.outputs), copied(x.failure), x.eventSeq
@@ -128,15 +136,34 @@ func copied(e *runner.StepError) *runner.StepError {
 	return &c
 }
 
+func (x *executionRow) wakesBy(until engine.Time) bool {
+	return x.sleepsUntil != 0 && x.sleepsUntil <= until
+}
+
 // LoadLive implements partition.Ledger.
-func (l *Ledger) LoadLive(ctx context.Context, p int) ([]partition.Loaded, error) {
+func (l *Ledger) LoadLive(ctx context.Context, p int, until engine.Time) ([]partition.Loaded, error) {
 	if err := l.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer l.mu.Unlock()
 	return l.loaded(l.rows(func(x *executionRow) bool {
-		return x.p == p && x.completedAt == 0 && x.status != orchestrator.ExecutionPending
+		return x.p == p && x.completedAt == 0 && x.status != orchestrator.ExecutionPending && (x.sleepsUntil == 0 || x.wakesBy(until))
 	})), nil
+}
+
+// Waking implements partition.Ledger.
+func (l *Ledger) Waking(ctx context.Context, p int, until engine.Time) (map[string]engine.Time, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	due := map[string]engine.Time{}
+	for _, x := range l.rows(func(x *executionRow) bool {
+		return x.p == p && x.completedAt == 0 && x.wakesBy(until)
+	}) {
+		due[x.id] = x.sleepsUntil
+	}
+	return due, nil
 }
 
 // Load implements partition.Ledger.
@@ -166,7 +193,7 @@ func (l *Ledger) loaded(rows []*executionRow) []partition.Loaded {
 	})
 	var out []partition.Loaded
 	for _, x := range rows {
-		out = append(out, x.load(commands))
+		out = append(out, x.load(commands, l.slots[x.id]))
 	}
 	return out
 }
@@ -196,23 +223,47 @@ func (l *Ledger) ItemOutputs(ctx context.Context, executionID string, step, limi
 }
 
 // Commit implements partition.Ledger.
-func (l *Ledger) Commit(ctx context.Context, b partition.Batch) error {
+func (l *Ledger) Commit(ctx context.Context, b partition.Batch) ([]partition.Control, error) {
 	if err := l.lock(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer l.mu.Unlock()
-	there, err := l.fence(b.Partitions)
+	there, err := l.fence(b)
 	if err != nil || there {
-		return err
+		return nil, err
 	}
 	if err := l.check(b); err != nil {
-		return err
+		return nil, err
 	}
 	l.write(b)
 	if l.Committed != nil {
 		l.Committed(b)
 	}
-	return nil
+	cancels, err := l.cancelUnawaited(b.Cancels)
+	if err != nil {
+		return nil, err
+	}
+	return append(cancels, l.settled(l.releaseSlots(b.Executions))...), nil
+}
+
+func (l *Ledger) cancelUnawaited(ids []string) ([]partition.Control, error) {
+	var out []partition.Control
+	for _, id := range ids {
+		x := l.executions[id]
+		if x == nil || engine.Terminal(x.status) || x.detached {
+			continue
+		}
+		c := execution.Unawaited(id)
+		if l.checkCommand(c) == nil {
+			l.commands = append(l.commands, &commandRow{Command: c, createdAt: l.Now()})
+		}
+		control, err := c.Control()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, control)
+	}
+	return out, nil
 }
 
 // Rehearse implements partition.Ledger.
@@ -224,17 +275,18 @@ func (l *Ledger) Rehearse(ctx context.Context, b partition.Batch) error {
 	return l.check(b)
 }
 
-func (l *Ledger) fence(advances []partition.Advance) (there bool, err error) {
+func (l *Ledger) fence(b partition.Batch) (there bool, err error) {
 	var lost []int
+	numbers := b.FirstEvents()
 	moving, moved := 0, 0
-	for _, a := range advances {
+	for _, a := range b.Partitions {
 		row := &l.partitions[a.P]
 		stays, there := a.From == a.InputSeq, a.InputSeq == row.InputSeq && a.EventN == row.EventN
 		if !stays {
 			moving++
 		}
 		switch {
-		case a.Epoch != row.Epoch || !there && (stays || a.From != row.InputSeq):
+		case a.Epoch != row.Epoch || !there && (stays || a.From != row.InputSeq || numbers[a.P] > 0 && numbers[a.P] != row.EventN+1):
 			lost = append(lost, a.P)
 		case there && !stays:
 			moved++
@@ -245,6 +297,12 @@ func (l *Ledger) fence(advances []partition.Advance) (there bool, err error) {
 		return false, &partition.FencedError{Partitions: lost}
 	}
 	return moving > 0 && moved == moving, nil
+}
+
+// eventRow is an event with the commit that wrote it.
+type eventRow struct {
+	partition.EventRow
+	commit int
 }
 
 // eventKey is one of the two numbers that tell an event apart.
@@ -268,6 +326,11 @@ func (l *Ledger) check(b partition.Batch) error {
 			seen[key] = true
 		}
 	}
+	for _, c := range b.Compensations {
+		if _, err := l.Compile(c.Definition); err != nil || !isUUID(c.ID) {
+			return fmt.Errorf("%w: compensation %q: %w", partition.ErrRefused, c.ID, err)
+		}
+	}
 	if l.Refuse != nil {
 		if err := l.Refuse(b); err != nil {
 			return fmt.Errorf("%w: %w", partition.ErrRefused, err)
@@ -288,7 +351,7 @@ func (l *Ledger) write(b partition.Batch) {
 			continue
 		}
 		x.status, x.outputs, x.failure, x.eventSeq = r.Status, stored(r.Outputs), copied(r.Error), r.EventSeq
-		x.lastInput, x.startedAt, x.completedAt = r.LastInput, r.StartedAt, r.CompletedAt
+		x.lastInput, x.startedAt, x.completedAt, x.sleepsUntil = r.LastInput, r.StartedAt, r.CompletedAt, r.SleepsUntil
 	}
 	for _, r := range b.Steps {
 		if x := l.executions[r.ExecutionID]; x != nil {
@@ -302,8 +365,7 @@ func (l *Ledger) write(b partition.Batch) {
 		for _, key := range keysOf(e) {
 			l.taken[key] = true
 		}
-		at, _ := slices.BinarySearchFunc(l.events[e.P], e.N, func(o partition.EventRow, n uint64) int { return cmp.Compare(o.N, n) })
-		l.events[e.P] = slices.Insert(l.events[e.P], at, e)
+		l.events[e.P] = append(l.events[e.P], eventRow{e, l.commits})
 	}
 	for _, c := range l.commands {
 		for _, row := range b.Commands {
@@ -313,6 +375,13 @@ func (l *Ledger) write(b partition.Batch) {
 				}
 				c.kept = row.Kept
 			}
+		}
+	}
+	for _, c := range b.Compensations {
+		def, _ := l.Compile(c.Definition)           // by check
+		x, err := execution.AcceptedCompensation(c) // the definition is one that was stored
+		if err == nil && l.executions[x.ID] == nil {
+			l.executions[x.ID] = newExecutionRow(x, def)
 		}
 	}
 	for _, d := range b.DeadLetters {
@@ -328,26 +397,28 @@ func (l *Ledger) Events(ctx context.Context, p int, after uint64, limit int) ([]
 	}
 	defer l.mu.Unlock()
 	var out []partition.EventRow
+	last := 0
 	for _, e := range l.events[p] {
-		if e.N > after && len(out) < limit {
-			e.Body = bytes.Clone(e.Body)
-			out = append(out, e)
+		if e.N > after && (len(out) < limit || e.commit == last) {
+			last, e.Body = e.commit, bytes.Clone(e.Body)
+			out = append(out, e.EventRow)
 		}
 	}
 	return out, nil
 }
 
 // Stopped implements partition.Ledger.
-func (l *Ledger) Stopped(ctx context.Context, p int) ([]partition.StoppedAttempt, error) {
+func (l *Ledger) Stopped(ctx context.Context, ps []int, age time.Duration) ([]partition.StoppedAttempt, error) {
 	if err := l.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer l.mu.Unlock()
 	var out []partition.StoppedAttempt
-	for _, x := range l.rows(func(x *executionRow) bool { return x.p == p }) {
+	until := engine.TimeOf(l.Now().Add(-age))
+	for _, x := range l.rows(func(x *executionRow) bool { return slices.Contains(ps, x.p) }) {
 		for _, p := range slices.SortedFunc(maps.Keys(x.steps), byPlace) {
-			if row := x.steps[p]; row.Status == orchestrator.StepCancelled && row.sent > 0 {
-				out = append(out, partition.StoppedAttempt{ExecutionID: x.id, Place: p, Token: row.Token, Sent: row.sent, Child: row.Child})
+			if row := x.steps[p]; row.Status == orchestrator.StepCancelled && row.sent > 0 && (age == 0 || row.CompletedAt <= until) {
+				out = append(out, partition.StoppedAttempt{ExecutionID: x.id, Place: p, Token: row.Token, Sent: row.sent})
 			}
 		}
 	}

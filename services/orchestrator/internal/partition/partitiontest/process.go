@@ -88,6 +88,20 @@ func (p *Process) isCut(l link) bool {
 	return p.cut[l]
 }
 
+// Hears has the process take note of something that is told to whoever listens: a little later, or not at all.
+func (p *Process) Hears(what, about string, then func()) {
+	r := request{p, toJetStream, what, about}
+	f := r.nth()
+	if f.fail || f.drop || p.isCut(toJetStream) || p.isFrozen() {
+		return
+	}
+	go func() {
+		if p.wait(context.Background(), f.before) == nil {
+			then()
+		}
+	}()
+}
+
 // Dead tells whether the process was killed.
 func (p *Process) Dead() bool { return isDone(p.died) }
 

@@ -114,7 +114,7 @@ func TestEventsOfAPartitionKeepTheirOrder(t *testing.T) {
 		server.OnEvent = func(e partition.EventRow) { got = append(got, e.N) }
 		transport := p.Transport(server.Connect())
 		for n := uint64(1); n <= 50; n++ {
-			transport.Publish(partition.EventRow{P: 3, N: n}, func(error) {})
+			transport.Publish([]partition.EventRow{{P: 3, N: n}}, func(error) {})
 		}
 		<-time.After(time.Second)
 		if len(got) != 50 || !slices.IsSorted(got) {

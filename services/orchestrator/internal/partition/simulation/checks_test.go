@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -33,6 +35,8 @@ func (w *world) work(x *scripted) time.Duration {
 				items += w.attempts(x, engine.Place{Step: i, Iteration: n + 1})
 			}
 			all += min(limit, items) + 10*time.Second
+		case s.Child != nil:
+			all += time.Duration(s.Retries+1) * (limit + time.Duration(s.DelayMs<<s.Retries)*time.Millisecond*12/10 + 30*time.Second)
 		default:
 			all += w.attempts(x, engine.Place{Step: i})
 		}
@@ -55,16 +59,26 @@ func (w *world) attempts(x *scripted, p engine.Place) time.Duration {
 	return all
 }
 
-// deadline is when an execution must have ended: its own time and 60 s after the last fault.
+// deadline is when an execution must have ended: its own time and 60 s after the last fault. One with a concurrency limit
+// may be the last in the queue.
 func (w *world) deadline(x *scripted, healed time.Time) time.Time {
-	begin := healed
-	w.mu.Lock()
-	for _, later := range []time.Time{x.accepted, x.left} {
-		if later.After(begin) {
-			begin = later
+	begin, all := healed, time.Duration(0)
+	for _, member := range w.witness.members(x) {
+		all += w.own(member) + time.Minute
+		w.mu.Lock()
+		for _, later := range []time.Time{member.accepted, member.left} {
+			if later.After(begin) {
+				begin = later
+			}
 		}
+		w.mu.Unlock()
 	}
-	w.mu.Unlock()
+	// Timers go by the server's clock, which may have gone back.
+	return begin.Add(all + time.Duration(w.clockWentBack.Load()))
+}
+
+// own is how long an execution may take once it has begun.
+func (w *world) own(x *scripted) time.Duration {
 	own := w.work(x)
 	if w.profile.slots < 16 { // it waits for the others
 		own = 0
@@ -75,8 +89,7 @@ func (w *world) deadline(x *scripted, healed time.Time) time.Time {
 	if t := time.Duration(x.plan.TimeoutMs) * time.Millisecond; t > 0 {
 		own = min(own, t)
 	}
-	// Timers go by the server's clock, which may have gone back.
-	return begin.Add(own + time.Minute + time.Duration(w.clockWentBack.Load()))
+	return own
 }
 
 // unended gives the accepted executions that have not ended.
@@ -135,14 +148,19 @@ func (w *world) check(ctx context.Context) {
 		if !l.Execution.Terminal() {
 			continue // told by awaitEnds
 		}
-		if err := w.checkEnd(x, l.Execution); err != nil {
+		w.unfold(ctx, l.Execution)
+		if err := cmp.Or(w.checkEnd(x, l.Execution), w.checkChild(x)); err != nil {
 			v.fail("execution %s, %s%s: %v", x.id, l.Execution.Status, statuses(l.Execution), err)
 		}
 		if l.Execution.Error == nil || l.Execution.Error.Code != runner.CodeEngineFault { // what it had not committed may have run
 			w.checkEffects(x, l.Execution)
 		}
 	}
+	if slots, wrong := w.ledger.Slots(); len(slots) > 0 || len(wrong) > 0 {
+		v.fail("everything has ended, and the slots %v and the groups %v are left", slots, wrong)
+	}
 	w.checkRest(ctx)
+	w.checkDealt()
 }
 
 // awaitRest waits until runners have done what was sent: an attempt that has its result may
@@ -163,7 +181,7 @@ func (w *world) checkRest(ctx context.Context) {
 	v := w.witness
 	for p := range w.profile.partitions {
 		unseen, err := w.ledger.Unseen(ctx, p, 0)
-		stopped, serr := w.ledger.Stopped(ctx, p)
+		stopped, serr := w.ledger.Stopped(ctx, []int{p}, 0)
 		positions, perr := w.ledger.Positions(ctx, []int{p})
 		if err != nil || serr != nil || perr != nil {
 			v.fail("%v %v %v", err, serr, perr)
@@ -208,7 +226,14 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 		if !x.poisonous && !x.cursed {
 			return fmt.Errorf("it failed by a fault of the engine: %s", got.Error.Message)
 		}
-		return nil
+		if x.poisonous { // what it has done is not recorded
+			return nil
+		}
+		plan, happens, err := w.told(x, got, a)
+		if err != nil {
+			return err
+		}
+		return plan.CheckCompensation(got, enginetest.WorldOf(plan, happens), a.compensation)
 	}
 	plan, happens, err := w.told(x, got, a)
 	if err != nil {
@@ -218,24 +243,27 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 		return err
 	}
 	reference := enginetest.WorldOf(plan, happens)
+	if err := plan.CheckCompensation(got, reference, a.compensation); err != nil {
+		return err
+	}
 	switch got.Status {
 	case orchestrator.ExecutionCancelled:
-		if !x.cancelled {
-			return fmt.Errorf("nobody has cancelled it")
+		if err := w.checkCancelled(x, got, code); err != nil {
+			return err
 		}
 		return compareSteps(got, a.held, func(i int) []enginetest.Verdict {
 			v := reference.Of(i)
 			if got.StartedAt == 0 {
 				v = enginetest.Verdict{Status: orchestrator.StepPending}
 			}
-			return cut(v, a.held, orchestrator.StepCancelled)
+			return w.cut(v, a.held, orchestrator.StepCancelled)
 		})
 	case orchestrator.ExecutionTimeout:
 		if x.plan.TimeoutMs == 0 || got.CompletedAt < got.StartedAt.Add(x.plan.TimeoutMs) || code != runner.CodeWorkflowTime {
 			return fmt.Errorf("it ended by its timeout of %d ms after %d ms with %q", x.plan.TimeoutMs, got.CompletedAt.Ms(got.StartedAt), code)
 		}
 		return compareSteps(got, a.held, func(i int) []enginetest.Verdict {
-			return cut(reference.Of(i), a.held, orchestrator.StepCancelled)
+			return w.cut(reference.Of(i), a.held, orchestrator.StepCancelled)
 		})
 	}
 	status, outputs, wantCode := reference.Ends()
@@ -254,7 +282,7 @@ func (w *world) checkEnd(x *scripted, got *engine.Execution) error {
 			return []enginetest.Verdict{reference.Of(i)}
 		}
 		// What the last input would have done beside the failure may have come before it or not any more.
-		return cut(reference.Of(i), true, orchestrator.StepSkipped)
+		return w.cut(reference.Of(i), true, orchestrator.StepSkipped)
 	})
 }
 
@@ -285,11 +313,41 @@ func (w *world) checkGatheredInTime(x *scripted, a *account, plan enginetest.Pla
 // gatherTime is within which the outputs of items that have ended are put together when nothing goes wrong.
 const gatherTime = 20 * time.Second
 
-// cut is what the end of the execution may have made of a step. Of one that was held, as by a pause, it may not have begun.
-func cut(v enginetest.Verdict, held bool, pending string) []enginetest.Verdict {
+// dealing holds, while an orchestrator lives, that nothing waits in its dealer while there is room in STEPS.
+func (v *witness) dealing(o *owner) {
+	for !isClosed(o.done) && pause(v.w.ending, 700*time.Millisecond) == nil {
+		for _, t := range catalog.RunnerAgentTypes() {
+			if s := o.dealer.Of(t, ""); s.Dealt < 0 || s.Waiting > 0 && s.Dealt < s.Limit {
+				v.fail("I9: in the dealer of %s the line of %s is %+v", o.name, t, s)
+			}
+		}
+	}
+}
+
+// checkDealt holds that a dealer has given back all places once everything has ended.
+func (w *world) checkDealt() {
+	for slot := range w.profile.owners {
+		o := w.owner(slot)
+		if o == nil {
+			continue
+		}
+		for _, t := range catalog.RunnerAgentTypes() {
+			if s := o.dealer.Of(t, ""); s.Dealt != 0 || s.Waiting != 0 {
+				w.witness.fail("I9: everything has ended, and in the dealer of %s the line of %s is %+v", o.name, t, s)
+			}
+		}
+	}
+}
+
+// cut is what the end of the execution may have made of a step. Of one that was held, as by a pause, it may not have begun. That templates over
+// stored payloads do not resolve is found out by the runner, and the end may come before.
+func (w *world) cut(v enginetest.Verdict, held bool, pending string) []enginetest.Verdict {
 	accepted := []enginetest.Verdict{v.Cut(pending)}
 	if held {
 		accepted = append(accepted, enginetest.Verdict{Status: pending})
+	}
+	if w.profile.stored > 0 && v.Code == runner.CodeTemplate {
+		accepted = append(accepted, enginetest.Verdict{Status: orchestrator.StepCancelled, Attempts: v.Attempts})
 	}
 	return accepted
 }
@@ -322,6 +380,12 @@ func (w *world) told(x *scripted, got *engine.Execution, a *account) (enginetest
 			}
 			h.Heard = len(s.Script)
 			s.Salt = w.saltOf(x, p, a)
+		case s.Child != nil:
+			var err error
+			if s.Script, s.Child, err = w.toldChildren(x, i, end, a); err != nil {
+				return plan, nil, err
+			}
+			h.Heard = len(s.Script)
 		case s.Wait != nil:
 			if c := a.heard[i]; c != nil {
 				h.Signal = c.signal
@@ -516,12 +580,19 @@ func (w *world) checkPlace(of placeOf, a *account, got *engine.Execution) {
 		return
 	}
 	got.Steps[of.Step].Last = a.before(of.Place)
-	body, _ := got.Body(of.Place)
+	body, _ := got.Body(of.Place, nil)
+	granted := got.Definition.Steps[of.Step].Work(of.Iteration).Secrets != nil
 	for _, e := range effects {
-		if !bytes.Equal(body, e.delivery.Body) {
+		if ranWith := e.delivery.Body; !granted && !bytes.Equal(body, ranWith) || granted && !grants(ranWith, body) {
 			v.failed("I4: %s of %s ran with %s, and should with %s", name, of.execution, e.delivery.Body, body)
 		}
 	}
+}
+
+// grants tells whether one body is another and a grant.
+func grants(body, of []byte) bool {
+	rest, found := bytes.CutPrefix(body, append(of[:len(of)-1:len(of)-1], `,"grant":"`...))
+	return found && len(rest) > len(`"}`) && bytes.HasSuffix(rest, []byte(`"}`)) && !bytes.ContainsAny(rest[:len(rest)-2], `"{}`)
 }
 
 // before gives the output of the last item before one that has completed.

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
@@ -33,6 +35,11 @@ type scripted struct {
 	left      time.Time // when the last of its clients had said everything
 	poisonous bool
 	cursed    bool
+	undoes    string // the execution that it is the compensation of; "" for none
+	limit     *execution.Limit
+	group     string // those that have the same one are counted together
+	priority  int
+	depth     int // how many executions it stands in
 }
 
 // draw gives a value that is the same for the same numbers.
@@ -58,6 +65,9 @@ func (w *world) drawPlan(r *rand.Rand) enginetest.Plan {
 		default:
 			s.TimeoutMs = 20_000
 		}
+		if s.Undo != nil {
+			s.Undo.TimeoutMs = 20_000
+		}
 		if s.DelayMs > 1000 && !w.profile.slow {
 			s.DelayMs = 4000
 		}
@@ -82,14 +92,35 @@ func (w *world) newID(r *rand.Rand) string {
 	}
 }
 
+// needSecrets gives agents of a user that are to have secrets of that user: their steps are sent with a grant.
+func needSecrets(agents []catalog.DefinitionAgent, user string) []catalog.DefinitionAgent {
+	agents = slices.Clone(agents)
+	for i := range agents {
+		if a := &agents[i]; a.Type == catalog.AgentCode {
+			a.Owner, a.Config = user, json.RawMessage(`{"runtime":"javascript","secrets":["KEY"]}`)
+		}
+	}
+	return agents
+}
+
 // client submits the n-th execution, and perhaps cancels it.
 func (w *world) client(n int) {
 	name := fmt.Sprintf("c%d", n)
 	r := w.chance.Draw("client", name)
 	begin := time.Duration(r.Int64N(int64(w.profile.length) * 8 / 10))
-	plan := w.drawPlan(r)
-	d := plan.Definition()
-	x := scripted{plan: plan, poisonous: w.profile.poisoned && n == 0, cursed: w.profile.poisoned && n == 1}
+	plan := w.drawFamily(r, 0)
+	d, limit := plan.Definition(), (*execution.Limit)(nil)
+	if l := w.chance.Draw("limit", name); l.Float64() < w.profile.limited {
+		begin, plan, d, limit = w.drawLimited(l)
+	}
+	user := uuid.NewSHA1(uuid.Nil, fmt.Appendf(nil, "user %d", n%w.profile.users)).String()
+	if l := w.chance.Draw("family", name); w.profile.children > 0 && l.IntN(4) == 0 {
+		c := w.childWorkflow(l.IntN(childWorkflows))
+		plan, d, limit = c.plan, c.def, c.limitOf()
+	} else if n%4 == 2 {
+		d.Agents = needSecrets(d.Agents, user)
+	}
+	x := scripted{plan: plan, limit: limit, poisonous: w.profile.poisoned && n == 0, cursed: w.profile.poisoned && n == 1}
 	if x.cursed {
 		d.WorkflowOwner = cursed
 	}
@@ -103,9 +134,16 @@ func (w *world) client(n int) {
 		panic(err)
 	}
 	hash := sha256.Sum256(body)
+	compiled, err := w.compile(d)
+	if err != nil {
+		panic(err)
+	}
 	accepted := execution.Accepted{
-		Caller: rpc.Caller{UserID: uuid.NewSHA1(uuid.Nil, []byte(name)).String()}, Definition: d, DefinitionBody: body, DefinitionHash: hash[:],
-		TriggerType: orchestrator.TriggerAPI, Priority: 5, Inputs: []byte(enginetest.Inputs),
+		Caller: rpc.Caller{UserID: user}, Definition: d, DefinitionBody: body, DefinitionHash: hash[:],
+		Compiled: compiled, TriggerType: orchestrator.TriggerAPI, Priority: r.IntN(10), Inputs: []byte(enginetest.Inputs), Limit: limit,
+	}
+	if x.priority = accepted.Priority; limit != nil {
+		x.group = d.WorkflowID + " " + limit.Key
 	}
 	if r.IntN(2) == 0 {
 		accepted.Key = &execution.IdempotencyKey{UserID: name, Route: "execute", Key: "key", BodyHash: hash[:]}
@@ -144,7 +182,13 @@ func (w *world) submit(name string, r *rand.Rand, accepted execution.Accepted, x
 		w.defs[accepted.ID] = &known // it may be accepted although nobody is told
 		w.mu.Unlock()
 		tried = append(tried, accepted.ID)
-		outcomes, err := ledger.Accept(w.ending, []execution.Accepted{accepted})
+		arrived := w.expect(accepted)
+		outcomes, inputs, err := ledger.Accept(w.ending, []execution.Accepted{accepted})
+		if err != nil || outcomes[0] != (execution.Outcome{ID: accepted.ID}) {
+			arrived(nil)
+		} else {
+			arrived(accepted.Begun())
+		}
 		if err != nil {
 			if errs.CodeOf(err) != errs.DependencyUnavailable {
 				return ""
@@ -156,11 +200,25 @@ func (w *world) submit(name string, r *rand.Rand, accepted execution.Accepted, x
 		}
 		id := outcomes[0].ID
 		w.trace.note("%s: %s is accepted in partition %d, replayed %t\n%s", name, short(id), subject.PartitionOf(id), outcomes[0].Replayed, x.plan)
-		if !outcomes[0].Replayed && r.Float64() >= w.profile.unsaid {
+		if r.Float64() < w.profile.unsaid {
+			return id
+		}
+		for _, c := range inputs {
+			transport.Append(c, func(error) {})
+		}
+		if !outcomes[0].Replayed && outcomes[0].Slot != engine.SlotWaiting {
 			transport.Append(partition.Control{P: subject.PartitionOf(id), Kind: engine.Submitted, ExecutionID: id}, func(error) {})
 		}
 		return id
 	}
+}
+
+// expect says that an orchestrator is about to accept an execution, which may be that of its partition, or another.
+func (w *world) expect(x execution.Accepted) func(*engine.Execution) {
+	if o := w.owner(w.chance.Draw("door", x.ID).IntN(w.profile.owners)); o != nil && x.Begun() != nil {
+		return o.running.Expect(subject.PartitionOf(x.ID), x.ID)
+	}
+	return func(*engine.Execution) {}
 }
 
 func (w *world) cancel(name string, r *rand.Rand, id string) {

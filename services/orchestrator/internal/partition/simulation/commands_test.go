@@ -78,8 +78,11 @@ func (w *world) signal(name string, r *rand.Rand, x *scripted, i int) {
 		return
 	}
 	most := 30 * time.Second
-	if r.IntN(2) == 0 {
+	switch {
+	case r.IntN(2) == 0:
 		most = time.Second // before the step waits
+	case w.profile.patient:
+		most = 4 * time.Minute
 	}
 	if pause(w.ending, time.Duration(r.Int64N(int64(most)))) != nil {
 		return
@@ -111,7 +114,11 @@ func (w *world) pauseAndResume(name string, r *rand.Rand, id string) {
 				return
 			}
 		}
-		if pause(w.ending, time.Duration(r.Int64N(int64(20*time.Second)))) != nil {
+		most := 20 * time.Second
+		if w.profile.patient {
+			most = 2 * time.Minute
+		}
+		if pause(w.ending, time.Duration(r.Int64N(int64(most)))) != nil {
 			return
 		}
 		resumed := &command{execution: id, kind: execution.CommandResume}
@@ -206,6 +213,15 @@ func (v *witness) hasApplied(c *command) bool {
 func (v *witness) committedCommands(rows []partition.CommandRow) {
 	for _, row := range rows {
 		c := v.commands[row.ID]
+		if v.evictions[row.ID] != "" {
+			continue
+		}
+		if b, born := v.births[row.ID]; born {
+			if _, unwanted := v.unawaited(row.ID); !unwanted {
+				v.failed("execution %s is cancelled, and attempt %d of %s of %s waits for it", row.ID, b.attempt, v.w.name(b.parent), b.parent.execution)
+			}
+			continue
+		}
 		if c == nil {
 			v.failed("the command %s is applied, which nobody has given", row.ID)
 			continue

@@ -107,10 +107,18 @@ func (w *world) plan() {
 	w.planNATS()
 }
 
+// mute has the consumers that read the log be on a server that lags.
+func (w *world) mute() {
+	w.witness.fault("a server of NATS lags, and its consumers deliver nothing")
+	w.server.Mute()
+}
+
 // ambush kills all owners when something has just been committed that they were about to go on with.
 func (w *world) ambush(b partition.Batch) {
 	items := slices.ContainsFunc(b.Steps, func(s partition.StepRow) bool { return s.Iteration > 0 })
-	if !items && len(b.Commands) == 0 || w.healthy.Load() {
+	begets := slices.ContainsFunc(b.Steps, func(s partition.StepRow) bool { return s.Child != "" }) || len(b.Cancels) > 0
+	freed := slices.ContainsFunc(b.Executions, func(x partition.ExecutionRow) bool { return x.Limited && engine.Terminal(x.Status) })
+	if !items && !freed && !begets && len(b.Commands) == 0 && len(b.Compensations) == 0 || w.healthy.Load() {
 		return
 	}
 	r := w.chance.Draw("ambush", fmt.Sprint(b.Partitions[0].P))
@@ -157,6 +165,9 @@ func (w *world) planNATS() {
 				})
 			})
 		})
+	}
+	for n := range p.mutes {
+		w.happen("mute", n, func(*rand.Rand) { w.mute() })
 	}
 	for n := range p.disasters {
 		w.happen("disaster", n, w.disaster)
@@ -253,6 +264,9 @@ func (w *world) later(r *rand.Rand, most time.Duration, then func()) {
 
 // heal ends all faults for good.
 func (w *world) heal() {
+	if w.profile.mutes > 0 { // nothing that comes later makes them begin anew
+		w.mute()
+	}
 	w.healthy.Store(true)
 	w.trace.note("no faults any more")
 	w.ledger.SetAway(false)

@@ -27,19 +27,28 @@ type profile struct {
 	kills, stops, freezes, cuts int // of owners
 	restarts, losses, rollbacks int // of NATS
 	drops                       int // of one of its streams
+	mutes                       int // of the readers of the log
 	outages                     int // of the ledger
 	disasters                   int // everything dies at once
 	runnerKills, crashes        int
 	junk                        int           // inputs that are none
 	poisoned                    bool          // an execution that the ledger refuses, and one that Apply panics on
 	ledgerClock, jetstreamClock time.Duration // how far they are off
+	unheard                     bool          // no orchestrator hears that there are runners
+	users                       int           // who submit the executions
 	cancels                     float64       // share of the executions
 	unsaid                      float64       // share of the `submitted` and of the commands that clients never send
 	impatient                   float64       // share of the clients that submit again, with the same key
 	mixed                       float64       // share of the workflows that have steps of every type
 	pauses                      float64       // share of the executions that are paused for a while
 	repeats                     float64       // share of the commands that come twice
-	ambush                      float64       // share of the commits with items or commands after which all owners die
+	patient                     bool          // signals come, and pauses last, for minutes: executions leave the memory of their owners
+	ambush                      float64       // share of the commits with items, commands, compensations or freed slots after which all owners die
+	children                    float64       // share of the steps of AGENTs that are other executions
+	limited                     float64       // share of the executions that a concurrency limit counts
+	inline                      int           // the largest payload that owners keep as it is; 0 for the usual
+	stored                      float64       // share of the outputs that runners store, and refer to
+	forgets                     float64       // share of those that the ledger has lost when they are reported
 }
 
 // runnerFaults are what may happen to an attempt: probabilities.
@@ -76,7 +85,11 @@ func drawProfile(r *rand.Rand) profile {
 		p.mixed = 0.5 + 0.5*r.Float64()
 	}
 	p.pauses = some(1)
+	p.unheard, p.users = r.IntN(4) == 0, 1+r.IntN(4)
 	if p.calm = r.IntN(12) == 0; p.calm {
+		p.limit(r)
+		p.bear(r)
+		p.store(r)
 		return p
 	}
 	if r.IntN(6) == 0 {
@@ -116,7 +129,41 @@ func drawProfile(r *rand.Rand) profile {
 	p.cancels, p.unsaid, p.impatient, p.repeats = some(0.5), some(0.3), some(0.5), some(0.3)
 	p.ambush = some(0.1)
 	p.crashes = often(4)
+	p.patient = r.IntN(4) == 0
+	p.limit(r)
+	p.bear(r)
+	p.mutes = often(3)
+	p.store(r)
+	if p.stored > 0 && r.IntN(2) == 0 {
+		p.forgets = 0.3 * r.Float64()
+	}
 	return p
+}
+
+// store has payloads stored, in half of the worlds.
+func (p *profile) store(r *rand.Rand) {
+	if r.IntN(2) == 0 {
+		return
+	}
+	p.inline, p.stored = 10+r.IntN(200), 0.2+0.8*r.Float64()
+}
+
+// limit lets executions compete for slots, in half of the worlds.
+func (p *profile) limit(r *rand.Rand) {
+	if r.IntN(2) == 0 {
+		return
+	}
+	p.limited = 0.4 + 0.6*r.Float64()
+	p.executions += r.IntN(8)
+}
+
+// bear lets steps be other executions, in one of eight worlds. They may be of any partition.
+func (p *profile) bear(r *rand.Rand) {
+	if r.IntN(8) > 0 {
+		return
+	}
+	p.children = 0.1 + 0.4*r.Float64()
+	p.partitions, p.executions = 32, 1+r.IntN(5)
 }
 
 func (p profile) String() string {

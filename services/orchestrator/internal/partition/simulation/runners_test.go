@@ -5,15 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/engine/enginetest"
 	"turbocat.io/services/orchestrator/internal/execution"
@@ -30,11 +33,12 @@ const (
 
 // runnerProcess takes steps from STEPS and does with them what the script says.
 type runnerProcess struct {
-	w       *world
-	name    string
-	awaited *execution.Service
-	ctx     context.Context
-	die     context.CancelFunc
+	w      *world
+	name   string
+	asks   *execution.Service
+	ledger partitiontest.Store
+	ctx    context.Context
+	die    context.CancelFunc
 
 	mu       sync.Mutex
 	answered map[string]bool     // by token and dispatch
@@ -54,10 +58,11 @@ func (w *world) startRunner(slot int) {
 	ledger := process.Ledger(w.ledger)
 	r := &runnerProcess{
 		w: w, name: name, ctx: ctx, die: cancel, answered: map[string]bool{}, held: map[string][]uint64{},
-		awaited: execution.NewService(nil, steps{Store: nil, ledger: ledger}, process.Transport(w.server.Connect())),
+		ledger: ledger, asks: execution.NewService(nil, steps{Store: nil, ledger: ledger}, process.Transport(w.server.Connect()), dealing.New()),
 	}
 	w.runners[slot] = r
 	w.trace.note("%s starts", name)
+	w.running.Go(r.beat)
 	for n := range w.profile.slots {
 		taker := fmt.Sprintf("%s#%d", name, n)
 		w.running.Go(func() {
@@ -69,6 +74,27 @@ func (w *world) startRunner(slot int) {
 				r.handle(d)
 			}
 		})
+	}
+}
+
+// beat tells every orchestrator that can hear it that the runner is alive.
+func (r *runnerProcess) beat() {
+	w := r.w
+	beat := runner.Heartbeat{RunnerID: r.name}
+	for _, t := range catalog.RunnerAgentTypes() {
+		// A world has fewer partitions than its owners believe, so their share of the slots is that much smaller.
+		beat.Capacity = append(beat.Capacity, runner.Capacity{AgentType: t, Slots: w.profile.slots * subject.Partitions / w.profile.partitions})
+	}
+	for n := 0; r.ctx.Err() == nil; n++ {
+		w.mu.Lock()
+		owners, away := slices.Clone(w.owners), w.natsAway
+		w.mu.Unlock()
+		for _, o := range owners {
+			if o != nil && !away && !w.profile.unheard {
+				o.process.Hears("heartbeat", r.name, func() { o.dealer.Heard(beat) })
+			}
+		}
+		_ = pause(r.ctx, runner.HeartbeatEvery)
 	}
 }
 
@@ -171,7 +197,9 @@ func (r *runnerProcess) handle(d partitiontest.Delivery) {
 	if d.Count > 1 && !r.stillAwaited(chance, d) {
 		return
 	}
-	r.run(chance, d, cancelled, frozen)
+	if len(d.Body) > 0 || r.fetch(chance, &d) {
+		r.run(chance, d, cancelled, frozen)
+	}
 }
 
 // stillAwaited asks whether a step that is delivered once more has a result, and acks it if so.
@@ -179,7 +207,7 @@ func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery
 	for {
 		ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 		asked := time.Now()
-		answer, err := r.awaited.AttemptAwaited(ctx, rpc.System("runner"), orchestrator.AttemptRequest{
+		answer, err := r.asks.AttemptAwaited(ctx, rpc.System("runner"), orchestrator.AttemptRequest{
 			ExecutionID: d.ExecutionID, StepKey: d.StepKey, Iteration: d.Iteration, Attempt: d.Attempt, Token: d.Token,
 		})
 		cancel()
@@ -240,7 +268,12 @@ func (r *runnerProcess) run(chance *rand.Rand, d partitiontest.Delivery, cancell
 		w.witness.hit(d.Token, "its runner never answers") // without a backstop, when its start was lost, another takes it
 		return
 	}
-	r.report(chance, d, w.result(d, answer, salt))
+	in := w.result(d, answer, salt)
+	w.witness.reported(d, in)
+	if in.Kind == engine.StepCompleted && chance.Float64() < w.profile.stored && !r.store(chance, d, &in) {
+		return
+	}
+	r.report(chance, d, in)
 }
 
 // wait returns after d, or false when the attempt is stopped or the runner is dead.
@@ -294,7 +327,6 @@ func (r *runnerProcess) put(d partitiontest.Delivery, in engine.Input) error {
 // report puts a result into the log until it has its PubAck, then acks the step.
 func (r *runnerProcess) report(chance *rand.Rand, d partitiontest.Delivery, in engine.Input) {
 	w := r.w
-	w.witness.reported(d, in)
 	hit := func(p float64) bool { return !w.healthy.Load() && chance.Float64() < p }
 	for {
 		if pause(r.ctx, lag(chance)) != nil {

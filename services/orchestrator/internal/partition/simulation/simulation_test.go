@@ -79,6 +79,7 @@ func simulate(ctx context.Context, seed uint64) *world {
 	w.healed = time.Now()
 	w.clients.Wait()
 	w.awaitEnds(w.healed)
+	w.clients.Wait()                    // of children that came later
 	_ = pause(w.ending, 70*time.Second) // what is late by now comes, and must change nothing
 	w.awaitRest()
 	w.trace.note("the end")

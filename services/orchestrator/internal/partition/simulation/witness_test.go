@@ -41,13 +41,19 @@ type witness struct {
 	results    map[string][][]byte  // what runners reported as completed, by token
 	ended      map[string]time.Time // when the log, as it is, took the first result of a token
 	commands   map[string]*command  // by id
+	standings  map[string]*standing // of the executions that have a concurrency limit
+	evictions  map[string]string    // the executions that the ledger itself has cancelled, by command
+	arrivals   int                  // of executions at a state of their slots
 	applied    int                  // of them
+	accepts    map[string]int       // the how manieth each execution was that was accepted
+	births     map[string]birth     // of the children that were accepted
+	payloads   map[partition.PayloadID][]byte
 	incidents  int
 	inputs     int
 }
 
-// mostInputs is far more than any world needs.
-const mostInputs = 2000
+// mostInputs is far more than any world needs; a child brings its own.
+const mostInputs, mostInputsOfChild = 2000, 200
 
 // placeOf is a place of an execution.
 type placeOf struct {
@@ -81,23 +87,29 @@ type effect struct {
 
 // account is an execution as the commits so far tell it.
 type account struct {
-	story   *enginetest.Story
-	row     partition.ExecutionRow
-	tasks   map[engine.Place]engine.Task
-	settled map[engine.Place]map[int]time.Time // by attempt: when the ledger had its end
-	ends    map[engine.Place][]string          // the codes with which attempts ended; "" for success
-	heard   map[int]*command                   // the signals that WAITs have taken
-	resumes map[string]bool                    // commands that are in the log and not applied
-	last    string                             // name of the last event of the execution itself
-	lastAt  time.Time
-	held    bool // it ended while it was paused, or by its resume
+	story     *enginetest.Story
+	row       partition.ExecutionRow
+	tasks     map[engine.Place]engine.Task
+	begun     map[engine.Place]map[int]time.Time // by attempt: when the ledger had its beginning
+	settled   map[engine.Place]map[int]time.Time // by attempt: when the ledger had its end
+	cancelled map[engine.Place]time.Time         // when the ledger had it CANCELLED
+	ends      map[engine.Place][]string          // the codes with which attempts ended; "" for success
+	heard     map[int]*command                   // the signals that WAITs have taken
+	resumes   map[string]bool                    // commands that are in the log and not applied
+	last      string                             // name of the last event of the execution itself
+	lastAt    time.Time
+	over      time.Time // when its end was committed
+	held      bool      // it ended while it was paused, or by its resume
+
+	compensation *engine.Compensation // nil for none so far
 }
 
 func newWitness(w *world) *witness {
 	return &witness{
 		w: w, executions: map[string]*account{}, effects: map[placeOf][]effect{}, hits: map[placeOf]int{}, sendFaults: map[placeOf]int{},
 		tokens: map[string]placeOf{}, unnoted: map[string]time.Time{}, results: map[string][][]byte{}, ended: map[string]time.Time{},
-		commands: map[string]*command{},
+		commands: map[string]*command{}, standings: map[string]*standing{}, evictions: map[string]string{}, accepts: map[string]int{}, births: map[string]birth{},
+		payloads: map[partition.PayloadID][]byte{},
 	}
 }
 
@@ -187,7 +199,7 @@ func (v *witness) account(id string) *account {
 	if a == nil {
 		a = &account{
 			story: enginetest.NewStory(v.w.scripted(id).def), row: partition.ExecutionRow{Status: orchestrator.ExecutionPending},
-			tasks: map[engine.Place]engine.Task{}, settled: map[engine.Place]map[int]time.Time{}, ends: map[engine.Place][]string{},
+			tasks: map[engine.Place]engine.Task{}, settled: map[engine.Place]map[int]time.Time{}, begun: map[engine.Place]map[int]time.Time{}, cancelled: map[engine.Place]time.Time{}, ends: map[engine.Place][]string{},
 			heard: map[int]*command{}, resumes: map[string]bool{},
 		}
 		v.executions[id] = a
@@ -200,8 +212,12 @@ func (v *witness) committed(b partition.Batch) {
 	v.w.ambush(b)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	b = v.whole(b)
 	for _, p := range b.Partitions {
 		v.w.trace.note("commit of %d: %d to %d under epoch %d, events up to %d", p.P, p.From, p.InputSeq, p.Epoch, p.EventN)
+	}
+	for _, c := range b.Compensations {
+		v.compensates(c)
 	}
 	paused := map[string]bool{} // before and all the time since
 	for _, s := range b.Steps {
@@ -220,6 +236,9 @@ func (v *witness) committed(b partition.Batch) {
 		}
 		if a.row.Status != x.Status {
 			v.w.trace.note("committed: execution %s is %s", short(x.ID), x.Status)
+		}
+		if engine.Terminal(x.Status) && a.over.IsZero() {
+			a.over = time.Now()
 		}
 		a.row, changed[x.ID] = x, a
 	}
@@ -320,6 +339,9 @@ func (v *witness) committedEvent(e partition.EventRow) (name string) {
 		v.failed("I5: event %d of partition %d says %s, its row %s %d %s", e.N, e.P, e.Body, e.ExecutionID, e.Seq, e.Type)
 	}
 	a := v.account(e.ExecutionID)
+	if s := v.standings[e.ExecutionID]; s != nil && s.slot != engine.SlotHeld && !slices.Contains(ofQueued, name) {
+		v.failed("the event %s is of %s, which has no slot", name, e.ExecutionID)
+	}
 	if err := a.story.Hear(name, engine.TimeOf(decoded.Time()), data); err != nil {
 		v.failed("I5: execution %s: %v", e.ExecutionID, err)
 	}
@@ -354,7 +376,17 @@ func (v *witness) committedStep(r partition.StepRow) {
 	case enginetest.StepTerminal(r.Status) && v.w.scripted(r.ExecutionID).waits(r.Place) != nil:
 		v.hears(r.ExecutionID, r.Place, r.Task)
 	}
+	v.sameChild(r, before)
 	a.tasks[r.Place] = r.Task
+	if _, known := a.begun[r.Place][r.Attempt]; !known {
+		if a.begun[r.Place] == nil {
+			a.begun[r.Place] = map[int]time.Time{}
+		}
+		a.begun[r.Place][r.Attempt] = time.Now()
+	}
+	if _, known := a.cancelled[r.Place]; !known && r.Status == orchestrator.StepCancelled {
+		a.cancelled[r.Place] = time.Now()
+	}
 	if r.Sent > 0 {
 		delete(v.unnoted, r.Task.Token)
 	}
@@ -384,14 +416,14 @@ func (v *witness) input(p int, m partition.Message) {
 		v.inputs++
 	}
 	if k := m.Input.Kind; k == engine.StepCompleted || k == engine.StepFailed {
-		if _, known := v.ended[m.Input.Token]; !known && v.counts(m.Input.Token) {
+		if _, known := v.ended[m.Input.Token]; !known && !v.missing(m.ExecutionID, m.Input.Output) && v.counts(m.Input.Token) {
 			v.ended[m.Input.Token] = time.Now()
 		}
 	}
 	if c := v.commands[m.Input.Command]; c != nil && m.Input.Kind == engine.Resume && c.applied == 0 {
 		v.account(c.execution).resumes[c.id] = true
 	}
-	if v.inputs == mostInputs {
+	if v.inputs == mostInputs+mostInputsOfChild*len(v.births) {
 		v.failed("the log has %d inputs: somebody repeats himself without end", v.inputs)
 		v.w.end()
 	}
@@ -484,6 +516,9 @@ func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 	of := v.w.placeOf(d.StepMessage)
 	v.w.trace.note("%s: runs %s of %s, attempt %d, token %s.%d, message %d, delivery %d", runner, v.w.name(of), short(d.ExecutionID), d.Attempt, short(d.Token), d.Dispatch, d.Seq, d.Count)
 	before = len(v.effects[of])
+	if s := v.standings[d.ExecutionID]; s != nil && s.slot != engine.SlotHeld {
+		v.failed("%s of %s runs, which has no slot", v.w.name(of), d.ExecutionID)
+	}
 	v.effects[of] = append(v.effects[of], effect{time.Now(), d})
 	if a := v.executions[d.ExecutionID]; a != nil {
 		if since, known := a.settled[of.Place][d.Attempt]; known && !v.excused(of, since) {

@@ -16,6 +16,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 	"turbocat.io/services/orchestrator/internal/partition/partitiontest"
@@ -61,6 +62,7 @@ func newWorld(ctx context.Context, seed uint64) *world {
 	w.ledger.Now = func() time.Time { return time.Now().Add(w.profile.ledgerClock) }
 	w.server.Now = func() time.Time { return time.Now().Add(time.Duration(w.jetstreamLags.Load())) }
 	w.ledger.Compile, w.ledger.Refuse, w.ledger.Committed = w.compile, w.refuse, w.witness.committed
+	w.ledger.Accepted, w.ledger.Settled, w.ledger.Stored = w.accepted, w.witness.settled, w.witness.stored
 	w.server.OnInput, w.server.OnStep, w.server.OnEvent, w.server.OnStop = w.witness.input, w.witness.sent, w.witness.published, w.witness.stopped
 	w.trace.note("seed %d: %s", seed, w.profile)
 	return w
@@ -107,7 +109,7 @@ func (w *world) process(name string) *partitiontest.Process {
 }
 
 // share lets an owner work in a world with fewer partitions than it believes: it finds as many
-// owners more alive, so that its fair share is right, and those that are not of this world
+// owners more alive, next to each of the world's, so that its fair share is right, and those that are not of this world
 // never hold up the log.
 type share struct {
 	partitiontest.Store
@@ -130,9 +132,14 @@ func (w *world) elsewhere(ctx context.Context) {
 	}
 }
 
-func (s share) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) ([]int, int, error) {
+func (s share) Heartbeat(ctx context.Context, owner string, lease time.Duration, published map[int]uint64) ([]int, []string, error) {
 	held, live, err := s.Store.Heartbeat(ctx, owner, lease, published)
-	return held, live * subject.Partitions / s.partitions, err
+	for _, id := range live {
+		for n := 1; n < subject.Partitions/s.partitions; n++ {
+			live = append(live, fmt.Sprintf("%s\x00%d", id, n))
+		}
+	}
+	return held, live, err
 }
 
 func (s share) Positions(ctx context.Context, ps []int) ([]partition.Position, error) {
@@ -149,6 +156,8 @@ func (s share) Positions(ctx context.Context, ps []int) ([]partition.Position, e
 type owner struct {
 	name        string
 	process     *partitiontest.Process
+	dealer      *dealing.Dealer
+	running     *partition.Owner
 	reconnected chan struct{}
 	stop        context.CancelFunc
 	done        chan struct{}
@@ -163,15 +172,20 @@ func (w *world) startOwner(slot int) {
 	}
 	name := fmt.Sprintf("o%d.%d", slot, w.chance.Draw("start", fmt.Sprint(slot)).Uint32N(1<<30))
 	ctx, cancel := context.WithCancel(w.ending)
-	o := &owner{name: name, process: w.process(name), reconnected: make(chan struct{}, 1), stop: cancel, done: make(chan struct{})}
+	o := &owner{name: name, process: w.process(name), dealer: dealing.New(), reconnected: make(chan struct{}, 1), stop: cancel, done: make(chan struct{})}
 	w.owners[slot] = o
 	w.trace.note("%s starts", name)
 	log := zerolog.New(logOf{w, o}).Level(zerolog.InfoLevel)
-	running := partition.NewOwner(name, share{o.process.Ledger(w.ledger), w.profile.partitions}, o.process.Transport(w.server.Connect()), log)
+	options := []partition.Option{partition.WithDealer(o.dealer), partition.WithChildren(w.acceptor(ctx, o, log))}
+	if w.profile.inline > 0 {
+		options = append(options, partition.WithInline(w.profile.inline))
+	}
+	o.running = partition.NewOwner(name, share{o.process.Ledger(w.ledger), w.profile.partitions}, o.process.Transport(w.server.Connect()), log, options...)
 	w.running.Go(func() {
 		defer close(o.done)
-		_ = running.Run(ctx, o.reconnected)
+		_ = o.running.Run(ctx, o.reconnected)
 	})
+	w.running.Go(func() { w.witness.dealing(o) })
 }
 
 // logOf takes the lines that a process logs while it lives.

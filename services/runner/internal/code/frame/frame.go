@@ -31,12 +31,22 @@ const headerSize = 5
 // ErrBroken is what every frame that breaks the rules ends as.
 var ErrBroken = errors.New("broken frame")
 
-// Write writes one frame in one call of w.
+// small is the longest body that is copied behind its header, so that a frame is one call of w.
+const small = 64 << 10
+
+// Write writes one frame. It is not safe for concurrent use.
 func Write(w io.Writer, kind Kind, body []byte) error {
-	buf := make([]byte, headerSize, headerSize+len(body))
-	buf[0] = byte(kind)
-	binary.BigEndian.PutUint32(buf[1:], uint32(len(body)))
-	_, err := w.Write(append(buf, body...))
+	header := make([]byte, headerSize, headerSize+min(len(body), small))
+	header[0] = byte(kind)
+	binary.BigEndian.PutUint32(header[1:], uint32(len(body)))
+	if len(body) <= small {
+		_, err := w.Write(append(header, body...))
+		return err
+	}
+	if _, err := w.Write(header); err != nil {
+		return err
+	}
+	_, err := w.Write(body)
 	return err
 }
 

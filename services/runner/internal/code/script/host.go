@@ -1,6 +1,8 @@
 package script
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -48,6 +50,11 @@ func (h *host) context(c Context) sobek.Value {
 	h.set(object, "attempt", h.vm.ToValue(c.Attempt))
 	h.set(object, "idempotencyKey", h.vm.ToValue(c.IdempotencyKey))
 	h.set(object, "logger", logger)
+	secrets := h.vm.NewObject()
+	for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
+		h.set(secrets, name, h.vm.ToValue(c.Secrets[name]))
+	}
+	h.set(object, "secrets", secrets)
 	return object
 }
 

@@ -32,6 +32,8 @@ type Context struct {
 	StepKey        string `json:"stepKey"`
 	Attempt        int    `json:"attempt"`
 	IdempotencyKey string `json:"idempotencyKey"`
+	// Secrets that the config names, by name.
+	Secrets map[string]string `json:"secrets"`
 }
 
 // Logger takes what the code writes to the console, a line a call, in order.

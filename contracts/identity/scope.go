@@ -1,0 +1,42 @@
+package identity
+
+import "slices"
+
+// Scope is something that an API key may be used for.
+type Scope struct {
+	Name string // <tag of the routes>:<read, write or execute>
+	Doc  string
+}
+
+// Scopes gives the closed list of all of them. A route's scope is derived from its tag and its method in the gateway, which
+// fails its tests when a route needs one that is not listed here.
+func Scopes() []Scope {
+	return []Scope{
+		{"agents:execute", "test agents"},
+		{"agents:read", "list and show agents"},
+		{"agents:write", "make, change and delete agents"},
+		{"audit:read", "read the audit trail: what one did and what was done to one's things; for the key of an ADMIN all of it"},
+		{"executions:execute", "cancel, pause, resume, signal, retry and rerun executions"},
+		{"executions:read", "list and show executions, with their logs and events"},
+		{"secrets:read", "list the names of secrets"},
+		{"secrets:write", "make, change and delete secrets"},
+		{"templates:read", "list and show one's own templates, beside the public ones"},
+		{"templates:write", "make, change, delete and rate templates, and make agents and workflows of them"},
+		{"triggers:read", "list and show triggers"},
+		{"triggers:write", "make, change and delete triggers"},
+		{"users:read", "show one's own account; for the key of an ADMIN all accounts"},
+		{"workflows:execute", "start executions of workflows"},
+		{"workflows:read", "list and show workflows"},
+		{"workflows:write", "make, change and delete workflows"},
+	}
+}
+
+// ScopeNames gives their names.
+func ScopeNames() []string {
+	var names []string
+	for _, s := range Scopes() {
+		names = append(names, s.Name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,2 @@
+DROP TABLE template_ratings;
+DROP TABLE templates;

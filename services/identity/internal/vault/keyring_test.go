@@ -1,0 +1,74 @@
+package vault
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+var (
+	first  = strings.Repeat("1", 32)
+	second = strings.Repeat("2", 32)
+	here   = place{"user", "KEY", 3}
+)
+
+func ring(t *testing.T, current string, old ...string) *Keyring {
+	t.Helper()
+	k, err := NewKeyring(current, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestASealedValueOpensInItsPlaceAlone(t *testing.T) {
+	k := ring(t, first)
+	const value = "sk-canary-0123456789"
+	sealed := k.seal(here, value)
+	if got, err := k.open(here, sealed); got != value || err != nil {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if again := k.seal(here, value); bytes.Contains(sealed.Bytes, []byte(value)) || bytes.Equal(again.Bytes, sealed.Bytes) {
+		t.Error("what is sealed shows its value, or that it is the same")
+	}
+	changed := bytes.Clone(sealed.Bytes)
+	changed[len(changed)-1] ^= 1
+	for what, try := range map[string]struct {
+		at place
+		Sealed
+	}{
+		"another owner":         {place{"other", "KEY", 3}, sealed},
+		"another name":          {place{"user", "KEY2", 3}, sealed},
+		"another version":       {place{"user", "KEY", 4}, sealed},
+		"a name that runs over": {place{"userK", "EY", 3}, sealed},
+		"changed":               {here, Sealed{sealed.KeyID, changed}},
+		"cut":                   {here, Sealed{sealed.KeyID, sealed.Bytes[:8]}},
+		"nothing":               {here, Sealed{KeyID: sealed.KeyID}},
+	} {
+		if got, err := k.open(try.at, try.Sealed); err == nil || got != "" || errors.Is(err, ErrUnknownKey) {
+			t.Errorf("%s: %q, %v", what, got, err)
+		}
+	}
+}
+
+func TestOldKeysOpen(t *testing.T) {
+	before := ring(t, first).seal(here, "v")
+	after := ring(t, second, first)
+	if got, err := after.open(here, before); got != "v" || err != nil {
+		t.Errorf("under the old key: %q, %v", got, err)
+	}
+	sealed := after.seal(here, "w")
+	if sealed.KeyID != after.Current() || sealed.KeyID == before.KeyID {
+		t.Errorf("sealed under %s, current is %s", sealed.KeyID, after.Current())
+	}
+	if _, err := ring(t, first).open(here, sealed); !errors.Is(err, ErrUnknownKey) {
+		t.Errorf("a key that is not given: %v", err)
+	}
+	if _, err := ring(t, second).open(here, Sealed{sealed.KeyID, before.Bytes}); err == nil {
+		t.Error("a value opens under another key")
+	}
+	if a, b := ring(t, first), ring(t, " "+first+"\n"); a.Current() != b.Current() || strings.Contains(first, a.Current()) {
+		t.Errorf("key ids %s, %s", a.Current(), b.Current())
+	}
+}

@@ -1,0 +1,22 @@
+package dealing
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"turbocat.io/contracts/catalog"
+)
+
+// Measure registers how the lines of all agent types are.
+func (d *Dealer) Measure(r prometheus.Registerer) {
+	gauge := func(name, help, agentType string, of func(Standing) int) {
+		promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"agent_type": agentType}}, func() float64 {
+			return float64(of(d.Of(agentType, "")))
+		})
+	}
+	for _, t := range catalog.RunnerAgentTypes() {
+		gauge("steps_waiting", "Ready steps that wait in this process for their turn, by agent type.", t, func(s Standing) int { return s.Waiting })
+		gauge("steps_dealt", "Ready steps of this process that STEPS has, or runners have, by agent type.", t, func(s Standing) int { return s.Dealt })
+		gauge("runner_slots", "How many attempts the runners that are alive run at once, by agent type.", t, func(s Standing) int { return s.Slots })
+	}
+}
