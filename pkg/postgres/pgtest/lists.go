@@ -57,6 +57,7 @@ func Fill(t testing.TB, db *sqlx.DB, tables []string, statements ...string) {
 	for _, table := range tables {
 		run(`VACUUM (ANALYZE) ` + table)
 	}
+	run(`SELECT pg_stat_force_next_flush()`) // else what was read here may be told while Reads looks
 }
 
 // Reads gives how many rows of a table, or of its partitions, and entries of its indexes f reads. The pool of db must have one connection, whose figures are asked for.
