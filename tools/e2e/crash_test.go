@@ -69,9 +69,9 @@ func TestKilledUnderLoad(t *testing.T) {
 	for _, what := range strange {
 		t.Error(what)
 	}
-	totals, err := l.Totals(drain)
+	totals, err := l.Totals(t.Context()) // also after a drain that did not end, of which Check tells what did not
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	took := time.Since(began)
 	calls := book.Calls()

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"turbocat.io/contracts/subject"
+	"turbocat.io/tools/internal/child"
 	"turbocat.io/tools/internal/natsd"
 )
 
@@ -182,12 +183,11 @@ func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
 	for range n {
-		l, err := net.Listen("tcp", natsd.Host+":0")
+		port, err := child.FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
 	}
 	return ports
 }
