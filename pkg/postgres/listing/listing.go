@@ -256,9 +256,10 @@ func Select[R Row](ctx context.Context, db *sqlx.DB, p Page, columns string, whe
 	pagination := rpc.Pagination{Page: p.number, PageSize: p.size}
 	err := postgres.InTx(ctx, db, func(tx *sqlx.Tx) error {
 		// A bitmap has all that is let through, where the page and the count need the first of them. What a scan of the table takes depends on where in it they are.
-		// For lists that are made of two the planner has found what is better of these.
+		// For lists that are made of two the planner has found what is better of these. To compile a query, or to start others that share it, takes longer than reading a page.
 		all := where.either != nil
-		if _, err := tx.ExecContext(ctx, `SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', $1::boolean::text, true), set_config('enable_bitmapscan', $1::boolean::text, true)`, all); err != nil {
+		if _, err := tx.ExecContext(ctx, `SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),
+			set_config('enable_seqscan', $1::boolean::text, true), set_config('enable_bitmapscan', $1::boolean::text, true)`, all); err != nil {
 			return err
 		}
 		read := func(query string, args []any) error {

@@ -270,17 +270,17 @@ var templateTable = listing.Table{
 func visibleTemplates(user string, everything bool, public *bool) listing.Where {
 	var where listing.Where
 	where.And("deleted_at IS NULL")
-	private, of := "is_public IS NOT TRUE AND user_id = ?::uuid", []any{user} // in the words of the index
-	if everything {
-		private, of = "NOT is_public", nil
-	} else if user == "" {
-		private, of = "false", nil
+	private, of := "NOT is_public", []any(nil)
+	if !everything {
+		private, of = "is_public IS NOT TRUE AND user_id = ?::uuid", []any{user} // in the words of the indexes
 	}
-	switch {
-	case public == nil && private != "false":
-		where.Either("is_public", private, of...)
-	case public == nil || *public:
+	switch has := everything || user != ""; {
+	case public != nil && *public, public == nil && !has:
 		where.And("is_public")
+	case !has:
+		where.And("false")
+	case public == nil:
+		where.Either("is_public", private, of...)
 	default:
 		where.And(private, of...)
 	}

@@ -1,0 +1,11 @@
+CREATE INDEX templates_private ON templates (user_id) WHERE deleted_at IS NULL AND is_public IS NOT TRUE;
+DROP INDEX templates_private_named;
+DROP INDEX templates_private_rated;
+DROP INDEX templates_private_used;
+DROP INDEX templates_private_created;
+DROP INDEX templates_category_named;
+DROP INDEX templates_category_rated;
+DROP INDEX templates_category_used;
+DROP INDEX templates_type_named;
+DROP INDEX templates_type_rated;
+DROP INDEX templates_type_used;
