@@ -117,6 +117,8 @@ const (
 	SecretDeleted Action = "secret.deleted"
 
 	AccessDenied Action = "access.denied"
+
+	AuditTrimmed Action = "audit.trimmed"
 )
 
 // Resource gives the type of what an action is done to.
@@ -179,6 +181,7 @@ func Actions() []Description {
 		{SecretUpdated, "a secret was given another value"},
 		{SecretDeleted, "a secret was deleted"},
 		{AccessDenied, "somebody asked for what the role, or the scopes of the API key, do not allow; the first time in a minute for each operation"},
+		{AuditTrimmed, "the oldest entries of the trail were trimmed: resourceId is the number and the hash of the last of them, changes says how many they were and which setting has it so"},
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	contract "turbocat.io/contracts/identity"
 	pg "turbocat.io/pkg/postgres"
@@ -21,13 +19,10 @@ type AuditReport = audit.Report
 func VerifyAudit(ctx context.Context, databaseURL, anchor string, progress func(entries, of int64)) (AuditReport, error) {
 	var from audit.Head
 	if anchor != "" {
-		seq, hash, _ := strings.Cut(anchor, ":")
-		n, err := strconv.ParseInt(seq, 10, 64)
-		h, herr := audit.ParseHash(hash)
-		if err != nil || herr != nil || n < 1 {
-			return AuditReport{}, fmt.Errorf("the anchor %q is not of the form 128:5f1c..., the number and the hash of an entry", anchor)
+		var err error
+		if from, err = audit.ParseHead(anchor); err != nil {
+			return AuditReport{}, fmt.Errorf("the anchor %w", err)
 		}
-		from = audit.Head{Seq: n, Hash: h}
 	}
 	db, err := pg.Open(databaseURL, contract.Service)
 	if err != nil {

@@ -13,7 +13,35 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/services/identity/internal/postgres"
 )
+
+// TestAuditRetention has two replicas begin over a trail of which some is over by their setting.
+func TestAuditRetention(t *testing.T) {
+	environ, db := installation(t)
+	chain, ctx := postgres.NewAudit(db), context.Background()
+	var entries []audit.TrailEntry
+	for range 2500 { // more than one statement deletes
+		entries = append(entries, audit.TrailEntry{ID: uuid.Must(uuid.NewV7()).String(), Time: time.Now().UTC().Truncate(time.Microsecond), Action: audit.AgentCreated, Outcome: audit.Success, ResourceType: "agent"})
+	}
+	if err := chain.Append(ctx, entries); err != nil {
+		t.Fatal(err)
+	}
+	db.MustExec(`ALTER TABLE audit_log DISABLE TRIGGER USER; UPDATE audit_log SET stored_at = stored_at - interval '25 hours' WHERE seq <= 2400; ALTER TABLE audit_log ENABLE TRIGGER USER`)
+	environ["TURBOCAT_IDENTITY_AUDIT_RETENTION"] = "24h"
+	runIdentity(t, environ)
+	runIdentity(t, environ)
+	var left int
+	for deadline := time.Now().Add(20 * time.Second); left != 101; {
+		if err := db.Get(&left, `SELECT count(*) FROM audit_log`); err != nil || time.Now().After(deadline) {
+			t.Fatalf("%d entries are left, %v", left, err)
+		}
+	}
+	report, err := VerifyAudit(ctx, environ["DATABASE_URL"], "", nil)
+	if err != nil || report.Break != nil || report.Trimmed != 2400 || report.Told != 2501 || report.Entries != 101 {
+		t.Errorf("found %+v %+v, %v", report, report.Break, err)
+	}
+}
 
 // TestAuditTrail sends entries as services do, well and badly, more than once and over the loss of the stream.
 func TestAuditTrail(t *testing.T) {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
+	"turbocat.io/services/identity/internal/audit"
 	"turbocat.io/services/identity/internal/mail"
 )
 
@@ -25,7 +27,13 @@ type Config struct {
 	MailFrom string `env:"TURBOCAT_IDENTITY_MAIL_FROM"`
 	// DevMailbox has mail kept and logged instead of sent; never in production, for whoever reads it can be anybody.
 	DevMailbox bool `env:"TURBOCAT_IDENTITY_DEV_MAILBOX"`
+
+	// AuditRetention is how long entries of the audit trail are kept; 0 for ever, for a trail must not vanish unasked.
+	AuditRetention time.Duration `env:"TURBOCAT_IDENTITY_AUDIT_RETENTION" envDefault:"0"`
 }
+
+// minAuditRetention is as long as the sender of an entry may ask whether it is in the trail.
+const minAuditRetention = 24 * time.Hour
 
 // minSecret is the length of a key in bytes: that of the SHA-256 it feeds.
 const minSecret = 32
@@ -65,6 +73,9 @@ func (c Config) validate() error {
 	}
 	if u, err := url.Parse(c.FrontendURL); c.FrontendURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "") {
 		problems = append(problems, errors.New("FRONTEND_URL is not an http or https address; give one like https://app.example.com"))
+	}
+	if c.AuditRetention != 0 && c.AuditRetention < minAuditRetention {
+		problems = append(problems, fmt.Errorf("%s is %s; set it to %s or more, or to 0 to keep the audit trail for ever", audit.RetentionSetting, c.AuditRetention, minAuditRetention))
 	}
 	if c.BcryptCost < minCost || c.BcryptCost > maxCost {
 		problems = append(problems, fmt.Errorf("TURBOCAT_IDENTITY_BCRYPT_COST is %d; set it to %d..%d (12 is the default)", c.BcryptCost, minCost, maxCost))

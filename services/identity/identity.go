@@ -39,13 +39,14 @@ func Spec() service.Spec[Config] {
 
 // Service answers the methods of contracts/identity.
 type Service struct {
-	bus      *bus.Conn
-	server   *bus.Server
-	accounts *account.Accounts
-	intake   *natsapi.AuditIntake
-	relay    *outbox.Relay
-	answers  *once.Answers
-	log      zerolog.Logger
+	bus       *bus.Conn
+	server    *bus.Server
+	accounts  *account.Accounts
+	intake    *natsapi.AuditIntake
+	retention *audit.Retention
+	relay     *outbox.Relay
+	answers   *once.Answers
+	log       zerolog.Logger
 }
 
 // New wires the service; the error names each setting that is wrong and what to set.
@@ -79,12 +80,14 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	natsapi.Register(server, accounts, apikey.New(postgres.NewKeys(env.DB), time.Now, env.Log), answers)
 	natsapi.RegisterMail(server, accounts, mailbox)
 	natsapi.RegisterSecrets(server, vault.New(postgres.NewSecrets(env.DB), keys, natsapi.GrantKey(env.Bus), time.Now))
-	chain := audit.NewTrail(postgres.NewAudit(env.DB), limits)
+	kept := postgres.NewAudit(env.DB)
+	chain := audit.NewTrail(kept, limits)
 	natsapi.RegisterAudit(server, chain)
 	return &Service{
 		bus: env.Bus, server: server, accounts: accounts, answers: answers, log: env.Log,
-		intake: natsapi.NewAuditIntake(env.Bus, chain, bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log),
-		relay:  outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service)),
+		intake:    natsapi.NewAuditIntake(env.Bus, chain, bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log),
+		retention: audit.NewRetention(kept, cfg.AuditRetention, env.Log, env.Metrics),
+		relay:     outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service)),
 	}, nil
 }
 
@@ -112,6 +115,10 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		s.intake.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.retention.Run(ctx)
 		return nil
 	})
 	group.Go(func() error {

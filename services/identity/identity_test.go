@@ -38,21 +38,26 @@ func start(t *testing.T) *bus.Conn {
 // startWithDatabase is start for tests that look at what is stored.
 func startWithDatabase(t *testing.T) (*bus.Conn, *sqlx.DB) {
 	t.Helper()
-	url := bustest.Server(t)
+	environ, db := installation(t)
+	runIdentity(t, environ)
+	return bustest.Connect(t, environ["NATS_URL"]), db
+}
+
+// installation gives what the service needs to run, and its database.
+func installation(t *testing.T) (environ map[string]string, db *sqlx.DB) {
+	t.Helper()
 	database := pgtest.URL(t, map[string]fs.FS{"identity": migrations.Of("identity")})
 	db, err := postgres.Open(database, contract.Service)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	environ := map[string]string{
-		"NATS_URL": url, "REDIS_URL": redistest.URL(t), "LOG_LEVEL": "error",
+	return map[string]string{
+		"NATS_URL": bustest.Server(t), "REDIS_URL": redistest.URL(t), "LOG_LEVEL": "error",
 		"DATABASE_URL":       database,
 		"JWT_ACCESS_SECRET":  strings.Repeat("a", minSecret),
 		"JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "ENCRYPTION_KEY": strings.Repeat("e", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
-	}
-	runIdentity(t, environ)
-	return bustest.Connect(t, url), db
+	}, db
 }
 
 // runIdentity runs the service until the test ends; it works when this returns.
@@ -228,6 +233,9 @@ func TestConfig(t *testing.T) {
 		}, []string{"TURBOCAT_IDENTITY_SMTP_URL is no address"}},
 		{"no web address", func(c *Config) { c.FrontendURL = "app.example.com" }, []string{"FRONTEND_URL is not an http or https address"}},
 		{"cost too low", func(c *Config) { c.BcryptCost = 3 }, []string{"TURBOCAT_IDENTITY_BCRYPT_COST is 3"}},
+		{"an audit trail of an hour", func(c *Config) { c.AuditRetention = time.Hour }, []string{"TURBOCAT_IDENTITY_AUDIT_RETENTION is 1h0m0s; set it to 24h0m0s or more, or to 0"}},
+		{"an audit trail of less than nothing", func(c *Config) { c.AuditRetention = -time.Hour }, []string{"TURBOCAT_IDENTITY_AUDIT_RETENTION is -1h0m0s"}},
+		{"an audit trail of ten years", func(c *Config) { c.AuditRetention = 10 * 365 * 24 * time.Hour }, nil},
 		{"cost too high", func(c *Config) { c.BcryptCost = 31 }, []string{"TURBOCAT_IDENTITY_BCRYPT_COST is 31"}},
 	}
 	for _, tt := range tests {

@@ -28,7 +28,8 @@ var unaudited = map[string]string{
 
 // unseen are the actions that no request brings about.
 var unseen = map[audit.Action]string{
-	audit.UserCreated: "made by Turbocat at its first start",
+	audit.UserCreated:  "made by Turbocat at its first start",
+	audit.AuditTrimmed: "done by Turbocat when entries are over",
 }
 
 // ledger makes requests and then looks for the entries that they should have left.

@@ -69,6 +69,11 @@ func printAudit(out io.Writer, r identity.AuditReport, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(out).Encode(r)
 	}
+	if r.Trimmed > 0 && r.Break == nil {
+		if _, err := fmt.Fprintf(out, "The chain begins with entry %d: entry %d tells that those before were trimmed.\n", r.Trimmed+1, r.Told); err != nil {
+			return err
+		}
+	}
 	if r.Break != nil {
 		_, err := fmt.Fprintf(out, "%s at entry %d: %s.\n%d entries before it are in order.\n", r.Break.Kind, r.Break.Seq, r.Break.Meaning, r.Entries)
 		return err

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -20,6 +21,20 @@ import (
 type Head struct {
 	Seq  int64
 	Hash Hash
+}
+
+// String gives the form in which an anchor is written.
+func (h Head) String() string { return fmt.Sprintf("%d:%s", h.Seq, h.Hash) }
+
+// ParseHead reads what String gives, of an entry.
+func ParseHead(s string) (Head, error) {
+	digits, hex, _ := strings.Cut(s, ":")
+	seq, err := strconv.ParseInt(digits, 10, 64)
+	hash, unread := ParseHash(hex)
+	if err != nil || unread != nil || seq < 1 {
+		return Head{}, fmt.Errorf("%q is not of the form 128:5f1c..., the number and the hash of an entry", s)
+	}
+	return Head{seq, hash}, nil
 }
 
 // Hash is the SHA-256 of the hash before it and of an entry. That before the first is all zeros.

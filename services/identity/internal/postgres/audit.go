@@ -84,11 +84,7 @@ func entries(rows []auditRow) ([]contract.TrailEntry, error) {
 // Append implements audit.Store. The lock on the head makes one appender at a time of all replicas.
 func (s *Audit) Append(ctx context.Context, entries []contract.TrailEntry) error {
 	return pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		var row headRow
-		if err := tx.GetContext(ctx, &row, `SELECT seq, hash FROM audit_head FOR UPDATE`); err != nil {
-			return err
-		}
-		head, err := row.head()
+		head, err := lockHead(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -105,27 +101,47 @@ func (s *Audit) Append(ctx context.Context, entries []contract.TrailEntry) error
 			if slices.Contains(there, e.ID) {
 				continue
 			}
-			if head, err = audit.After(head, e); err != nil {
+			if head, err = appendEntry(ctx, tx, head, e); err != nil {
 				return err
 			}
 			there = append(there, e.ID) // the same may come twice in a batch
-			changes, err := json.Marshal(e.Changes)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO audit_log (`+auditColumns+`)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
-				head.Seq, e.ID, e.Time, e.Actor.UserID, e.Actor.Role, e.Actor.Via, e.Actor.SessionID, e.Actor.APIKeyID, string(e.Action), e.Outcome,
-				e.ResourceType, e.ResourceID, e.OwnerID, string(changes), e.IP, e.UserAgent, e.RequestID, head.Hash[:]); err != nil {
-				return err
-			}
 		}
 		if head.Seq == before {
 			return nil
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE audit_head SET seq = $1, hash = $2`, head.Seq, head.Hash[:])
-		return err
+		return moveHead(ctx, tx, head)
 	})
+}
+
+// lockHead gives the end of the chain to the only transaction that may append to it.
+func lockHead(ctx context.Context, tx *sqlx.Tx) (audit.Head, error) {
+	var row headRow
+	if err := tx.GetContext(ctx, &row, `SELECT seq, hash FROM audit_head FOR UPDATE`); err != nil {
+		return audit.Head{}, err
+	}
+	return row.head()
+}
+
+func moveHead(ctx context.Context, tx *sqlx.Tx, head audit.Head) error {
+	_, err := tx.ExecContext(ctx, `UPDATE audit_head SET seq = $1, hash = $2`, head.Seq, head.Hash[:])
+	return err
+}
+
+// appendEntry puts an entry behind head, and gives the head that it makes.
+func appendEntry(ctx context.Context, tx *sqlx.Tx, head audit.Head, e contract.TrailEntry) (audit.Head, error) {
+	head, err := audit.After(head, e)
+	if err != nil {
+		return head, err
+	}
+	changes, err := json.Marshal(e.Changes)
+	if err != nil {
+		return head, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO audit_log (`+auditColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+		head.Seq, e.ID, e.Time, e.Actor.UserID, e.Actor.Role, e.Actor.Via, e.Actor.SessionID, e.Actor.APIKeyID, string(e.Action), e.Outcome,
+		e.ResourceType, e.ResourceID, e.OwnerID, string(changes), e.IP, e.UserAgent, e.RequestID, head.Hash[:])
+	return head, err
 }
 
 type headRow struct {
@@ -135,7 +151,7 @@ type headRow struct {
 
 func (r headRow) head() (audit.Head, error) {
 	if len(r.Hash) != len(audit.Hash{}) {
-		return audit.Head{}, fmt.Errorf("the head of the audit trail has a hash of %d bytes; somebody has changed it by hand", len(r.Hash))
+		return audit.Head{}, fmt.Errorf("the head or the start of the audit trail has a hash of %d bytes; somebody has changed it by hand", len(r.Hash))
 	}
 	return audit.Head{Seq: r.Seq, Hash: audit.Hash(r.Hash)}, nil
 }

@@ -97,6 +97,7 @@ func TestTheTrailIsNeverChanged(t *testing.T) {
 	db, s := chain(t, 2)
 	for _, statement := range []string{
 		`UPDATE audit_log SET action = 'x' WHERE seq = 1`, `DELETE FROM audit_log WHERE seq = 2`, `DELETE FROM audit_log`, `TRUNCATE audit_log`, `DELETE FROM audit_head`,
+		`DELETE FROM audit_start`, `TRUNCATE audit_start`, `UPDATE audit_start SET seq = 1, hash = (SELECT hash FROM audit_log WHERE seq = 1), told = 2`,
 	} {
 		if _, err := db.Exec(statement); err == nil || !strings.Contains(err.Error(), "the audit trail is never changed") {
 			t.Errorf("%s: %v", statement, err)
@@ -128,6 +129,7 @@ func TestTampering(t *testing.T) {
 		{"inserted in the midst", `UPDATE audit_log SET seq = -seq WHERE seq > 6; UPDATE audit_log SET seq = 1 - seq WHERE seq < 0; UPDATE audit_head SET seq = 13;
 			INSERT INTO audit_log SELECT 7, gen_random_uuid(), "time", actor_id, actor_role, via, session_id, api_key_id, action, outcome, resource_type, resource_id, owner_id, changes, ip, user_agent, request_id, hash FROM audit_log WHERE seq = 6`, audit.Changed, 7},
 		{"truncated", `DELETE FROM audit_log WHERE seq > 9`, audit.Truncated, 10},
+		{"truncated and grown again behind it", `DELETE FROM audit_log WHERE seq > 9; INSERT INTO audit_log SELECT 13, gen_random_uuid(), "time", actor_id, actor_role, via, session_id, api_key_id, action, outcome, resource_type, resource_id, owner_id, changes, ip, user_agent, request_id, hash FROM audit_log WHERE seq = 9`, audit.Missing, 10},
 		{"all gone", `DELETE FROM audit_log`, audit.Truncated, 1},
 		{"its hash changed", `UPDATE audit_log SET hash = decode(repeat('ab', 32), 'hex') WHERE seq = 8`, audit.Changed, 8},
 		{"its hash cut", `UPDATE audit_log SET hash = '' WHERE seq = 8`, audit.Changed, 8},
