@@ -288,15 +288,23 @@ func (l *Load) note(format string, args ...any) {
 	}
 }
 
-// watch looks at an execution until it has ended, and has one that was meant to fail run again.
+// watch looks at an execution until it has ended, and has one that failed where it was meant to run again. One that failed
+// before, because runners were lost, would have nothing to go on from.
 func (l *Load) watch(n int, x *promises.Execution) {
 	l.look(n, x)
-	if x.Status != orchestrator.ExecutionFailed {
+	if x.Status != orchestrator.ExecutionFailed || !failedAt(x, l.workflow.rerun) {
 		return
 	}
 	if again := l.again(n, x.ID); again != nil {
 		l.look(n, again)
 	}
+}
+
+// failedAt tells whether a step had failed when an execution was last read.
+func failedAt(x *promises.Execution, key string) bool {
+	return len(x.Readings) > 0 && slices.ContainsFunc(x.Readings[len(x.Readings)-1].Steps, func(s orchestrator.StepState) bool {
+		return s.StepKey == key && s.Status == orchestrator.StepFailed
+	})
 }
 
 // look looks at an execution until it has ended; of every third it follows the events too. It approves what waits for

@@ -154,6 +154,29 @@ func TestLoadSurvivesEverything(t *testing.T) {
 	}
 }
 
+// TestRunsAgainWhatFailedAsMeant: what failed because its runners were lost has no results that another could go on from.
+func TestRunsAgainWhatFailedAsMeant(t *testing.T) {
+	for failed, want := range map[string]int{"join": 1, "begin": 0} {
+		reruns := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/rerun"):
+				reruns++
+				w.WriteHeader(http.StatusForbidden)
+			default:
+				_, _ = fmt.Fprintf(w, `{"data":{"id":"x","status":"FAILED","steps":[{"stepKey":%q,"status":"FAILED"}]}}`, failed)
+			}
+		}))
+		l := &Load{ctx: t.Context(), api: newAPI(server.URL), workflow: Diamond("http://book")}
+		l.watch(8, &promises.Execution{ID: "x", Status: orchestrator.ExecutionFailed})
+		l.api.http.CloseIdleConnections()
+		server.Close()
+		if reruns != want {
+			t.Errorf("when %s failed, it was run again %d times, want %d", failed, reruns, want)
+		}
+	}
+}
+
 // TestDiamond checks the workflow itself: what its steps depend on is there, and what they must become adds up.
 func TestDiamond(t *testing.T) {
 	w := Diamond("http://book")
