@@ -99,10 +99,10 @@ type Page struct {
 type Pagination struct {
 	Page       int     `json:"page"`
 	PageSize   int     `json:"pageSize"`
-	Total      int     `json:"total"` // items of the list; beyond 10,000, or what a common search lets through of 5,000, they are not counted
+	Total      int     `json:"total"` // items of the list; beyond 10,000, or what a common search lets through of 2,000, they are not counted
 	TotalPages int     `json:"totalPages"`
-	NextCursor *string `json:"nextCursor"`
-	// TotalIsAtLeast says that there are more than total, and that pages follow the last of totalPages
+	NextCursor *string `json:"nextCursor"` // null at the end of the list alone: a page of what is searched for may have fewer items than it could, even none
+	// TotalIsAtLeast says that there may be more than total, and pages behind the last of totalPages
 	TotalIsAtLeast bool `json:"totalIsAtLeast,omitempty"`
 }
 

@@ -18,6 +18,8 @@ type cursor struct {
 	Value string `json:"v"`
 	ID    string `json:"i"`
 	Page  int    `json:"p"` // the number of the page it leads to
+	// Before is how many rows were listed before; a page of what was looked for may have fewer than it could.
+	Before int `json:"b"`
 }
 
 func (c cursor) encode() string {
@@ -32,7 +34,7 @@ func decode(s string) (cursor, bool) {
 		return cursor{}, false
 	}
 	_, err = uuid.Parse(c.ID)
-	ok := err == nil && len(c.ID) == 36 && (c.Order == "asc" || c.Order == "desc") && c.Page > 1 && c.Page <= math.MaxInt32 && !strings.ContainsRune(c.Value, 0)
+	ok := err == nil && len(c.ID) == 36 && (c.Order == "asc" || c.Order == "desc") && c.Page > 1 && c.Page <= math.MaxInt32 && c.Before >= 0 && c.Before <= math.MaxInt32 && !strings.ContainsRune(c.Value, 0)
 	return c, ok
 }
 

@@ -120,30 +120,36 @@ func TestQueryOfAJoin(t *testing.T) {
 func TestQueryOfASearch(t *testing.T) {
 	joined := Table{From: "things t", Join: "JOIN parts p ON p.id = t.id", ID: "t.id", Columns: things.Columns}
 	var where Where
-	where.Search("t.words @@ ?", "x")
+	where.Search("t.words @@ ?", "x", "long")
 	where.And("t.a = ?", 1)
 	page := joined.Parse(rpc.Page{PageSize: 10, Page: 2, SortBy: "name"}, &form.Faults{})
-	const of, order = "SELECT p.b, t.name AS sort_value, t.id AS sort_id FROM ", " ORDER BY t.name DESC, t.id DESC"
-	const page2 = order + " LIMIT 11 OFFSET 10) t JOIN parts p ON p.id = t.id" + order
-	query, args := page.walk("p.b", where)
-	if want := of + "(SELECT * FROM (SELECT * FROM things t WHERE (t.a = $1)" + order + " LIMIT 4020) t WHERE (t.words @@ $2)" + page2; query != want || !slices.Equal(args, []any{1, "x"}) {
-		t.Errorf("%v\n got %s\nwant %s", args, query, want)
+	const key, order = "t.name AS sort_value, t.id AS sort_id FROM ", " ORDER BY t.name DESC, t.id DESC"
+	const page2 = order + " LIMIT 11 OFFSET 10"
+	check := func(query string, args []any, want string, wantArgs ...any) {
+		t.Helper()
+		if query != want || !slices.Equal(args, wantArgs) {
+			t.Errorf("%v\n got %s\nwant %s", args, query, want)
+		}
 	}
-	all, _ := where.searched()
-	query, args = page.found("p.b", all)
-	if want := of + "(WITH found AS MATERIALIZED (SELECT * FROM things t WHERE (t.a = $1) AND (t.words @@ $2)) SELECT * FROM found t" + page2; query != want || !slices.Equal(args, []any{1, "x"}) {
-		t.Errorf("%v\n got %s\nwant %s", args, query, want)
-	}
-	query, args = page.countSearched(where)
-	const counts = "SELECT count(*) AS looked, count(*) FILTER (WHERE (t.words @@ $2)) AS matched FROM (SELECT * FROM things t WHERE (t.a = $1) LIMIT 5001) t"
-	if query != counts || !slices.Equal(args, []any{1, "x"}) {
-		t.Errorf("%v\n got %s\nwant %s", args, query, counts)
-	}
+	query, args := page.look("p.b", where)
+	check(query, args, "SELECT p.b, "+key+"(SELECT * FROM (SELECT * FROM things t WHERE (t.a = $1)"+order+" LIMIT 4020) t WHERE (t.words @@ $2) AND (t.words @@ $3)"+page2+
+		") t JOIN parts p ON p.id = t.id"+order, 1, "x", "long")
+	query, args = page.last(where)
+	check(query, args, "SELECT "+key+"(SELECT * FROM things t WHERE (t.a = $1)"+order+" LIMIT 4020) t"+order+" LIMIT 1 OFFSET 4019", 1)
+	asked, query, args := page.sample(where)
+	check(query, args, "SELECT ARRAY[count(*), count(*) FILTER (WHERE (t.words @@ $1)), count(*) FILTER (WHERE (t.words @@ $2))] FROM things t"+
+		" TABLESAMPLE SYSTEM (least(100, 100.0 * 128 / greatest(1, pg_relation_size('things') / 8192))) REPEATABLE (0)", "long", "x")
+	query, args = page.found("p.b", where.found(asked[:1]))
+	check(query, args, "WITH found AS MATERIALIZED (SELECT t.name, t.id FROM things t WHERE (t.a = $1) AND (t.words @@ $2) AND ((t.words @@ $3) IS TRUE) AND ((t.words @@ $4) IS TRUE) LIMIT 4001) "+
+		"SELECT p.b, (SELECT count(*) FROM found) AS found, "+key+"(SELECT * FROM things t WHERE t.id = ANY (ARRAY(SELECT t.id FROM found t"+page2+"))) t JOIN parts p ON p.id = t.id"+order, 1, "long", "x", "long")
+	query, args = page.countLooked(where, 2001)
+	check(query, args, "SELECT count(*) AS looked, count(*) FILTER (WHERE (t.words @@ $2) AND (t.words @@ $3)) AS matched FROM (SELECT * FROM things t WHERE (t.a = $1) LIMIT 2001) t", 1, "x", "long")
 	where.Either("t.c", "NOT t.c")
-	query, _ = page.walk("p.b", where)
-	if want := of + "(SELECT * FROM (SELECT * FROM ((SELECT * FROM things t WHERE (t.c) AND (t.a = $1)" + order + " LIMIT 4020) UNION ALL (SELECT * FROM things t WHERE (NOT t.c) AND (t.a = $1)" + order +
-		" LIMIT 4020)) t" + order + " LIMIT 4020) t WHERE (t.words @@ $2)" + page2; query != want {
-		t.Errorf("\n got %s\nwant %s", query, want)
+	query, args = page.look("p.b", where)
+	check(query, args, "SELECT p.b, "+key+"(SELECT * FROM (SELECT * FROM ((SELECT * FROM things t WHERE (t.c) AND (t.a = $1)"+order+" LIMIT 4020) UNION ALL (SELECT * FROM things t WHERE (NOT t.c) AND (t.a = $1)"+order+
+		" LIMIT 4020)) t"+order+" LIMIT 4020) t WHERE (t.words @@ $2) AND (t.words @@ $3)"+page2+") t JOIN parts p ON p.id = t.id"+order, 1, "x", "long")
+	if found, want := where.found(nil).sql(), " WHERE (t.a = $1) AND ((t.c) OR (NOT t.c)) AND ((t.words @@ $2) IS TRUE) AND ((t.words @@ $3) IS TRUE)"; found != want {
+		t.Errorf("\n got %s\nwant %s", found, want)
 	}
 }
 

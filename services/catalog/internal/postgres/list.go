@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/lib/pq"
-
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
@@ -53,10 +51,10 @@ func narrow(from, join, owner string, q catalog.ListRequest) (listing.Page, list
 		where.And("t.status = ?", q.Status)
 	}
 	if len(q.Tags) > 0 {
-		where.Search("t.tags @> ?", pq.StringArray(q.Tags))
+		where.Search("t.tags @> ARRAY[?::text]", q.Tags...)
 	}
 	if q.Search != "" {
-		where.Search("t.words @@ search_query(?)", q.Search)
+		where.Search("t.words @@ search_query(?)", listing.Words(q.Search)...)
 	}
 	return page, where, nil
 }

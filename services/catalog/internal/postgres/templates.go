@@ -313,10 +313,10 @@ func (s *Templates) List(ctx context.Context, user string, everything bool, q ca
 		}
 	}
 	if len(q.Tags) > 0 {
-		where.Search("tags @> ?", pq.StringArray(q.Tags))
+		where.Search("tags @> ARRAY[?::text]", q.Tags...)
 	}
 	if q.Search != "" {
-		where.Search("words @@ search_query(?)", q.Search)
+		where.Search("words @@ search_query(?)", listing.Words(q.Search)...)
 	}
 	rows, pagination, err := listing.Select[templateRow](ctx, s.db, page, templateColumns, where)
 	list := rpc.List[catalog.Template]{Items: make([]catalog.Template, len(rows)), Pagination: pagination}

@@ -121,7 +121,7 @@ func (s *Store) List(ctx context.Context, q contract.ListUsersRequest) (rpc.List
 	case strings.Contains(address, "@") && !strings.ContainsAny(address, " \t\n"): // most addresses have the words of its domain
 		where.And("u.email LIKE ?", strings.TrimPrefix(listing.Contains(address), "%"))
 	case q.Search != "":
-		where.Search("u.words @@ search_query(?)", q.Search)
+		where.Search("u.words @@ search_query(?)", listing.Words(q.Search)...)
 	}
 	rows, pagination, err := listing.Select[userRow](ctx, s.db, page,
 		`u.id, u.email, u.full_name, u.role, u.active, u.avatar_url, u.preferences, u.created_at, u.last_login_at`, where)
@@ -161,7 +161,7 @@ func (s *Store) ListSessions(ctx context.Context, user account.UserID, now time.
 	where.And("s.user_id = ?", user)
 	where.And("s.expires_at > ? AND s.revoked_at IS NULL", now)
 	if q.Search != "" {
-		where.Search("s.words @@ search_query(?)", q.Search)
+		where.Search("s.words @@ search_query(?)", listing.Words(q.Search)...)
 	}
 	rows, pagination, err := listing.Select[sessionRow](ctx, s.db, page,
 		`s.id, s.user_id, s.role, s.ip, s.user_agent, s.created_at, s.last_accessed_at, s.expires_at`, where)

@@ -194,7 +194,7 @@ func (s Keys) List(ctx context.Context, owner string, q contract.ListAPIKeysRequ
 		where.And("NOT k.revoked")
 	}
 	if q.Search != "" {
-		where.Search("k.words @@ search_query(?)", q.Search)
+		where.Search("k.words @@ search_query(?)", listing.Words(q.Search)...)
 	}
 	rows, pagination, err := listing.Select[keyRow](ctx, s.db, page, keyColumns, where)
 	list := rpc.List[apikey.Key]{Pagination: pagination}

@@ -246,7 +246,7 @@ func (s *Audit) List(ctx context.Context, userID string, req contract.ListReques
 		where.And(`"time" < ?`, req.To.UTC())
 	}
 	if req.Search != "" {
-		where.Search("words @@ search_query(?)", req.Search)
+		where.Search("words @@ search_query(?)", listing.Words(req.Search)...)
 	}
 	rows, pagination, err := listing.Select[auditRow](ctx, s.db, page, auditColumns, where)
 	if err != nil {

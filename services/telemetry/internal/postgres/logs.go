@@ -117,7 +117,7 @@ func (s *Logs) List(ctx context.Context, q telemetry.LogsRequest) (rpc.List[tele
 		where.And("created_at >= ?", q.Since.UTC())
 	}
 	if q.Search != "" {
-		where.And("message ILIKE ?", listing.Contains(q.Search))
+		where.Look("message ILIKE ?", listing.Contains(q.Search))
 	}
 	rows, pagination, err := listing.Select[row](ctx, s.db, page, columns, where)
 	if err != nil {
