@@ -66,9 +66,13 @@ func TestListsReadLittle(t *testing.T) {
 			}
 			before := l.read()
 			rows, pagination, err := l.List(t.Context(), user, c.req)
-			// Beside the page, up to 10,001 rows are counted in each half of the list.
-			if read := l.read() - before; err != nil || read > 25_000 {
-				t.Errorf("%d rows are read, %v", read, err)
+			// Beside the page, up to 10,001 rows are counted in each half of the list; those that did not complete are few.
+			most := 25_000
+			if c.req.Status == orchestrator.ExecutionFailed || c.req.Status == orchestrator.ExecutionCancelled {
+				most = 5_000
+			}
+			if read := l.read() - before; err != nil || read > most {
+				t.Errorf("%d rows are read, more than %d, %v", read, most, err)
 			}
 			if next == "" && pagination.NextCursor != nil {
 				next = *pagination.NextCursor
