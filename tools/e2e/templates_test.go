@@ -38,6 +38,10 @@ func TestTemplates(t *testing.T) {
 		}
 	}
 	fault(t, nobody.as("made-up").do(t, "GET", "/templates", nil), errs.Unauthorized)
+	fault(t, nobody.do(t, "GET", "/templates?Search=greeting", nil), errs.Validation)
+	if found, _ := page[catalog.Template](t, nobody.do(t, "GET", "/templates?search=scrap+page&type=WORKFLOW", nil)); len(found) != 1 || found[0].Name != "Web Scraper" {
+		t.Errorf("scrap page finds %+v", found)
+	}
 	fault(t, c.do(t, "PATCH", path, object{"isPublic": true}, "If-Match", `"7"`), errs.PreconditionFailed)
 	if got := data[catalog.Template](t, c.do(t, "PATCH", path, object{"isPublic": true}, "If-Match", `"1"`), 200); got.Version != 2 || !got.IsPublic {
 		t.Errorf("changed %+v", got)

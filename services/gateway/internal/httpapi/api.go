@@ -73,6 +73,7 @@ type API struct {
 	Options
 	app      *fiber.App
 	huma     huma.API
+	queries  map[string][]string // by operationId, the parameters that it takes in the query
 	verifier *verifier
 	limits   limits
 	health   *healthCheck
@@ -126,6 +127,7 @@ func New(o Options) *API {
 	a.routeExecutions()
 	a.routeAudit()
 	a.routeDocs()
+	a.queries = queryParameters(a.huma.OpenAPI())
 	return a
 }
 

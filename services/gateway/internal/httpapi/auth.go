@@ -55,6 +55,9 @@ func (a *API) admit(c *fiber.Ctx, need access) error {
 	if err := need.allows(r.caller); err != nil {
 		return err
 	}
+	if err := a.checkParameters(c, need.operation); err != nil {
+		return err
+	}
 	if need.body > 0 {
 		return a.aside(func() error { return readBody(c, r, need) })
 	}

@@ -1,19 +1,59 @@
 package httpapi
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+	"github.com/gofiber/fiber/v2"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/pkg/form"
 )
 
 // The parameters that several routes share. They are exported because huma skips embedded
 // structs that are not.
+
+// queryParameters gives the names of the parameters that each operation of a document takes behind the question mark, in order.
+func queryParameters(document *huma.OpenAPI) map[string][]string {
+	names := map[string][]string{}
+	for _, path := range document.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
+			if op == nil {
+				continue
+			}
+			for _, p := range op.Parameters {
+				if p.In == "query" {
+					names[op.OperationID] = append(names[op.OperationID], p.Name)
+				}
+			}
+			slices.Sort(names[op.OperationID])
+		}
+	}
+	return names
+}
+
+// checkParameters refuses parameters that the operation does not take: a filter that is misspelt would let everything through.
+func (a *API) checkParameters(c *fiber.Ctx, operation string) error {
+	known := a.queries[operation]
+	right := "this route takes none"
+	if len(known) > 0 {
+		right = "this route takes " + strings.Join(known, ", ")
+	}
+	var faults form.Faults
+	told := map[string]bool{}
+	c.Context().QueryArgs().VisitAll(func(key, _ []byte) {
+		if name := string(key); !slices.Contains(known, name) && !told[name] {
+			told[name] = true
+			faults.Add(form.Join("", name), errs.UnknownField, "unknown parameter; %s", right)
+		}
+	})
+	return faults.Err("query")
+}
 
 // IDParam names the thing a route is about.
 type IDParam struct {
