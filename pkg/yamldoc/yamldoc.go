@@ -22,7 +22,9 @@ import (
 // Bounds of a document, so that aliases of aliases end as a fault and not in memory.
 const (
 	maxNodes = 200_000
-	maxDepth = 100
+	// maxRepeated is how many values aliases may stand for: beyond those that were sent, whose cost the sender bears too.
+	maxRepeated = 10_000
+	maxDepth    = 100
 )
 
 // Document is a YAML document that is read field by field.
@@ -30,8 +32,10 @@ type Document struct {
 	Lines  map[string]int // of a value, by its path
 	Faults Faults         // found so far
 
-	file  string
-	nodes int
+	file            string
+	nodes, repeated int
+	aliases         int  // that what is being written stands in
+	bounded         bool // a bound was met
 }
 
 // Faults are all that is wrong with a file.
@@ -209,9 +213,17 @@ func (d *Document) JSON(n *yaml.Node) (json.RawMessage, bool) {
 
 // write writes the value as JSON with its keys in order; false with a fault noted when it is none.
 func (d *Document) write(b *bytes.Buffer, path string, n *yaml.Node, depth int) bool {
-	n = Resolve(n)
-	if d.nodes++; d.nodes > maxNodes || depth > maxDepth {
-		if d.nodes <= maxNodes+1 { // told once
+	if n.Kind == yaml.AliasNode {
+		d.aliases++
+		defer func() { d.aliases-- }()
+		n = Resolve(n)
+	}
+	if d.aliases > 0 {
+		d.repeated++
+	}
+	if d.nodes++; d.nodes > maxNodes || d.repeated > maxRepeated || depth > maxDepth {
+		if !d.bounded { // told once
+			d.bounded = true
 			d.Fault(n, path, "the file nests too deep or repeats itself by aliases too often; write it plainly")
 		}
 		return false
