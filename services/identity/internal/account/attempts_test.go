@@ -106,7 +106,7 @@ func TestKnownAndUnknownTakeAsLong(t *testing.T) {
 	b := setup(t)
 	b.Hasher = password.NewHasher(6) // long enough to be seen
 	b.register("ada@example.com")
-	took := map[string][]time.Duration{}
+	took, said := map[string][]time.Duration{}, ""
 	for i := range 25 {
 		for _, email := range []string{"ada@example.com", "nobody@example.com"} {
 			began := time.Now()
@@ -114,6 +114,13 @@ func TestKnownAndUnknownTakeAsLong(t *testing.T) {
 			if errs.CodeOf(err) == errs.RateLimited {
 				b.redis.FlushAll()
 				continue
+			}
+			wantCode(t, email, err, errs.Unauthorized)
+			if said == "" {
+				said = err.Error()
+			}
+			if err.Error() != said {
+				t.Fatalf("%s is answered %q, another %q", email, err, said)
 			}
 			took[email] = append(took[email], time.Since(began))
 		}
