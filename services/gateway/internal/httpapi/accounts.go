@@ -81,7 +81,7 @@ func (a *API) routeAccounts() {
 		summary: "List the mails that were kept instead of sent, newest first; for an ADMIN, in development alone", errors: []errs.Code{errs.NotFound},
 	},
 		func(ctx context.Context, in *struct {
-			Page     int `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default"`
+			Page     int `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default" example:"2"`
 			PageSize int `query:"pageSize" minimum:"1" maximum:"100" default:"20"`
 		},
 		) (*listed[identity.DevMail], error) {

@@ -74,6 +74,7 @@ type API struct {
 	app      *fiber.App
 	huma     huma.API
 	queries  map[string][]string // by operationId, the parameters that it takes in the query
+	examples examples            // for the document
 	verifier *verifier
 	limits   limits
 	health   *healthCheck
@@ -90,7 +91,7 @@ type API struct {
 
 // New makes an API with all its routes.
 func New(o Options) *API {
-	a := &API{Options: o, verifier: newVerifier(o.Bus), limits: newLimits(o), health: newHealthCheck(o.Bus, o.Health, o.Log), metrics: newMetrics(o.Metrics), slowest: slowestClient, busiest: maxWorking}
+	a := &API{Options: o, verifier: newVerifier(o.Bus), limits: newLimits(o), health: newHealthCheck(o.Bus, o.Health, o.Log), metrics: newMetrics(o.Metrics), examples: readExamples(), slowest: slowestClient, busiest: maxWorking}
 	a.closing, a.closeLong = context.WithCancel(context.Background())
 	a.app = fiber.New(fiber.Config{
 		AppName: "turbocat", DisableStartupMessage: true, CaseSensitive: true, Immutable: true,

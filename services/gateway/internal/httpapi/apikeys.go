@@ -42,7 +42,7 @@ func (a *API) routeAPIKeys() {
 		func(ctx context.Context, in *struct {
 			PageParams
 			SortParams
-			UserID  string `query:"userId" format:"uuid" doc:"of this user; for an ADMIN"`
+			UserID  string `query:"userId" format:"uuid" doc:"of this user; for an ADMIN" example:"01a2060a-ce51-7e9f-b2f4-8b54a1c078a0"`
 			Revoked bool   `query:"revoked" doc:"those that are revoked, which are not listed otherwise"`
 		},
 		) (*listed[identity.APIKey], error) {

@@ -57,7 +57,7 @@ const bulkTimeout = time.Minute
 
 // KeyParam makes a request safe to repeat.
 type KeyParam struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"a repeated request with the same key repeats the first answer, for 24 h"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"a repeated request with the same key repeats the first answer, for 24 h" example:"order-A-17"`
 }
 
 // Resolve has the request's calls of services carry the key.
@@ -81,7 +81,7 @@ func (a *API) routeControl() {
 			IDParam
 			KeyParam
 			RawJSON
-			Name string `path:"name" maxLength:"200"`
+			Name string `path:"name" maxLength:"200" example:"approval"`
 		},
 		) (*answer[orchestrator.CommandResponse], error) {
 			signal, err := parseSignal(in.RawBody)

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"cmp"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -35,7 +34,7 @@ func humaConfig() huma.Config {
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	// The second is what huma writes its errors in, before observe replaces them.
 	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "application/problem+json": huma.DefaultJSONFormat}
-	config.Components.SecuritySchemes = securitySchemes()
+	config.Components.SecuritySchemes, config.Components.Responses = securitySchemes(), map[string]*huma.Response{}
 	return config
 }
 
@@ -97,34 +96,30 @@ func (a *API) documentAsset(path, id, summary, contentType string, params ...*hu
 	})
 }
 
+// documentExport says of the document of a workflow, which is answered and taken in two formats, what the types of the handlers can not.
+func (a *API) documentExport() {
+	paths, registry := a.huma.OpenAPI().Paths, a.huma.OpenAPI().Components.Schemas
+	document := registry.Schema(reflect.TypeFor[workflowDocument](), true, "")
+	exported := paths[prefix+"/workflows/{id}/export"].Get.Responses["200"]
+	exported.Headers = nil
+	exported.Content = map[string]*huma.MediaType{
+		"application/json": {Schema: registry.Schema(reflect.TypeFor[envelope[workflowDocument]](), true, "")},
+		"application/yaml": {Schema: document},
+	}
+	paths[prefix+"/workflows/import"].Post.RequestBody.Content["application/yaml"] = &huma.MediaType{Schema: document}
+}
+
 // documentStatus gives further statuses of a POST the same answer as one it has.
 func (a *API) documentStatus(path string, as int, statuses ...int) {
 	item := a.huma.OpenAPI().Paths[prefix+path]
 	responses := cmp.Or(item.Post, item.Put).Responses
 	for _, status := range statuses {
 		same := *responses[strconv.Itoa(as)]
-		same.Description = http.StatusText(status)
-		responses[strconv.Itoa(status)] = &same
-	}
-}
-
-// bodyExamples has a body that a client could send, by operationId.
-//
-//go:embed examples.json
-var bodyExamples []byte
-
-// addExamples gives every operation that takes a body its example. A test wants one for each, and that it fits the schema.
-func (a *API) addExamples() {
-	var examples map[string]any
-	if err := json.Unmarshal(bodyExamples, &examples); err != nil {
-		panic(fmt.Sprintf("examples.json: %v", err)) // it is part of the program
-	}
-	for _, path := range a.huma.OpenAPI().Paths {
-		for _, op := range []*huma.Operation{path.Post, path.Put, path.Patch} {
-			if op != nil && op.RequestBody != nil {
-				op.RequestBody.Content["application/json"].Example = examples[op.OperationID]
-			}
+		same.Description, same.Content = http.StatusText(status), map[string]*huma.MediaType{}
+		for kind, media := range responses[strconv.Itoa(as)].Content {
+			same.Content[kind] = &huma.MediaType{Schema: media.Schema}
 		}
+		responses[strconv.Itoa(status)] = &same
 	}
 }
 

@@ -30,16 +30,16 @@ func (a *API) routeEvents() {
 	responses := a.errorResponses(r)
 	responses["200"] = &huma.Response{
 		Description: "The events so far, then each as it happens; ends after the last one. `id` is the seq, `event` the type, `data` the CloudEvent on one line.",
-		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: a.examples.stream()}},
 	}
-	str := &huma.Schema{Type: huma.TypeString}
+	seen := &huma.Schema{Type: huma.TypeString, Examples: []any{"4"}}
 	a.huma.OpenAPI().AddOperation(&huma.Operation{
 		Method: http.MethodGet, Path: prefix + "/executions/{id}/events", OperationID: eventsAccess.operation, Tags: []string{"executions"},
 		Summary: "Follow the events of an execution", Security: eventsAccess.security(), Responses: responses,
 		Parameters: []*huma.Param{
 			{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}},
-			{Name: "Last-Event-ID", In: "header", Description: "the last id seen; the stream goes on behind it", Schema: str},
-			{Name: "lastEventId", In: "query", Description: "as Last-Event-ID, for clients that can not set headers", Schema: str},
+			{Name: "Last-Event-ID", In: "header", Description: "the last id seen; the stream goes on behind it", Schema: seen},
+			{Name: "lastEventId", In: "query", Description: "as Last-Event-ID, for clients that can not set headers", Schema: seen},
 		},
 	})
 }
@@ -116,6 +116,14 @@ type eventWriter struct {
 }
 
 func (o eventWriter) event(e live.Event) error {
+	if err := writeEvent(o.w, e); err != nil {
+		return err
+	}
+	return o.flush()
+}
+
+// writeEvent writes an event as a server-sent one; w remembers whether that went wrong.
+func writeEvent(w *bufio.Writer, e live.Event) error {
 	body := e.Body
 	if bytes.ContainsAny(body, "\r\n") {
 		var line bytes.Buffer
@@ -124,14 +132,14 @@ func (o eventWriter) event(e live.Event) error {
 		}
 		body = line.Bytes()
 	}
-	o.w.WriteString("id: ")
-	o.w.WriteString(strconv.FormatUint(e.Seq, 10))
-	o.w.WriteString("\nevent: ")
-	o.w.WriteString(e.Type)
-	o.w.WriteString("\ndata: ")
-	o.w.Write(body)
-	o.w.WriteString("\n\n")
-	return o.flush()
+	w.WriteString("id: ")
+	w.WriteString(strconv.FormatUint(e.Seq, 10))
+	w.WriteString("\nevent: ")
+	w.WriteString(e.Type)
+	w.WriteString("\ndata: ")
+	w.Write(body)
+	w.WriteString("\n\n")
+	return nil
 }
 
 func (o eventWriter) ping() error {

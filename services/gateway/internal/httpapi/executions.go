@@ -16,9 +16,9 @@ type ExecutionFilter struct {
 	SortParams
 	Status      string    `query:"status" enum:"PENDING,RUNNING,PAUSED,COMPLETED,FAILED,CANCELLED,TIMEOUT"`
 	TriggerType string    `query:"triggerType" enum:"MANUAL,SCHEDULED,API,WEBHOOK,EVENT"`
-	TriggerID   string    `query:"triggerId" format:"uuid" doc:"started by this trigger"`
-	From        time.Time `query:"from" doc:"created then or later"`
-	To          time.Time `query:"to" doc:"created before then"`
+	TriggerID   string    `query:"triggerId" format:"uuid" doc:"started by this trigger" example:"01a2060a-e79a-7cd0-a8cc-4ed64d49709e"`
+	From        time.Time `query:"from" doc:"created then or later" example:"2026-11-23T00:00:00Z"`
+	To          time.Time `query:"to" doc:"created before then" example:"2026-11-24T00:00:00Z"`
 }
 
 func (f ExecutionFilter) request(workflowID string) orchestrator.ListRequest {
@@ -39,8 +39,8 @@ type logFilter struct {
 	IDParam
 	PageParams
 	Level   string    `query:"level" enum:"DEBUG,INFO,WARN,ERROR,FATAL" doc:"that and above"`
-	StepKey string    `query:"stepKey" maxLength:"64"`
-	Since   time.Time `query:"since" doc:"written then or later"`
+	StepKey string    `query:"stepKey" maxLength:"64" example:"total"`
+	Since   time.Time `query:"since" doc:"written then or later" example:"2026-11-23T00:00:00Z"`
 }
 
 func (a *API) routeExecutions() {
@@ -48,7 +48,7 @@ func (a *API) routeExecutions() {
 	register(a, route{method: http.MethodGet, path: "/executions", id: "listExecutions", sorts: []string{"createdAt"}, tag: tag, summary: "List executions, without their steps"},
 		func(ctx context.Context, in *struct {
 			ExecutionFilter
-			WorkflowID string `query:"workflowId" format:"uuid"`
+			WorkflowID string `query:"workflowId" format:"uuid" example:"01a2060a-dbe3-7f1b-b07e-2f02872ff6e3"`
 		},
 		) (*listed[orchestrator.Execution], error) {
 			list, err := ask(ctx, a, orchestrator.ListExecution, in.request(in.WorkflowID))

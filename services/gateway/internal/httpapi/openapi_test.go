@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
+	"turbocat.io/contracts/event"
 	"turbocat.io/services/gateway/internal/httpapi"
 )
 
@@ -119,37 +121,125 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 }
 
-// TestDocumentHasExamples wants an example of every body that a client may send, one that fits its schema, and no example more.
+// TestDocumentHasExamples wants examples of every body, every answer and every error, each fitting its schema, and of every parameter whose
+// schema does not list what it may be; and in examples.json none that is not shown.
 func TestDocumentHasExamples(t *testing.T) {
 	w := start(t, setup{})
 	document, _ := loadDocument(t, w)
-	var examples map[string]any
+	shown := map[string]bool{} // by section and name in examples.json
+	for path, item := range document.Paths.Map() {
+		for _, op := range item.Operations() {
+			if op.RequestBody != nil {
+				shown["bodies "+op.OperationID] = true
+				for kind, content := range op.RequestBody.Value.Content {
+					checkExample(t, "the body of "+op.OperationID, kind, content.Schema.Value, content.Example)
+				}
+			}
+			for status, response := range op.Responses.Map() {
+				what := op.OperationID + "." + status
+				shown["answers "+what] = true
+				for kind, content := range response.Value.Content {
+					if content.Examples == nil {
+						checkExample(t, what, kind, content.Schema.Value, content.Example)
+					}
+					for name, example := range content.Examples {
+						checkExample(t, what, kind, content.Schema.Value, example.Value.Value)
+						if status >= "400" {
+							shown["errors "+name] = true
+							checkFailure(t, what, name, example.Value.Value)
+							continue
+						}
+						shown["answers "+name], shown["answers "+strings.TrimPrefix(strings.TrimPrefix(name, "List"), "Envelope")] = true, true
+						if id := lookup(example.Value.Value, "data", "id"); op == item.Get && strings.HasSuffix(path, "/{id}") && id != op.Parameters.GetByInAndName("path", "id").Schema.Value.Examples[0] {
+							t.Errorf("%s shows %v, not what its path names", what, id)
+						}
+					}
+				}
+			}
+			for _, p := range op.Parameters {
+				schema, what := p.Value.Schema.Value, "the parameter "+p.Value.Name+" of "+op.OperationID
+				if len(schema.Examples) == 0 && schema.Enum == nil && schema.Default == nil && !schema.Type.Is(openapi3.TypeBoolean) {
+					t.Errorf("%s has no example", what)
+				}
+				for _, example := range schema.Examples {
+					checkExample(t, what, "", schema, example)
+					shown[fmt.Sprint("ids ", example)] = true
+				}
+			}
+		}
+	}
+	for _, name := range exampleNames(t) {
+		if !shown[name] {
+			t.Errorf("nothing shows what examples.json has among %s", name)
+		}
+	}
+}
+
+// exampleNames gives what examples.json has, by section and name; ids by what they are.
+func exampleNames(t *testing.T) []string {
+	t.Helper()
+	var file struct {
+		IDs                     map[string]string
+		Bodies, Answers, Errors map[string]any
+	}
 	raw, err := os.ReadFile("examples.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(raw, &examples); err != nil {
+	if err := json.Unmarshal(raw, &file); err != nil {
 		t.Fatal(err)
 	}
-	for path, item := range document.Paths.Map() {
-		for method, op := range item.Operations() {
-			if op.RequestBody == nil {
-				continue
-			}
-			content := op.RequestBody.Value.Content["application/json"]
-			if content == nil || content.Example == nil {
-				t.Errorf("%s %s has no example; give examples.json one for %s", method, path, op.OperationID)
-				continue
-			}
-			if err := content.Schema.Value.VisitJSON(content.Example); err != nil {
-				t.Errorf("the example of %s does not fit its schema: %v", op.OperationID, err)
-			}
-			delete(examples, op.OperationID)
+	var names []string
+	for _, id := range file.IDs {
+		names = append(names, "ids "+id)
+	}
+	for section, examples := range map[string]map[string]any{"bodies": file.Bodies, "answers": file.Answers, "errors": file.Errors} {
+		for name := range examples {
+			names = append(names, section+" "+name)
 		}
 	}
-	for id := range examples {
-		t.Errorf("examples.json has %s, which takes no body", id)
+	return names
+}
+
+// checkFailure wants an example of an error to be of its code and to say something.
+func checkFailure(t *testing.T, what, code string, example any) {
+	t.Helper()
+	if message, _ := lookup(example, "error", "message").(string); message == "" || lookup(example, "error", "code") != code {
+		t.Errorf("%s shows %v as a %s; give examples.json an error of that code", what, example, code)
 	}
+}
+
+// checkExample wants an example that is one of its schema. In a stream of events each is to be a CloudEvent, as its place says.
+func checkExample(t *testing.T, what, kind string, schema *openapi3.Schema, example any) {
+	t.Helper()
+	text, isText := example.(string)
+	switch {
+	case example == nil || isText && text == "":
+		t.Errorf("%s as %s has no example; give examples.json one", what, kind)
+		return
+	case kind == "text/event-stream":
+		messages := strings.Split(strings.TrimSuffix(text, "\n\n"), "\n\n")
+		for i, message := range messages {
+			id, data, _ := strings.Cut(message, "\nevent: ")
+			kind, data, _ := strings.Cut(data, "\ndata: ")
+			e, err := event.Decode([]byte(data))
+			if err != nil || id != fmt.Sprintf("id: %d", i+1) || kind != e.Type() {
+				t.Errorf("%s has the event %s (%v)", what, message, err)
+			}
+		}
+	}
+	if err := schema.VisitJSON(example, openapi3.EnableJSONSchema2020(), openapi3.EnableFormatValidation()); err != nil {
+		t.Errorf("the example of %s does not fit its schema: %v", what, err)
+	}
+}
+
+// lookup gives a value inside of objects; nil when it is not there.
+func lookup(value any, path ...string) any {
+	for _, name := range path {
+		object, _ := value.(map[string]any)
+		value = object[name]
+	}
+	return value
 }
 
 func TestAnswersMatchTheDocument(t *testing.T) {

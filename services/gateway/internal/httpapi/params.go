@@ -62,7 +62,7 @@ type IDParam struct {
 
 // VersionParam names a version of the thing.
 type VersionParam struct {
-	Version int `path:"version" minimum:"1" maximum:"2147483647"`
+	Version int `path:"version" minimum:"1" maximum:"2147483647" example:"3"`
 }
 
 // RawJSON is a JSON object that the service behind checks itself, so that all faults are reported at once.
@@ -72,10 +72,10 @@ type RawJSON struct {
 
 // PageParams choose a part of a list.
 type PageParams struct {
-	Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor"`
+	Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor" example:"2"`
 	PageSize int    `query:"pageSize" minimum:"1" maximum:"100" default:"20"`
-	Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer"`
-	Search   string `query:"search" maxLength:"256"`
+	Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer" example:"eyJzIjoiY3JlYXRlZEF0IiwibyI6ImRlc2MiLCJ2IjoiMTc5NTM5NzYwNzg0OTk4MCIsImkiOiIwMWEyMDYwYS1lODQ4IiwicCI6Mn0"`
+	Search   string `query:"search" maxLength:"256" example:"ord"`
 }
 
 // Resolve refuses two ways at once of saying where the page begins.
@@ -98,9 +98,9 @@ func page(p PageParams, s SortParams) rpc.Page {
 
 // VersionsParams choose a part of the versions of a thing, which have one order: the newest first.
 type VersionsParams struct {
-	Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor"`
+	Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor" example:"2"`
 	PageSize int    `query:"pageSize" minimum:"1" maximum:"100" default:"20"`
-	Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer"`
+	Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer" example:"eyJzIjoiY3JlYXRlZEF0IiwibyI6ImRlc2MiLCJ2IjoiMTc5NTM5NzYwNzg0OTk4MCIsImkiOiIwMWEyMDYwYS1lODQ4IiwicCI6Mn0"`
 }
 
 // versionsInput asks for versions of the thing.
@@ -147,7 +147,7 @@ func (in *OptionalInput) request() (catalog.DuplicateRequest, error) {
 
 // TagsParam selects by tags, given as tags=a,b or as tags=a&tags=b.
 type TagsParam struct {
-	Tags []string `query:"tags" doc:"things that have all of these, divided by commas"`
+	Tags []string `query:"tags" doc:"things that have all of these, divided by commas" example:"[\"math\",\"demo\"]"`
 }
 
 // Resolve gathers repeated parameters, of which only the first is parsed.
@@ -181,7 +181,7 @@ func given(parameter string) *bool {
 
 // MatchParam makes a change conditional.
 type MatchParam struct {
-	IfMatch string `header:"If-Match" doc:"the ETag of the version to change"`
+	IfMatch string `header:"If-Match" doc:"the ETag of the version to change" example:"\"3\""`
 }
 
 // version gives the version that must still be current; 0 when any will do.

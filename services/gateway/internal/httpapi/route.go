@@ -73,21 +73,38 @@ func register[I, O any](a *API, r route, fn handler[I, O]) {
 func (a *API) errorResponses(r route) map[string]*huma.Response {
 	codes := append([]errs.Code{errs.Validation, errs.RateLimited, errs.Internal, errs.DependencyUnavailable}, r.errors...)
 	if !r.access.anonymous || r.access.optional {
-		codes = append(codes, errs.Unauthorized, errs.Forbidden)
+		codes = append(codes, errs.Unauthorized, errs.TokenExpired, errs.Forbidden)
 	}
 	if r.access.body > 0 {
 		codes = append(codes, errs.PayloadTooLarge, errs.UnsupportedMediaType)
 	}
-	schema := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[failure](), true, "")
-	responses := map[string]*huma.Response{}
-	for _, code := range codes {
-		status := statusOf[code]
-		responses[strconv.Itoa(status)] = &huma.Response{
-			Description: http.StatusText(status),
-			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
+	byStatus := map[int][]errs.Code{}
+	for _, code := range errs.Codes() {
+		if slices.Contains(codes, code) {
+			byStatus[statusOf[code]] = append(byStatus[statusOf[code]], code)
 		}
 	}
+	responses := map[string]*huma.Response{}
+	for status, codes := range byStatus {
+		responses[strconv.Itoa(status)] = a.errorResponse(status, codes)
+	}
 	return responses
+}
+
+// errorResponse documents a status that one of codes is answered with, once for all operations.
+func (a *API) errorResponse(status int, codes []errs.Code) *huma.Response {
+	components := a.huma.OpenAPI().Components
+	name, shown := "", map[string]*huma.Example{}
+	for _, code := range codes {
+		name += "." + string(code)
+		shown[string(code)] = &huma.Example{Value: a.examples.failure(code)}
+	}
+	name = name[1:]
+	components.Responses[name] = &huma.Response{
+		Description: http.StatusText(status),
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: components.Schemas.Schema(reflect.TypeFor[failure](), true, ""), Examples: shown}},
+	}
+	return &huma.Response{Ref: "#/components/responses/" + name}
 }
 
 // ask calls a service on behalf of the request's caller.

@@ -16,7 +16,7 @@ type secretValue struct {
 
 // SecretParam names a secret.
 type SecretParam struct {
-	Name string `path:"name" doc:"1 to 128 letters, digits, - and _, with a letter or _ first"`
+	Name string `path:"name" doc:"1 to 128 letters, digits, - and _, with a letter or _ first" example:"MODEL_KEY"`
 }
 
 // putSecret is the output of PUT secrets/{name}.

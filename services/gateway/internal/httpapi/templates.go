@@ -60,7 +60,7 @@ type templateFilter struct {
 	TagsParam
 	PublicParam
 	Type       string `query:"type" enum:"AGENT,WORKFLOW,STEP"`
-	Category   string `query:"category" maxLength:"50"`
+	Category   string `query:"category" maxLength:"50" example:"examples"`
 	IsOfficial string `query:"isOfficial" enum:"true,false"`
 }
 

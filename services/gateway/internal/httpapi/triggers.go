@@ -133,9 +133,9 @@ func (a *API) routeTriggers() {
 	},
 		func(ctx context.Context, in *struct {
 			TriggerParam
-			Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor"`
+			Page     int    `query:"page" minimum:"1" maximum:"1000000" doc:"from 1, which is the default; not together with cursor" example:"2"`
 			PageSize int    `query:"pageSize" minimum:"1" maximum:"100" default:"20"`
-			Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer"`
+			Cursor   string `query:"cursor" maxLength:"1024" doc:"the nextCursor of an earlier answer" example:"eyJzIjoiY3JlYXRlZEF0IiwibyI6ImRlc2MiLCJ2IjoiMTc5NTM5NzYwNzg0OTk4MCIsImkiOiIwMWEyMDYwYS1lODQ4IiwicCI6Mn0"`
 			Reason   string `query:"reason" enum:"OVERLAP,CATCH_UP_WINDOW,DISABLED,CHANGED,REFUSED"`
 		},
 		) (*listed[orchestrator.Skip], error) {

@@ -32,16 +32,16 @@ type workflowPatch struct {
 
 // WorkflowOptions is what a workflow may be given beside its name and steps.
 type WorkflowOptions struct {
-	Description     string         `json:"description,omitempty"`
-	Status          string         `json:"status,omitempty" enum:"DRAFT,ACTIVE,INACTIVE,ARCHIVED"`
-	InputSchema     nullableObject `json:"inputSchema,omitempty" doc:"a JSON Schema"`
-	Outputs         any            `json:"outputs,omitempty" doc:"templates"`
-	TimeoutMs       int64          `json:"timeoutMs,omitempty"`
-	Concurrency     concurrency    `json:"concurrency,omitempty"`
-	Priority        int            `json:"priority,omitempty"`
-	StrictTemplates bool           `json:"strictTemplates,omitempty"`
-	Tags            []string       `json:"tags,omitempty"`
-	IsPublic        bool           `json:"isPublic,omitempty"`
+	Description     string          `json:"description,omitempty"`
+	Status          string          `json:"status,omitempty" enum:"DRAFT,ACTIVE,INACTIVE,ARCHIVED"`
+	InputSchema     nullableObject  `json:"inputSchema,omitempty" doc:"a JSON Schema"`
+	Outputs         json.RawMessage `json:"outputs,omitempty" doc:"templates"`
+	TimeoutMs       int64           `json:"timeoutMs,omitempty"`
+	Concurrency     concurrency     `json:"concurrency,omitempty"`
+	Priority        int             `json:"priority,omitempty"`
+	StrictTemplates bool            `json:"strictTemplates,omitempty"`
+	Tags            []string        `json:"tags,omitempty"`
+	IsPublic        bool            `json:"isPublic,omitempty"`
 }
 
 // concurrency documents a limit of executions at a time, or null.
@@ -206,6 +206,7 @@ func (a *API) routeWorkflows() {
 			workflow, err := ask(ctx, a, catalog.ImportWorkflow, catalog.ImportRequest{Document: in.RawBody})
 			return versionedWith(ctx, workflow, workflowVersion, err)
 		})
+	a.documentExport()
 	register(a, route{
 		method: http.MethodPost, path: "/workflows/{id}/duplicate", id: "duplicateWorkflow", tag: tag, summary: "Copy a workflow: the copy is a private DRAFT at version 1",
 		status: http.StatusCreated, access: access{body: bodyLimit}, document: reflect.TypeFor[copyBody](), optional: true, errors: []errs.Code{errs.NotFound, errs.Conflict},
@@ -228,8 +229,8 @@ func (a *API) routeWorkflows() {
 	},
 		func(ctx context.Context, in *struct {
 			IDParam
-			From int `query:"from" minimum:"1" maximum:"2147483647" doc:"a version; that before the other is the default"`
-			To   int `query:"to" minimum:"1" maximum:"2147483647" doc:"a version, also an earlier one; the newest is the default"`
+			From int `query:"from" minimum:"1" maximum:"2147483647" doc:"a version; that before the other is the default" example:"2"`
+			To   int `query:"to" minimum:"1" maximum:"2147483647" doc:"a version, also an earlier one; the newest is the default" example:"3"`
 		},
 		) (*answer[catalog.WorkflowDiff], error) {
 			diff, err := ask(ctx, a, catalog.DiffWorkflow, catalog.DiffRequest{ID: in.ID, From: in.From, To: in.To})
