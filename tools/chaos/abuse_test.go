@@ -22,6 +22,10 @@ import (
 
 const (
 	slowClients = 500 // half of them with their headers, half with their bodies
+	// slowReaders ask for more than the buffers between take, readerAsks times the OpenAPI document each, and read none of it.
+	slowReaders, readerAsks = 100, 50
+	// readersWithin is how long they are borne with: the gateway's minute for an answer, and what it takes until all are seen to be cut off.
+	readersWithin = 90 * time.Second
 	// othersWithin is how long anybody else waits for an answer at most while the gateway is abused.
 	othersWithin = 3 * time.Second
 	// mostGrown is what the abuse may add to the memory of the gateway.
@@ -131,6 +135,33 @@ func raw(ctx context.Context, door, request string, every time.Duration) (status
 	return resp.StatusCode, string(text), err
 }
 
+// unread asks for answers that it does not read, and tells whether the connection was ended before ctx was.
+func unread(ctx context.Context, door string) (bool, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(door, "http://"))
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		return false, err
+	}
+	if _, err := io.WriteString(conn, strings.Repeat("GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n", readerAsks)); err != nil {
+		return false, err
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-tick.C:
+		}
+		if _, err := io.WriteString(conn, "\n"); err != nil { // who does not read learns the end by writing
+			return true, nil
+		}
+	}
+}
+
 // isEnvelope tells whether an answer has the form of all.
 func isEnvelope(body string) bool {
 	var e struct {
@@ -182,7 +213,7 @@ func TestS10Abuse(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var abusing sync.WaitGroup
-	var sent, cut, told atomic.Int64
+	var sent, cut, told, unreadEnded atomic.Int64
 	for i := range slowClients {
 		abusing.Go(func() {
 			request := "GET /api/v1/users/me HTTP/1.1\r\nHost: x\r\nAuthorization: " + strings.Repeat("x", 1000)
@@ -206,6 +237,16 @@ func TestS10Abuse(t *testing.T) {
 			}
 		})
 	}
+	for range size(0, slowReaders) { // a minute is too long for the small size
+		abusing.Go(func() {
+			ended, err := unread(ctx, c.door)
+			if err != nil || !ended {
+				t.Errorf("a client that does not read is still served when all is over, %v", err)
+				return
+			}
+			unreadEnded.Add(1)
+		})
+	}
 	busy := make(chan struct{})
 	for worker := range 2 {
 		abusing.Go(func() {
@@ -223,7 +264,7 @@ func TestS10Abuse(t *testing.T) {
 	abused := c.latencies(user.caller, samples)
 	most := door.figures(t.Context())
 	close(busy)
-	timeout := time.AfterFunc(bound(30*time.Second), stop)
+	timeout := time.AfterFunc(size(bound(30*time.Second), readersWithin), stop)
 	defer timeout.Stop()
 	abusing.Wait()
 
@@ -232,7 +273,7 @@ func TestS10Abuse(t *testing.T) {
 	}
 	before, during := p95(quiet), p95(abused)
 	c.number("others' p95 %.1f ms, %.1f ms while %d slow clients and %d bad requests came; gateway %d MiB, then %d", before, during, slowClients, sent.Load(), idle.Resident>>20, most.Resident>>20)
-	c.say("%d slow clients were told, %d cut off", told.Load(), cut.Load())
+	c.say("%d slow clients were told, %d cut off, and %d that did not read", told.Load(), cut.Load(), unreadEnded.Load())
 	if full && during > max(2*before, before+20) {
 		t.Errorf("others' p95 is %.1f ms instead of %.1f ms", during, before)
 	}
