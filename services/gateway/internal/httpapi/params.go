@@ -46,12 +46,12 @@ func (a *API) checkParameters(c *fiber.Ctx, operation string) error {
 	}
 	var faults form.Faults
 	told := map[string]bool{}
-	c.Context().QueryArgs().VisitAll(func(key, _ []byte) {
+	for key := range c.Context().QueryArgs().All() {
 		if name := string(key); !slices.Contains(known, name) && !told[name] {
 			told[name] = true
 			faults.Add(form.Join("", name), errs.UnknownField, "unknown parameter; %s", right)
 		}
-	})
+	}
 	return faults.Err("query")
 }
 

@@ -100,8 +100,8 @@ func (r *Retention) Keep(ctx context.Context) error {
 
 // trim moves the beginning over what is over and in order: what was tampered with is not done away with.
 func (r *Retention) trim(ctx context.Context) error {
-	due, any, err := r.chain.Due(ctx, r.period)
-	if err != nil || !any {
+	due, found, err := r.chain.Due(ctx, r.period)
+	if err != nil || !found {
 		return err
 	}
 	last, b, err := walk(ctx, r.chain, due.Start.Head, due.Last, func(Head) {})
