@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -36,6 +37,19 @@ func humaConfig() huma.Config {
 	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "application/problem+json": huma.DefaultJSONFormat}
 	config.Components.SecuritySchemes, config.Components.Responses = securitySchemes(), map[string]*huma.Response{}
 	return config
+}
+
+// operations gives each operation of a document with its path, in no order.
+func operations(document *huma.OpenAPI) iter.Seq2[string, *huma.Operation] {
+	return func(yield func(string, *huma.Operation) bool) {
+		for path, item := range document.Paths {
+			for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
+				if op != nil && !yield(path, op) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // routeDocs serves the document and an interactive page of it. It comes after all other routes.

@@ -131,26 +131,21 @@ func (e examples) stream() string {
 // addExamples gives every operation examples of its body, its answers and the ids in its path. Those of errors come with errorResponse.
 func (a *API) addExamples() {
 	a.huma.OpenAPI().Components.Examples = map[string]*huma.Example{}
-	for path, item := range a.huma.OpenAPI().Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
-			if op == nil {
-				continue
+	for path, op := range operations(a.huma.OpenAPI()) {
+		if body := a.examples.Bodies[op.OperationID]; op.RequestBody != nil && body != nil {
+			for _, media := range op.RequestBody.Content {
+				media.Example = body
 			}
-			if body := a.examples.Bodies[op.OperationID]; op.RequestBody != nil && body != nil {
-				for _, media := range op.RequestBody.Content {
-					media.Example = body
-				}
+		}
+		for status, response := range op.Responses {
+			for _, media := range response.Content {
+				a.addAnswer(op.OperationID+"."+status, media)
 			}
-			for status, response := range op.Responses {
-				for _, media := range response.Content {
-					a.addAnswer(op.OperationID+"."+status, media)
-				}
-			}
-			for _, p := range op.Parameters {
-				before, _, _ := strings.Cut(path, "/{"+p.Name+"}")
-				if id, ok := a.examples.IDs[before[strings.LastIndexByte(before, '/')+1:]]; ok && p.In == "path" && p.Schema.Format == "uuid" {
-					p.Schema.Examples = []any{id}
-				}
+		}
+		for _, p := range op.Parameters {
+			before, _, _ := strings.Cut(path, "/{"+p.Name+"}")
+			if id, ok := a.examples.IDs[before[strings.LastIndexByte(before, '/')+1:]]; ok && p.In == "path" && p.Schema.Format == "uuid" {
+				p.Schema.Examples = []any{id}
 			}
 		}
 	}

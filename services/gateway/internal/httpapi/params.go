@@ -21,18 +21,13 @@ import (
 // queryParameters gives the names of the parameters that each operation of a document takes behind the question mark, in order.
 func queryParameters(document *huma.OpenAPI) map[string][]string {
 	names := map[string][]string{}
-	for _, path := range document.Paths {
-		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
-			if op == nil {
-				continue
+	for _, op := range operations(document) {
+		for _, p := range op.Parameters {
+			if p.In == "query" {
+				names[op.OperationID] = append(names[op.OperationID], p.Name)
 			}
-			for _, p := range op.Parameters {
-				if p.In == "query" {
-					names[op.OperationID] = append(names[op.OperationID], p.Name)
-				}
-			}
-			slices.Sort(names[op.OperationID])
 		}
+		slices.Sort(names[op.OperationID])
 	}
 	return names
 }
