@@ -262,6 +262,23 @@ func TestRecordedResultIsNotRunAgain(t *testing.T) {
 	}
 }
 
+// A server that is killed forgets its last deliveries: the message of a step that was answered comes as new.
+func TestForgottenDeliveryIsNotRunAgain(t *testing.T) {
+	w := newWorld(t, long)
+	w.send(step("t1"))
+	w.recorded.Store("t1", true)
+	var calls atomic.Int64
+	w.start(echo(&calls)).awaitReady(t)
+	w.awaitEmpty()
+	w.noMore()
+	if calls.Load() != 0 {
+		t.Error("it ran")
+	}
+	w.recorded.Store("t2", true)
+	w.send(step("t2")) // of what comes later nobody is asked
+	w.expect(runner.TypeStepCompleted, "t2")
+}
+
 func TestFifthDeliveryIsNotRun(t *testing.T) {
 	w := newWorld(t, long)
 	w.send(step("t1"))

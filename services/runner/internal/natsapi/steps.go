@@ -94,7 +94,11 @@ func (s *Steps) bind(ctx context.Context, works func()) error {
 	}
 	asked, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	consumer, err := s.conn.JetStream().Consumer(asked, subject.StepsStream, s.durable)
+	stream, err := s.conn.JetStream().Stream(asked, subject.StepsStream)
+	if err != nil {
+		return fmt.Errorf("find the stream: %w", err)
+	}
+	consumer, err := stream.Consumer(asked, s.durable)
 	if err != nil {
 		return fmt.Errorf("find the consumer: %w", err)
 	}
@@ -103,7 +107,7 @@ func (s *Steps) bind(ctx context.Context, works func()) error {
 	if info.Config.AckWait <= 0 || info.Config.AckPolicy != jetstream.AckExplicitPolicy {
 		return fmt.Errorf("the consumer has ack policy %s and AckWait %s; it must have explicit acks", info.Config.AckPolicy, info.Config.AckWait)
 	}
-	return s.session(ctx, info.Config.AckWait, works)
+	return s.session(ctx, info.Config.AckWait, stream.CachedInfo().State.LastSeq, works)
 }
 
 // meet notes which server there is.
@@ -122,7 +126,10 @@ type session struct {
 	steps   *Steps
 	inbox   string
 	ackWait time.Duration
-	broken  chan error
+	// found is the last message that was in the stream before. Up to it none is known to be new: a server that is killed
+	// forgets what it delivered, and which acks it had, in its last 100 ms.
+	found  uint64
+	broken chan error
 
 	// guarded by the mutex of steps
 	requested int // how many messages the open pull requests may still bring
@@ -130,9 +137,9 @@ type session struct {
 	stale     bool // we were away for so long that what comes in may be another's by now
 }
 
-func (s *Steps) session(ctx context.Context, ackWait time.Duration, works func()) error {
+func (s *Steps) session(ctx context.Context, ackWait time.Duration, found uint64, works func()) error {
 	o := &session{
-		steps: s, inbox: nats.NewInbox(), ackWait: ackWait, broken: make(chan error, 1), seen: time.Now(),
+		steps: s, inbox: nats.NewInbox(), ackWait: ackWait, found: found, broken: make(chan error, 1), seen: time.Now(),
 	}
 	ended := make(chan struct{})
 	sub, err := s.conn.NATS().Subscribe(o.inbox, o.receive)
@@ -230,11 +237,11 @@ func (o *session) receive(m *nats.Msg) {
 		return
 	}
 	if status == "" || len(m.Data) > 0 {
-		doubtful := now.Before(s.doubts)
+		doubts := now.Before(s.doubts)
 		o.requested = max(0, o.requested-1)
 		s.held++
 		s.mu.Unlock()
-		s.deliver(m, o.ackWait, doubtful)
+		o.deliver(m, doubts)
 		return
 	}
 	defer s.mu.Unlock()
@@ -255,7 +262,8 @@ func (o *session) receive(m *nats.Msg) {
 	}
 }
 
-func (s *Steps) deliver(m *nats.Msg, ackWait time.Duration, doubtful bool) {
+func (o *session) deliver(m *nats.Msg, doubts bool) {
+	s := o.steps
 	hold := &lease{nc: s.conn.NATS(), reply: m.Reply, free: s.release}
 	meta, err := m.Metadata()
 	if err != nil {
@@ -271,7 +279,8 @@ func (s *Steps) deliver(m *nats.Msg, ackWait time.Duration, doubtful bool) {
 		return
 	}
 	s.take(&work.Delivery{
-		Step: step, Sequence: meta.Sequence.Stream, Count: int(meta.NumDelivered), Doubtful: doubtful, AckWait: ackWait, Lease: hold,
+		Step: step, Sequence: meta.Sequence.Stream, Count: int(meta.NumDelivered),
+		Doubtful: doubts || meta.Sequence.Stream <= o.found, AckWait: o.ackWait, Lease: hold,
 	})
 }
 

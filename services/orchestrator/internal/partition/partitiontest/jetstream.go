@@ -79,11 +79,15 @@ func (j *JetStream) Snapshot() Disk {
 	return Disk{j.disk.copied()}
 }
 
-// Stop lets every call fail until Start. Readers end there; steps that runners hold stay theirs.
+// Stop kills the server: every call fails until Start. Readers end there; steps that runners hold stay theirs, but for those
+// whose delivery it has no time to note.
 func (j *JetStream) Stop() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.away = true
+	if j.disk.steps != nil {
+		j.disk.steps.killed(j.Now())
+	}
 	j.resetReaders()
 }
 

@@ -17,12 +17,16 @@ const (
 	AckWait = 5 * time.Second
 	// dedupeWindow is how long STEPS remembers the id of a message.
 	dedupeWindow = 2 * time.Minute
+	// forgets is how long before its end a server may have delivered, or had the ack of, what it does not know of afterwards.
+	forgets = 100 * time.Millisecond
 )
 
 type stepStream struct {
 	created  time.Time
 	last     uint64
+	found    uint64 // the last one when the server started
 	messages map[uint64]stepMessage
+	acked    map[uint64]stepMessage // not for ever
 	ids      map[string]stepID
 }
 
@@ -31,7 +35,9 @@ type stepMessage struct {
 	id        string
 	at        time.Time
 	delivered int
+	latest    time.Time // when it was delivered last
 	until     time.Time // when the lease of its runner ends; zero when it waits for one
+	ackedAt   time.Time
 }
 
 type stepID struct {
@@ -43,7 +49,8 @@ type stepID struct {
 type Delivery struct {
 	partition.StepMessage
 	Seq   uint64
-	Count int       // of deliveries of this message, from 1
+	Count int       // of deliveries of this message, from 1, as far as the server knows
+	Found bool      // the server had the message when it started, so there may have been more
 	At    time.Time // when the message came into STEPS
 }
 
@@ -53,16 +60,36 @@ type taker struct {
 }
 
 func newStepStream(created time.Time) *stepStream {
-	return &stepStream{created: created, messages: map[uint64]stepMessage{}, ids: map[string]stepID{}}
+	return &stepStream{created: created, messages: map[uint64]stepMessage{}, acked: map[uint64]stepMessage{}, ids: map[string]stepID{}}
 }
 
 func (s *stepStream) copied() *stepStream {
 	c := *s
-	c.messages, c.ids = maps.Clone(s.messages), maps.Clone(s.ids)
+	c.messages, c.acked, c.ids = maps.Clone(s.messages), maps.Clone(s.acked), maps.Clone(s.ids)
 	return &c
 }
 
+// killed forgets the last deliveries and acks.
+func (s *stepStream) killed(now time.Time) {
+	for seq, m := range s.acked {
+		if now.Sub(m.ackedAt) <= forgets {
+			s.messages[seq] = m
+		}
+	}
+	clear(s.acked)
+	for seq, m := range s.messages {
+		if m.delivered == 0 || now.Sub(m.latest) > forgets {
+			continue
+		}
+		if m.delivered--; m.delivered == 0 {
+			m.until = time.Time{}
+		}
+		s.messages[seq] = m
+	}
+}
+
 func (s *stepStream) restarted(now time.Time) {
+	s.found = s.last
 	s.ids = map[string]stepID{}
 	for seq, m := range s.messages {
 		if now.Sub(m.at) < dedupeWindow {
@@ -132,10 +159,11 @@ func (j *JetStream) handOut() {
 		})
 		j.takers = slices.DeleteFunc(j.takers, func(o *taker) bool { return o == t })
 		m.delivered++
-		m.until = j.Now().Add(AckWait)
+		m.latest = j.Now()
+		m.until = m.latest.Add(AckWait)
 		s.messages[seq] = m
 		j.await(seq, AckWait)
-		t.got <- Delivery{StepMessage: m.StepMessage, Seq: seq, Count: m.delivered, At: m.at}
+		t.got <- Delivery{StepMessage: m.StepMessage, Seq: seq, Count: m.delivered, Found: seq <= s.found, At: m.at}
 	}
 }
 
@@ -189,7 +217,11 @@ func (j *JetStream) Extend(seq uint64) bool {
 // Ack removes a delivered step; false when nobody took note. As with a real server the
 // sequence alone says which: after a rollback it may be another's.
 func (j *JetStream) Ack(seq uint64) bool {
-	return j.delivered(seq, func(s *stepStream, _ stepMessage) { delete(s.messages, seq) })
+	return j.delivered(seq, func(s *stepStream, m stepMessage) {
+		delete(s.messages, seq)
+		m.ackedAt = j.Now()
+		s.acked[seq] = m
+	})
 }
 
 // Nak lets another runner take a delivered step at once; false when nobody took note.

@@ -91,6 +91,7 @@ func (w *world) plan() {
 	}
 	for n := range p.crashes { // as when all services are one process
 		w.happen("crash", n, func(r *rand.Rand) {
+			w.restartNATS(r, "crashes", func() {})
 			for s := range p.owners {
 				w.killOwner(s)
 				w.startLater(r, s)
@@ -227,6 +228,7 @@ func (w *world) restartNATS(r *rand.Rand, what string, change func()) {
 		w.natsAway = false
 		w.mu.Unlock()
 		w.trace.note("NATS is back, its clock %v off", time.Duration(w.jetstreamLags.Load()))
+		w.witness.natsStarts()
 		w.server.Start()
 		if grows {
 			w.grow(r, last)
@@ -276,6 +278,7 @@ func (w *world) heal() {
 	owners := append([]*owner(nil), w.owners...)
 	w.mu.Unlock()
 	if away {
+		w.witness.natsStarts()
 		w.server.Start()
 		w.reconnect()
 	}

@@ -194,7 +194,7 @@ func (r *runnerProcess) handle(d partitiontest.Delivery) {
 	} else {
 		w.running.Go(func() { r.extend(leasing, d.Token) })
 	}
-	if d.Count > 1 && !r.stillAwaited(chance, d) {
+	if (d.Count > 1 || d.Found) && !r.stillAwaited(chance, d) {
 		return
 	}
 	if len(d.Body) > 0 || r.fetch(chance, &d) {
@@ -202,7 +202,7 @@ func (r *runnerProcess) handle(d partitiontest.Delivery) {
 	}
 }
 
-// stillAwaited asks whether a step that is delivered once more has a result, and acks it if so.
+// stillAwaited asks whether a step that may have been delivered before has a result, and acks it if so.
 func (r *runnerProcess) stillAwaited(chance *rand.Rand, d partitiontest.Delivery) bool {
 	for {
 		ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)

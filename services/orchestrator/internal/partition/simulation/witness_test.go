@@ -40,6 +40,7 @@ type witness struct {
 	unnoted    map[string]time.Time // when tokens were sent first that the ledger knows no message of
 	results    map[string][][]byte  // what runners reported as completed, by token
 	ended      map[string]time.Time // when the log, as it is, took the first result of a token
+	started    time.Time            // when NATS was started last
 	commands   map[string]*command  // by id
 	standings  map[string]*standing // of the executions that have a concurrency limit
 	evictions  map[string]string    // the executions that the ledger itself has cancelled, by command
@@ -156,6 +157,13 @@ func (v *witness) incident(i partitiontest.Incident) {
 	defer v.mu.Unlock()
 	v.hits[of]++
 	v.sendFaults[of]++
+}
+
+// natsStarts notes that NATS goes on with what it had stored.
+func (v *witness) natsStarts() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.started = time.Now()
 }
 
 // hit notes that a fault hits an attempt, which may run once more because of it.
@@ -516,6 +524,9 @@ func (v *witness) effect(runner string, d partitiontest.Delivery) (before int) {
 	of := v.w.placeOf(d.StepMessage)
 	v.w.trace.note("%s: runs %s of %s, attempt %d, token %s.%d, message %d, delivery %d", runner, v.w.name(of), short(d.ExecutionID), d.Attempt, short(d.Token), d.Dispatch, d.Seq, d.Count)
 	before = len(v.effects[of])
+	if at, over := v.ended[d.Token]; over && at.Before(v.started) && d.Found && len(v.storeHits) == 0 {
+		v.failed("I3: %s of %s begins once more, whose result the log had before NATS started", v.w.name(of), d.ExecutionID)
+	}
 	if s := v.standings[d.ExecutionID]; s != nil && s.slot != engine.SlotHeld {
 		v.failed("%s of %s runs, which has no slot", v.w.name(of), d.ExecutionID)
 	}
