@@ -142,6 +142,41 @@ func send(t *testing.T, c *Connection, token string, dispatch int) uint64 {
 	return <-seqs
 }
 
+// A server that is killed forgets what it noted of deliveries and acks in its last moments.
+func TestAKilledServerForgetsItsLastDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, c := server(t)
+		for _, token := range []string{"acked", "held", "acked late", "held late"} {
+			send(t, c, token, 1)
+		}
+		take := func() Delivery {
+			t.Helper()
+			d, err := j.Take(t.Context(), "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		take()
+		take()
+		j.Ack(1)
+		<-time.After(2 * forgets)
+		take()
+		take()
+		j.Ack(3)
+		j.Stop()
+		j.Start()
+		send(t, c, "new", 1)
+		for _, want := range []Delivery{{Seq: 3, Count: 1, Found: true}, {Seq: 4, Count: 1, Found: true}, {Seq: 5, Count: 1}, {Seq: 2, Count: 2, Found: true}} {
+			got := take()
+			if got.Seq != want.Seq || got.Count != want.Count || got.Found != want.Found {
+				t.Errorf("took %+v, want %+v", got, want)
+			}
+			j.Ack(got.Seq)
+		}
+	})
+}
+
 func TestStepsAreAWorkQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, c := server(t)
@@ -173,6 +208,7 @@ func TestStepsAreAWorkQueue(t *testing.T) {
 		if seq := send(t, c, "t", 1); seq != 1 {
 			t.Errorf("sent again as %d", seq)
 		}
+		<-time.After(2 * forgets)
 		j.Stop()
 		j.Start()
 		if seq := send(t, c, "t", 1); seq != 3 {

@@ -91,7 +91,7 @@ func (w *world) plan() {
 	}
 	for n := range p.crashes { // as when all services are one process
 		w.happen("crash", n, func(r *rand.Rand) {
-			w.restartNATS(r, "crashes", func() {})
+			w.restartNATS(w.chance.Draw("happening", "crash of NATS", fmt.Sprint(n)), "crashes", func() {})
 			for s := range p.owners {
 				w.killOwner(s)
 				w.startLater(r, s)
