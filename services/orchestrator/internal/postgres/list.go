@@ -120,7 +120,7 @@ func (s *Store) visible(ctx context.Context, userID, workflowID string, where *l
 		return postgres.Translate(fmt.Errorf("owner: %w", err))
 	}
 	if !owns {
-		where.And("user_id = ?::uuid", userID)
+		where.And("user_id = ?::uuid AND workflow_owner <> user_id", userID)
 	}
 	return nil
 }

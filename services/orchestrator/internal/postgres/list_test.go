@@ -54,6 +54,7 @@ func TestListsReadLittle(t *testing.T) {
 		{"the other's FAILED", orchestrator.ListRequest{Status: orchestrator.ExecutionFailed}},
 		{"the other's CANCELLED", orchestrator.ListRequest{Status: orchestrator.ExecutionCancelled}},
 		{"the other's by EVENT", orchestrator.ListRequest{TriggerType: orchestrator.TriggerEvent}},
+		{"the other's of a workflow that is not his", orchestrator.ListRequest{WorkflowID: workflow}},
 		{"the other's of API", orchestrator.ListRequest{TriggerType: orchestrator.TriggerAPI}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -70,6 +71,9 @@ func TestListsReadLittle(t *testing.T) {
 			most := 25_000
 			if c.req.Status == orchestrator.ExecutionFailed || c.req.Status == orchestrator.ExecutionCancelled {
 				most = 5_000
+			}
+			if c.name == "the other's of a workflow that is not his" {
+				most = 10
 			}
 			if read := l.read() - before; err != nil || read > most {
 				t.Errorf("%d rows are read, more than %d, %v", read, most, err)

@@ -1,0 +1,1 @@
+DROP INDEX executions_of_others_workflow;
