@@ -86,9 +86,13 @@ var (
 	timeUp = regexp.MustCompile(`(?m)^--- FAIL: \S+ \([0-9.]+s\)\n +context deadline exceeded\nFAIL$`)
 )
 
+// shorten is how often an input may be run to find a shorter one that does the same. Go's 60 s for each new input would be all
+// the time that a target with long inputs has.
+const shorten = "10x"
+
 // fuzz runs the target for a while. The error of one that fails says what it said and how to repeat it.
 func (t target) fuzz(ctx context.Context, root string, each time.Duration) (executions int, err error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+each.String(), "./"+t.dir)
+	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+each.String(), "-fuzzminimizetime="+shorten, "./"+t.dir)
 	cmd.Dir = root
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
