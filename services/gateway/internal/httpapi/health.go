@@ -3,10 +3,12 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
 	"github.com/rs/zerolog"
 
@@ -49,6 +51,14 @@ type dependencyHealth struct {
 	LatencyMs int64  `json:"latencyMs"`
 }
 
+// unhealthy is a failure with the report beside it.
+type unhealthy struct {
+	Success   bool         `json:"success" enum:"false"`
+	Error     fault        `json:"error"`
+	Data      healthReport `json:"data"`
+	RequestID string       `json:"requestId"`
+}
+
 // unready names the services that can not work.
 func (r healthReport) unready() []string {
 	var names []string
@@ -66,6 +76,30 @@ func (a *API) routeHealth() {
 	})
 	a.app.Get("/health/ready", func(c *fiber.Ctx) error { return a.sendHealth(c, a.checkHealth(c.UserContext())) })
 	a.app.Get("/health", func(c *fiber.Ctx) error { return a.sendHealth(c, a.checkHealth(c.UserContext())) })
+	a.documentHealth("/health", "getHealth", "How each service is, and what it needs")
+	a.documentHealth("/health/ready", "getReady", "Whether a client may work: as /health")
+	a.documentHealth("/health/live", "getLive", "Whether the gateway answers, whatever it needs")
+}
+
+func (a *API) documentHealth(path, id, summary string) {
+	registry := a.huma.OpenAPI().Components.Schemas
+	content := func(t reflect.Type) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(t, true, "")}}
+	}
+	responses := a.errorResponses(route{access: access{anonymous: true}})
+	responses["200"] = &huma.Response{Description: http.StatusText(http.StatusOK), Content: content(reflect.TypeFor[envelope[healthReport]]())}
+	down := content(reflect.TypeFor[unhealthy]())
+	down["application/json"].Examples = map[string]*huma.Example{string(errs.DependencyUnavailable): {Value: unhealthy{
+		Error: fault{errs.DependencyUnavailable, notReady([]string{identity.Service}), []errs.Detail{}},
+		Data: healthReport{Status: rpc.Unhealthy, Services: []serviceHealth{
+			{Name: identity.Service, Status: rpc.Unhealthy, LatencyMs: 2, Dependencies: []dependencyHealth{{"postgres", rpc.Unhealthy, 2}}},
+		}},
+		RequestID: a.examples.RequestID,
+	}}}
+	responses["503"] = &huma.Response{Description: http.StatusText(http.StatusServiceUnavailable), Content: down}
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{"health"}, Summary: summary, Responses: responses,
+	})
 }
 
 func (a *API) checkHealth(ctx context.Context) healthReport {
@@ -84,15 +118,16 @@ func (a *API) sendHealth(c *fiber.Ctx, report healthReport) error {
 	message := "the gateway is stopping"
 	details := []errs.Detail{}
 	if names := report.unready(); len(names) > 0 {
-		message = "not ready: " + strings.Join(names, ", ") + "; try again shortly"
+		message = notReady(names)
 		for _, name := range names {
 			details = append(details, errs.Detail{Field: name, Message: "the service is not ready", Code: errs.NotReady})
 		}
 	}
-	return c.Status(http.StatusServiceUnavailable).JSON(struct {
-		failure
-		Data healthReport `json:"data"`
-	}{failure{Error: fault{errs.DependencyUnavailable, message, details}, RequestID: requestID}, report})
+	return c.Status(http.StatusServiceUnavailable).JSON(unhealthy{Error: fault{errs.DependencyUnavailable, message, details}, Data: report, RequestID: requestID})
+}
+
+func notReady(services []string) string {
+	return "not ready: " + strings.Join(services, ", ") + "; try again shortly"
 }
 
 // healthCheck asks all services how they are, each at most every healthFor.

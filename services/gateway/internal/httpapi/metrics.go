@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -45,4 +47,13 @@ func (m metrics) request(method, route string, status int, took time.Duration) {
 // routeMetrics shows what the gateway is measured by where its clients are, too.
 func (a *API) routeMetrics() {
 	a.app.Get("/metrics", adaptor.HTTPHandler(observe.Handler(a.Gatherer)))
+	responses := a.errorResponses(route{access: access{anonymous: true}})
+	const sample = "# TYPE http_requests_in_flight gauge\nhttp_requests_in_flight 1\n"
+	responses["200"] = &huma.Response{Description: http.StatusText(http.StatusOK), Content: map[string]*huma.MediaType{
+		"text/plain":                   {Schema: &huma.Schema{Type: huma.TypeString}, Example: sample},
+		"application/openmetrics-text": {Schema: &huma.Schema{Type: huma.TypeString}, Example: sample + "# EOF\n"},
+	}}
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		Method: http.MethodGet, Path: "/metrics", OperationID: "getMetrics", Tags: []string{"health"}, Summary: "The gateway's metrics, as Prometheus reads them", Responses: responses,
+	})
 }

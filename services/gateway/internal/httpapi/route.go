@@ -91,6 +91,22 @@ func (a *API) errorResponses(r route) map[string]*huma.Response {
 	return responses
 }
 
+// errorHeaders documents what comes with an error beside the envelope; see writeFault.
+var errorHeaders = map[int]map[string]*huma.Param{
+	http.StatusUnauthorized: {"WWW-Authenticate": {Description: "how to authenticate", Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"Bearer"}}}},
+	http.StatusTooManyRequests: {
+		"Retry-After": retryAfter, "X-RateLimit-Limit": rateHeader("how many requests may come at once"),
+		"X-RateLimit-Remaining": rateHeader("how many more may come now"), "X-RateLimit-Reset": rateHeader("in how many seconds all of them may come again"),
+	},
+	http.StatusServiceUnavailable: {"Retry-After": retryAfter},
+}
+
+var retryAfter = rateHeader("after how many seconds to try again")
+
+func rateHeader(description string) *huma.Param {
+	return &huma.Param{Description: description, Schema: &huma.Schema{Type: huma.TypeInteger, Examples: []any{1}}}
+}
+
 // errorResponse documents a status that one of codes is answered with, once for all operations.
 func (a *API) errorResponse(status int, codes []errs.Code) *huma.Response {
 	components := a.huma.OpenAPI().Components
@@ -101,8 +117,8 @@ func (a *API) errorResponse(status int, codes []errs.Code) *huma.Response {
 	}
 	name = name[1:]
 	components.Responses[name] = &huma.Response{
-		Description: http.StatusText(status),
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: components.Schemas.Schema(reflect.TypeFor[failure](), true, ""), Examples: shown}},
+		Description: http.StatusText(status), Headers: errorHeaders[status],
+		Content: map[string]*huma.MediaType{"application/json": {Schema: components.Schemas.Schema(reflect.TypeFor[failure](), true, ""), Examples: shown}},
 	}
 	return &huma.Response{Ref: "#/components/responses/" + name}
 }
