@@ -22,6 +22,7 @@ require (
 )
 
 require (
+	github.com/evanw/esbuild v0.28.2
 	github.com/prometheus/client_golang v1.25.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/trace v1.47.0

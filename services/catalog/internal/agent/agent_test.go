@@ -89,6 +89,11 @@ func TestNew(t *testing.T) {
 		{"CODE", with(code), ""},
 		{"CODE whole", with(`{"runtime":"python","source":"x","files":{},"entry":"handler","timeoutMs":3e4,"memoryMb":128,"allowHosts":["a.b"]}`), ""},
 		{"CODE files", with(`{"runtime":"typescript","files":{"a.ts":"x"}}`), ""},
+		{"CODE main file", with(`{"runtime":"typescript","files":{"lib/a.ts":"x","b.ts":"y"},"main":"b.ts"}`), ""},
+		{"CODE without main file", with(`{"runtime":"typescript","files":{"a.ts":"x","main.js":"y"}}`), "config.main bad_value"},
+		{"CODE with another main file", with(`{"runtime":"typescript","files":{"a.ts":"x"},"main":"b.ts"}`), "config.main bad_value"},
+		{"CODE main file of a source", with(`{"runtime":"typescript","source":"x","main":"b.ts"}`), "config.main unknown_field"},
+		{"CODE file outside", with(`{"runtime":"typescript","files":{"../a.ts":"x"}}`), "config bad_value"},
 		{
 			"CODE faults", with(`{"runtime":"ruby","timeoutMs":0,"memoryMb":"x","entry":"a b","extra":1,"allowHosts":[1]}`),
 			"config required\nconfig.allowHosts[0] bad_type\nconfig.entry bad_value\nconfig.extra unknown_field\nconfig.memoryMb bad_type\nconfig.runtime bad_enum\nconfig.timeoutMs out_of_range",
@@ -98,7 +103,7 @@ func TestNew(t *testing.T) {
 		{"CODE largest source", with(`{"runtime":"javascript","source":"` + strings.Repeat("é", catalog.MaxCodeSource/2) + `"}`), ""},
 		{"CODE source too large", with(`{"runtime":"javascript","source":"` + strings.Repeat("é", catalog.MaxCodeSource/2) + `x"}`), "config.source out_of_range"},
 		{
-			"CODE files too large", with(`{"runtime":"python","files":{"b.py":"` + strings.Repeat("x", catalog.MaxCodeSource+1) + `","a.py":"` + strings.Repeat("x", catalog.MaxCodeSource+1) + `","c.py":""}}`),
+			"CODE files too large", with(`{"runtime":"python","files":{"b.py":"` + strings.Repeat("x", catalog.MaxCodeSource+1) + `","a.py":"` + strings.Repeat("x", catalog.MaxCodeSource+1) + `","main.py":""}}`),
 			"config.files[\"a.py\"] out_of_range\nconfig.files[\"b.py\"] out_of_range",
 		},
 		{"CODE empty files", with(`{"runtime":"javascript","files":{}}`), "config required"},
@@ -191,7 +196,8 @@ func TestPatch(t *testing.T) {
 		{"type with its config", `{"type":"API","config":{"url":"https://x"}}`, "", 2},
 		{"read-only is ignored", `{"version":7,"id":"x"}`, "", 1},
 		{"unknown field", `{"verzion":7}`, "verzion unknown_field", 0},
-		{"active and typescript", `{"status":"ACTIVE","config":{"runtime":"typescript","source":"y"}}`, "status unsupported", 0},
+		{"active and typescript", `{"status":"ACTIVE","config":{"runtime":"typescript","source":"y"}}`, "", 2},
+		{"active and python", `{"status":"ACTIVE","config":{"runtime":"python","source":"y"}}`, "status unsupported", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			next, err := s.Patch(base, []byte(c.body))

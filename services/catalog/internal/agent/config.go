@@ -58,13 +58,17 @@ func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *f
 	}
 }
 
-// checkSources notes code that is too long.
+// checkSources notes code that is too long, and files of which none is the main one.
 func checkSources(config json.RawMessage, faults *form.Faults) {
 	var c struct {
-		Source string
-		Files  map[string]string
+		Runtime, Source, Main string
+		Files                 map[string]string
 	}
-	_ = json.Unmarshal(config, &c) // what has another type is at fault, which is told
+	if json.Unmarshal(config, &c) == nil && len(c.Files) > 0 && c.Source == "" { // what has another type is at fault, which is told
+		if _, fault := catalog.MainFile(c.Runtime, c.Main, slices.Collect(maps.Keys(c.Files))); fault != "" {
+			faults.Add("config.main", errs.BadValue, "%s", fault)
+		}
+	}
 	check := func(field, text string) {
 		if len(text) > catalog.MaxCodeSource {
 			faults.Add(field, errs.OutOfRange, "has %d bytes; give at most %d", len(text), catalog.MaxCodeSource)
@@ -164,7 +168,6 @@ func notYet(agentType string, config json.RawMessage) string {
 	var c struct {
 		Runtime    string
 		AllowHosts []string
-		Files      map[string]json.RawMessage
 		Auth       struct{ Type string }
 	}
 	if json.Unmarshal(config, &c) != nil {
@@ -175,12 +178,10 @@ func notYet(agentType string, config json.RawMessage) string {
 		return agentType + " agents"
 	case catalog.AgentCode:
 		switch {
-		case c.Runtime == "typescript" || c.Runtime == "python":
+		case c.Runtime == catalog.RuntimePython:
 			return "CODE agents with the runtime " + c.Runtime
 		case len(c.AllowHosts) > 0:
 			return "CODE agents with allowHosts"
-		case len(c.Files) > 1:
-			return "CODE agents with several files"
 		}
 	case catalog.AgentAPI:
 		if c.Auth.Type == "oauth2" {

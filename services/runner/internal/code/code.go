@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/jail"
@@ -101,7 +102,7 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 			ExecutionID: task.ExecutionID, StepKey: task.StepKey,
 			Attempt: task.Attempt, IdempotencyKey: task.IdempotencyKey, Secrets: secrets,
 		},
-		Source: []byte(c.source), Input: task.Input, File: c.file, Entry: c.entry,
+		Files: c.files, Input: task.Input, Main: c.main, Entry: c.entry, TypeScript: c.runtime == catalog.RuntimeTypeScript,
 	}, task.Log)
 }
 

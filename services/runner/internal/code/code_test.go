@@ -75,6 +75,13 @@ func memoryMb(n int) func(map[string]any) {
 	return func(c map[string]any) { c["memoryMb"] = n }
 }
 
+func files(runtime string, files map[string]string) func(map[string]any) {
+	return func(c map[string]any) {
+		delete(c, "source")
+		c["runtime"], c["files"] = runtime, files
+	}
+}
+
 // large gives an agent what it needs for the largest inputs and outputs, on any machine.
 func large(c map[string]any) { c["memoryMb"], c["timeoutMs"] = maxMemoryMb, 600_000 }
 
@@ -112,6 +119,29 @@ func TestOutput(t *testing.T) {
 				t.Fatalf("got %s, %v; wanted %s", got, err, tc.want)
 			}
 		})
+	}
+}
+
+// TestTypeScriptOfSeveralFiles runs modules in the jail, which has no files: nothing of the compiler may want any.
+func TestTypeScriptOfSeveralFiles(t *testing.T) {
+	t.Parallel()
+	e := newExecutor(t)
+	job := task("", files("typescript", map[string]string{
+		"main.ts":      "import { sum } from './lib/sum';\nimport type { Input } from './types';\nexport async function handler(input: Input): Promise<number> {\n  return sum(input.list)\n}",
+		"lib/sum.ts":   "export const sum = (numbers: number[]): number => {\n  if (!numbers.length) throw new Error('nothing to add');\n  return numbers.reduce((a, b) => a + b, 0);\n}",
+		"types.ts":     "export interface Input { list: number[] }",
+		"unused/no.ts": "this is not read {{{",
+	}))
+	if output, err := e.Run(t.Context(), job); err != nil || string(output) != `6` {
+		t.Errorf("got %s, %v", output, err)
+	}
+	job.Input = json.RawMessage(`{"list":[]}`)
+	_, err := e.Run(t.Context(), job)
+	if got := fault(t, err); got.Message != "nothing to add" || !strings.Contains(got.Stack, "(lib/sum.ts:2:") || !strings.Contains(got.Stack, "(main.ts:4:") {
+		t.Errorf("got %+v\n%s", got, got.Stack)
+	}
+	if output, err := e.Run(t.Context(), task("function handler(input: {n: number}): number { return input.n }", func(c map[string]any) { c["runtime"], c["memoryMb"] = "typescript", minMemoryMb })); err != nil || string(output) != `20` {
+		t.Errorf("in little memory: %s, %v", output, err)
 	}
 }
 
@@ -171,8 +201,8 @@ func TestFaults(t *testing.T) {
 			want:   runner.StepError{Code: runner.CodeSyntax, Message: "line 2 column", Type: "SyntaxError"},
 		},
 		"module": {
-			source: "export function handler() {}",
-			want:   runner.StepError{Code: runner.CodeSyntax, Message: "line 1 column 1", Type: "SyntaxError"},
+			source: "export function handler() {}\nimport fs from 'node:fs'",
+			want:   runner.StepError{Code: runner.CodeSyntax, Message: `handler.js imports "node:fs", and no file of the agent is that`, Type: "SyntaxError"},
 		},
 		"no entry": {
 			source: "function run() {}",

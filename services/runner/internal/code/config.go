@@ -3,10 +3,12 @@ package code
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/services/runner/internal/code/script"
 	"turbocat.io/services/runner/internal/form"
 )
 
@@ -15,12 +17,14 @@ const (
 	minMemoryMb  = 16
 	maxMemoryMb  = 1024
 	maxTimeoutMs = 3_600_000
+	maxFileName  = 200
 )
 
 // config is the config of a CODE agent, checked and with its defaults filled in.
 type config struct {
-	source      string
-	file        string // the name that stack traces give the source
+	runtime     string
+	files       []script.File
+	main        string // the file that has the function
 	entry       string
 	timeout     time.Duration
 	memoryMb    uint64
@@ -35,9 +39,9 @@ func parse(raw json.RawMessage) (config, *form.Faults) {
 	if !ok {
 		return config{}, &faults
 	}
-	c := config{file: "handler.js", entry: o.String("entry", "handler")}
+	c := config{entry: o.String("entry", "handler")}
 	c.readRuntime(o, &faults)
-	c.readSource(o, &faults)
+	c.readFiles(o, &faults)
 	if c.entry == "" {
 		faults.Add("entry", "is empty; name the function to call, or leave it out for handler")
 	}
@@ -54,37 +58,55 @@ func parse(raw json.RawMessage) (config, *form.Faults) {
 }
 
 func (c *config) readRuntime(o *form.Object, faults *form.Faults) {
-	switch runtime := o.Required("runtime", "use javascript"); runtime {
-	case "javascript", "":
-	case "typescript", "python":
-		c.refuse("config.runtime: %s can not be run by this version; use javascript", runtime)
+	switch c.runtime = o.Required("runtime", "use javascript or typescript"); c.runtime {
+	case catalog.RuntimeJavaScript, catalog.RuntimeTypeScript, "":
+	case catalog.RuntimePython:
+		c.refuse("config.runtime: %s can not be run by this version; use javascript or typescript", c.runtime)
 	default:
-		faults.Add("runtime", "is %q, which is not known; use javascript", runtime)
+		faults.Add("runtime", "is %q, which is not known; use javascript or typescript", c.runtime)
 	}
 }
 
-// readSource reads the code, which stands in source or in the only one of files.
-func (c *config) readSource(o *form.Object, faults *form.Faults) {
+// fileName is what a file may be called; files import each other by it.
+var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
+
+// readFiles reads the code, which stands in source or in files.
+func (c *config) readFiles(o *form.Object, faults *form.Faults) {
 	before := len(faults.All())
+	source := o.String("source", "")
+	checkSize("source", source, faults)
+	c.main = o.String("main", "")
+	if o.Has("main") && c.main == "" {
+		faults.Add("main", "is empty; name a file, or leave it out")
+	}
 	at := "source"
-	c.source = o.String(at, "")
-	checkSize(at, c.source, faults)
-	if files, ok := o.Sub("files"); ok {
-		count := len(files.Names())
-		if count > 0 && o.Has("source") {
+	if files, ok := o.Sub("files"); ok && len(files.Names()) > 0 {
+		if o.Has("source") {
 			faults.Add("files", "stands beside source; give one of them")
+		}
+		var fault string
+		if c.main, fault = catalog.MainFile(c.runtime, c.main, files.Names()); fault != "" {
+			faults.Add("main", "%s", fault)
 		}
 		files.Each(func(name string, v form.Value) {
 			text, _ := v.Text(faults)
 			checkSize(v.Path, text, faults)
-			at, c.file, c.source = v.Path, name, text
+			if !fileName.MatchString(name) || len(name) > maxFileName {
+				faults.Add(v.Path, "is no name of a file; give up to %d letters, digits, _, - and ., with / between folders", maxFileName)
+			}
+			if name == c.main {
+				at, source = v.Path, text
+			}
+			c.files = append(c.files, script.File{Name: name, Text: []byte(text)})
 		})
-		if count > 1 {
-			c.refuse("config.files: has %d files, and this version runs one; put the code in one file", count)
-			return
+	} else {
+		if c.main != "" {
+			faults.Add("main", "names a file, and there are no files; remove it")
 		}
+		c.main = "handler" + catalog.CodeEnding(c.runtime)
+		c.files = []script.File{{Name: c.main, Text: []byte(source)}}
 	}
-	if strings.TrimSpace(c.source) == "" && len(faults.All()) == before {
+	if strings.TrimSpace(source) == "" && len(faults.All()) == before {
 		faults.Add(at, "is empty; write function %s(input, context)", c.entry)
 	}
 }

@@ -12,22 +12,30 @@ import (
 	"turbocat.io/contracts/runner"
 	bodies "turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
+	"turbocat.io/services/runner/internal/code/script"
 )
 
 func TestParse(t *testing.T) {
 	const largest = catalog.MaxCodeSource
 	for name, tc := range map[string]struct{ config, want string }{ // want: the faults, one a line
 		"defaults":       {`{"runtime":"javascript","source":"x"}`, ""},
-		"all":            {`{"runtime":"javascript","source":"x","files":{},"entry":"run","timeoutMs":3600000,"memoryMb":1024,"allowHosts":[]}`, ""},
+		"all":            {`{"runtime":"typescript","source":"x","files":{},"entry":"run","timeoutMs":3600000,"memoryMb":1024,"allowHosts":[]}`, ""},
 		"nulls":          {`{"runtime":"javascript","source":"x","files":null,"entry":null,"timeoutMs":null,"memoryMb":null,"allowHosts":null}`, ""},
 		"number forms":   {`{"runtime":"javascript","source":"x","timeoutMs":3e4,"memoryMb":128.0}`, ""},
-		"one file":       {`{"runtime":"javascript","files":{"main.js":"x"}}`, ""},
+		"one file":       {`{"runtime":"javascript","files":{"any.js":"x"}}`, ""},
+		"two files":      {`{"runtime":"typescript","files":{"lib/a.ts":"","main.ts":"x"}}`, ""},
+		"a main file":    {`{"runtime":"javascript","files":{"a.js":"x","b.js":""},"main":"a.js"}`, ""},
+		"no main file":   {`{"runtime":"javascript","files":{"a.js":"x","main.ts":"x"}}`, "main: is missing; name the file that has the function, or call it main.js"},
+		"a wrong main":   {`{"runtime":"javascript","files":{"a.js":"x"},"main":"b.js"}`, "main: names none of the files; name one of them"},
+		"main, no files": {`{"runtime":"javascript","source":"x","main":"a.js"}`, "main: names a file, and there are no files; remove it"},
+		"an empty main":  {`{"runtime":"javascript","files":{"main.js":" ","b.js":"x"}}`, "files.main.js: is empty; write function handler(input, context)"},
+		"no file name":   {`{"runtime":"javascript","files":{"../main.js":"x"}}`, `files.../main.js: is no name of a file; give up to 200 letters, digits, _, - and ., with / between folders`},
 		"both":           {`{"runtime":"javascript","source":"x","files":{"a.js":"x"}}`, "files: stands beside source; give one of them"},
 		"nothing":        {`{"runtime":"javascript"}`, "source: is empty; write function handler(input, context)"},
 		"empty file":     {`{"runtime":"javascript","files":{"a.js":""}}`, "files.a.js: is empty; write function handler(input, context)"},
 		"no entry":       {`{"runtime":"javascript","source":"x","entry":""}`, "entry: is empty; name the function to call, or leave it out for handler"},
-		"no runtime":     {`{"source":"x"}`, "runtime: is missing; use javascript"},
-		"other runtime":  {`{"runtime":"ruby","source":"x"}`, `runtime: is "ruby", which is not known; use javascript`},
+		"no runtime":     {`{"source":"x"}`, "runtime: is missing; use javascript or typescript"},
+		"other runtime":  {`{"runtime":"ruby","source":"x"}`, `runtime: is "ruby", which is not known; use javascript or typescript`},
 		"no JSON":        {`{`, ": the config is not valid JSON; correct its syntax"},
 		"no object":      {`[]`, ": the config must be an object, not an array"},
 		"unknown field":  {`{"runtime":"javascript","source":"x","Entry":"f"}`, "Entry: is not a field of this config; remove it or correct its name"},
@@ -46,7 +54,7 @@ func TestParse(t *testing.T) {
 		"largest source":    {`{"runtime":"javascript","source":"` + strings.Repeat("x", largest) + `"}`, ""},
 		"source too large":  {`{"runtime":"javascript","source":"` + strings.Repeat("é", largest/2) + `x"}`, "source: has 1048577 bytes, more than 1048576; shorten it"},
 		"file too large":    {`{"runtime":"javascript","files":{"a.js":"` + strings.Repeat("x", largest+1) + `"}}`, "files.a.js: has 1048577 bytes, more than 1048576; shorten it"},
-		"file of two large": {`{"runtime":"javascript","files":{"a.js":"` + strings.Repeat("x", largest+1) + `","b.js":""}}`, "files.a.js: has 1048577 bytes, more than 1048576; shorten it"},
+		"file of two large": {`{"runtime":"javascript","main":"b.js","files":{"a.js":"` + strings.Repeat("x", largest+1) + `","b.js":""}}`, "files.a.js: has 1048577 bytes, more than 1048576; shorten it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, faults := parse(json.RawMessage(tc.config))
@@ -66,11 +74,9 @@ func TestRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ config, code, message string }{
 		"one problem":    {`{"runtime":"javascript"}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: source: is empty; write function handler(input, context)"},
 		"two problems":   {`{"runtime":"javascript","source":" ","timeoutMs":0}`, runner.CodeInvalidConfig, "2 problems in the config of the CODE agent: source: is empty; write function handler(input, context); timeoutMs: must be a whole number from 1 to 3600000"},
-		"typescript":     {`{"runtime":"typescript","source":"x"}`, runner.CodeUnsupported, "config.runtime: typescript can not be run by this version; use javascript"},
-		"python":         {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript"},
-		"two files":      {`{"runtime":"javascript","files":{"a.js":"x","b.js":""}}`, runner.CodeUnsupported, "config.files: has 2 files, and this version runs one; put the code in one file"},
+		"python":         {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript"},
 		"hosts":          {`{"runtime":"javascript","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
-		"all that is so": {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript; config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
+		"all that is so": {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript; config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
 		"and a problem":  {`{"runtime":"python","source":"x","memoryMb":1}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: memoryMb: must be a whole number from 16 to 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +92,7 @@ func TestRefused(t *testing.T) {
 
 func TestParseFillsIn(t *testing.T) {
 	got, faults := parse(json.RawMessage(`{"runtime":"javascript","files":{"main.js":"x"}}`))
-	want := config{source: "x", file: "main.js", entry: "handler", timeout: 30 * time.Second, memoryMb: 128}
+	want := config{runtime: "javascript", files: []script.File{{Name: "main.js", Text: []byte("x")}}, main: "main.js", entry: "handler", timeout: 30 * time.Second, memoryMb: 128}
 	if len(faults.All()) > 0 || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v, %v, wanted %+v", got, faults.All(), want)
 	}
@@ -94,7 +100,7 @@ func TestParseFillsIn(t *testing.T) {
 
 // TestSavedConfigsAreRead asks both who saves configs and who runs them: what is saved has no
 // fault here but that its code is blank, and what runs can be saved unless its entry is no name.
-// The catalog checks sizes, and names that stand twice, beside the schema.
+// The catalog checks sizes, names that stand twice, and which file is the main one, beside the schema.
 func TestSavedConfigsAreRead(t *testing.T) {
 	raw, err := catalog.ConfigSchema("CODE")
 	if err != nil {
@@ -111,7 +117,8 @@ func TestSavedConfigsAreRead(t *testing.T) {
 	}{
 		{"runtime", []string{absent, `null`, `1`, `""`, `"javascript"`, `"typescript"`, `"python"`, `"ruby"`}},
 		{"source", []string{absent, `null`, `1`, `""`, `" "`, `"x"`, `"\u0000\ud83d\ude00"`}},
-		{"files", []string{absent, `null`, `[]`, `{}`, `{"":"x"}`, `{"a.js":1}`, `{"a.js":""}`, `{"a.js":"x"}`, `{"a.js":"x","b.js":""}`}},
+		{"files", []string{absent, `null`, `[]`, `{}`, `{"":"x"}`, `{"a.js":1}`, `{"a.js":""}`, `{"a.js":"x"}`, `{"a.js":"x","b.js":""}`, `{"a.js":"x","main.js":"x"}`, `{"../a.js":"x"}`}},
+		{"main", []string{absent, `null`, `1`, `""`, `"a.js"`, `"b.js"`}},
 		{"entry", []string{absent, `null`, `1`, `""`, `"run"`, `"$_1"`, `"run,run"`}},
 		{"timeoutMs", []string{absent, `null`, `"1"`, `0`, `1`, `1.0`, `1.5`, `3e4`, `3600000`, `3600001`, `-1`, `1e300`}},
 		{"memoryMb", []string{absent, `null`, `true`, `15`, `16`, `16.5`, `1024`, `1025`}},
@@ -139,7 +146,7 @@ func TestSavedConfigsAreRead(t *testing.T) {
 			saves++
 		}
 		c, faults := parse(config)
-		blank := len(faults.All()) == 1 && strings.HasPrefix(faults.All()[0].Message, "is empty; write function")
+		blank := len(faults.All()) == 1 && (strings.HasPrefix(faults.All()[0].Message, "is empty; write function") || faults.All()[0].Path == "main")
 		switch read := len(faults.All()) == 0; {
 		case saved == nil && !read && !blank:
 			t.Errorf("%s is saved, and can not be read: %v", config, faults.All())

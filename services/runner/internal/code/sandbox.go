@@ -1,12 +1,14 @@
 package code
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 
 	"turbocat.io/contracts/catalog"
@@ -97,21 +99,21 @@ func writeJob(out io.Writer, job script.Job) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		kind frame.Kind
-		body []byte
-	}{{frame.Context, head}, {frame.Source, job.Source}, {frame.Input, job.Input}} {
-		if err := frame.Write(out, part.kind, part.body); err != nil {
+	if err := frame.Write(out, frame.Context, head); err != nil {
+		return err
+	}
+	for _, f := range job.Files {
+		if err := frame.Write(out, frame.File, slices.Concat([]byte(f.Name), []byte{0}, f.Text)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return frame.Write(out, frame.Input, job.Input)
 }
 
-// readJob reads the three frames of a job; Input is the last.
+// readJob reads the frames of a job; Input is the last.
 func readJob(in io.Reader) (script.Job, error) {
 	var job script.Job
-	frames := frame.NewReader(in, frame.Limits{frame.Context: maxContext, frame.Source: catalog.MaxCodeSource, frame.Input: runner.MaxInput})
+	frames := frame.NewReader(in, frame.Limits{frame.Context: maxContext, frame.File: maxFileName + 1 + catalog.MaxCodeSource, frame.Input: runner.MaxInput})
 	for {
 		kind, body, err := frames.Next()
 		if err != nil {
@@ -122,8 +124,9 @@ func readJob(in io.Reader) (script.Job, error) {
 			if err := json.Unmarshal(body, &job); err != nil {
 				return job, err
 			}
-		case frame.Source:
-			job.Source = body
+		case frame.File:
+			name, text, _ := bytes.Cut(body, []byte{0})
+			job.Files = append(job.Files, script.File{Name: string(name), Text: text})
 		case frame.Input:
 			job.Input = body
 			return job, nil

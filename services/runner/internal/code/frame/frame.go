@@ -14,12 +14,12 @@ import (
 // Kind says what the body of a frame is.
 type Kind byte
 
-// A sandbox says Ready, is sent Context, Source and Input, says Log any number of times
+// A sandbox says Ready, is sent Context, each File and Input, says Log any number of times
 // and ends with Output or Failure.
 const (
 	Ready   Kind = 'R' // no body: the jail is closed
 	Context Kind = 'C'
-	Source  Kind = 'S'
+	File    Kind = 'S' // its name, NUL, its text
 	Input   Kind = 'I'
 	Log     Kind = 'L'
 	Output  Kind = 'O'

@@ -4,12 +4,9 @@ package script
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"regexp"
 
 	"github.com/grafana/sobek"
-	"github.com/grafana/sobek/parser"
 
 	"turbocat.io/contracts/runner"
 )
@@ -20,10 +17,17 @@ const maxCalls = 10_000
 // Job is one call of one function.
 type Job struct {
 	Context
-	Source []byte `json:"-"`
-	Input  []byte `json:"-"` // JSON
-	File   string `json:"file"`
-	Entry  string `json:"entry"`
+	Files      []File `json:"-"`
+	Input      []byte `json:"-"`          // JSON
+	Main       string `json:"main"`       // the file that has the function
+	TypeScript bool   `json:"typescript"` // of a file whose name does not tell
+	Entry      string `json:"entry"`
+}
+
+// File is one of the files of the code.
+type File struct {
+	Name string
+	Text []byte
 }
 
 // Context is what the function learns of the attempt it runs in.
@@ -46,19 +50,12 @@ func Run(job Job, log Logger) (output []byte, fault *runner.StepError) {
 			output, fault = nil, engineFault(cause)
 		}
 	}()
-	program, fault := compile(job)
-	if fault != nil {
-		return nil, fault
-	}
 	h := newHost(log)
 	input, err := h.decode(job.Input)
 	if err != nil {
 		return nil, h.thrown(err)
 	}
-	if _, err := h.vm.RunProgram(program); err != nil {
-		return nil, h.thrown(err)
-	}
-	handler, fault := h.entry(job)
+	handler, fault := h.load(job)
 	if fault != nil {
 		return nil, fault
 	}
@@ -71,53 +68,6 @@ func Run(job Job, log Logger) (output []byte, fault *runner.StepError) {
 		return nil, h.thrown(err)
 	}
 	return h.encode(result)
-}
-
-func compile(job Job) (*sobek.Program, *runner.StepError) {
-	// Source maps would be read from files.
-	tree, err := parser.ParseFile(nil, job.File, string(job.Source), 0, parser.WithDisableSourceMaps)
-	if err == nil {
-		var program *sobek.Program
-		if program, err = sobek.CompileAST(tree, false); err == nil {
-			return program, nil
-		}
-	}
-	fault := &runner.StepError{Code: runner.CodeSyntax, Type: "SyntaxError", Message: err.Error()}
-	var list parser.ErrorList
-	var compiled *sobek.CompilerSyntaxError
-	switch {
-	case errors.As(err, &list) && len(list) > 0:
-		p := list[0].Position
-		fault.Message = at(list[0].Message, job.File, p.Line, p.Column)
-	case errors.As(err, &compiled) && compiled.File != nil:
-		p := compiled.File.Position(compiled.Offset)
-		fault.Message = at(compiled.Message, job.File, p.Line, p.Column)
-	}
-	return nil, fault
-}
-
-func at(message, file string, line, column int) string {
-	return fmt.Sprintf("%s, in %s line %d column %d", message, file, line, column)
-}
-
-var identifier = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*$`)
-
-// entry finds the function that the config names, declared in any way.
-func (h *host) entry(job Job) (sobek.Callable, *runner.StepError) {
-	found := sobek.Undefined()
-	if identifier.MatchString(job.Entry) {
-		// A const is no property of the global object: only code sees it.
-		if v, err := h.vm.RunString("typeof " + job.Entry + " === 'undefined' ? undefined : " + job.Entry); err == nil {
-			found = v
-		}
-	}
-	if handler, ok := sobek.AssertFunction(found); ok {
-		return handler, nil
-	}
-	return nil, &runner.StepError{
-		Code:    runner.CodeInvalidConfig,
-		Message: fmt.Sprintf("config.entry: %q is not a function of the source; declare function %s(input, context), or name one that is declared", job.Entry, job.Entry),
-	}
 }
 
 // encode gives v as JSON. Undefined is null; in objects, functions are left out, as JavaScript has it.

@@ -12,7 +12,7 @@ import (
 func run(t testing.TB, source, input string) (string, *runner.StepError, []string) {
 	t.Helper()
 	var lines []string
-	output, fault := Run(Job{Source: []byte(source), Input: []byte(input), File: "handler.js", Entry: "handler"},
+	output, fault := Run(Job{Files: []File{{"handler.js", []byte(source)}}, Input: []byte(input), Main: "handler.js", Entry: "handler"},
 		func(level, message string) { lines = append(lines, level+" "+message) })
 	return string(output), fault, lines
 }
