@@ -102,6 +102,7 @@ func TestOutput(t *testing.T) {
 		"async":          {`async function handler(input) { return (await Promise.resolve(input.n)) * 2 }`, `40`},
 		"timer":          {`async function handler() { await new Promise(r => setTimeout(r, 5)); return "late" }`, `"late"`},
 		"thenable":       {`function handler() { return {then(r) { r(7) }} }`, `7`},
+		"platform":       {`async function handler() { return [crypto.randomUUID().length, new URL("b", "http://a/").href, new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode("a"))).length] }`, `[36,"http://a/b",32]`},
 		"undefined":      {`function handler() {}`, `null`},
 		"context":        {`function handler(_, c) { return [c.executionId, c.stepKey, c.attempt, c.idempotencyKey] }`, `["e1","sum",2,"e1:sum"]`},
 		"numbers":        {`function handler(i) { return [i.big === Infinity, 0.1+0.2, 1e21, -0, 2**53, 123456789012345680000] }`, `[true,0.30000000000000004,1e+21,0,9007199254740992,123456789012345680000]`},

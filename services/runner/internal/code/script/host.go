@@ -22,6 +22,7 @@ type host struct {
 	timers    timers
 	rejected  []*sobek.Promise // promises that were rejected and that nothing handles yet
 	stringify sobek.Callable   // as it was before the code could change it
+	platform  map[string]bool  // names of the platform that the code has taken for itself
 }
 
 func newHost(log Logger) *host {
@@ -36,7 +37,10 @@ func newHost(log Logger) *host {
 	h.define(console, "log", h.logTo("INFO"))
 	h.defineLevels(console)
 	h.define(vm.GlobalObject(), "setTimeout", h.setTimeout)
-	h.define(vm.GlobalObject(), "clearTimeout", h.clearTimeout)
+	h.define(vm.GlobalObject(), "clearTimeout", h.clearTimer)
+	h.define(vm.GlobalObject(), "setInterval", h.setInterval)
+	h.define(vm.GlobalObject(), "clearInterval", h.clearTimer)
+	h.addPlatform()
 	h.set(vm.GlobalObject(), "console", console)
 	return h
 }

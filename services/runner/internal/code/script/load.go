@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/evanw/esbuild/pkg/api"
 	"github.com/grafana/sobek"
 	"github.com/grafana/sobek/ast"
 	"github.com/grafana/sobek/parser"
@@ -98,14 +99,28 @@ func (c *code) parse(name string) (tree *ast.Program, isModule bool, fault *runn
 			text = f.Text
 		}
 	}
-	// Source maps are ours: of JavaScript there is none, and TypeScript brings its own at its end, whatever else it says.
-	maps := parser.WithDisableSourceMaps
 	if c.isTypeScript(name) {
-		if text, fault = withoutTypes(name, text); fault != nil {
+		if text, fault = transform(name, text, api.LoaderTS); fault != nil {
 			return nil, false, fault
 		}
-		maps = parser.WithSourceMapLoader(func(string) ([]byte, error) { return nil, errors.New("source maps are not loaded") })
+		return parse(name, text, ownMap)
 	}
+	if tree, isModule, fault = parse(name, text, parser.WithDisableSourceMaps); fault == nil {
+		return tree, isModule, nil
+	}
+	// It may be right, and have what the engine has not.
+	if text, errTransform := transform(name, text, api.LoaderJS); errTransform == nil {
+		if tree, isModule, fault := parse(name, text, ownMap); fault == nil {
+			return tree, isModule, nil
+		}
+	}
+	return nil, false, fault
+}
+
+// ownMap reads the source map that transform has put at the end of a file, whatever else that says, and none from elsewhere.
+var ownMap = parser.WithSourceMapLoader(func(string) ([]byte, error) { return nil, errors.New("source maps are not loaded") })
+
+func parse(name string, text []byte, maps parser.Option) (tree *ast.Program, isModule bool, fault *runner.StepError) {
 	script, err := parser.ParseFile(nil, name, string(text), 0, maps)
 	if err == nil && len(script.ImportEntries)+len(script.ExportEntries) == 0 {
 		return script, false, nil

@@ -79,6 +79,24 @@ func TestModules(t *testing.T) {
 	}
 }
 
+// TestWhatTheEngineLacks has code that is put in other words for it, and errors of it where its author wrote them.
+func TestWhatTheEngineLacks(t *testing.T) {
+	const generate = `async function* count() { yield 1; yield 2 }`
+	for name, c := range map[string]string{
+		"a.js":  "async function handler() {\n" + generate + "\nlet sum = 0; for await (const n of count()) sum += n; return sum }",
+		"b.mjs": generate + "\nexport async function handler() { let sum = 0; for await (const n of count()) sum += n; return sum }",
+		"c.ts":  generate + "\nexport async function handler(): Promise<number> { let sum: number = 0; for await (const n of count()) sum += n; return sum }",
+	} {
+		if output, fault, _ := runFiles(t, file(name, c)); fault != nil || output != `3` {
+			t.Errorf("%s gives %s, %v", name, output, fault)
+		}
+	}
+	_, fault, _ := runFiles(t, file("a.js", generate, `async function handler() {`, `  for await (const n of count()) {`, `    null.x;`, `  }`, `}`))
+	if fault == nil || !strings.Contains(fault.Stack, "(a.js:4:") {
+		t.Errorf("%v %s", fault, fault.Stack)
+	}
+}
+
 func TestModulesThatDoNotLoad(t *testing.T) {
 	for name, c := range map[string]struct {
 		files []File

@@ -35,6 +35,9 @@ func (h *host) settle(v sobek.Value) (sobek.Value, error) {
 		if _, err := next.run(sobek.Undefined(), next.arguments...); err != nil {
 			return nil, err
 		}
+		if next.every > 0 && h.timers.byID[next.id] == next { // and it has not been cleared
+			h.timers.add(next, next.every)
+		}
 	}
 	if promise.State() == sobek.PromiseStateRejected {
 		h.handled(promise)
@@ -67,7 +70,8 @@ type timer struct {
 	due       time.Time
 	run       sobek.Callable
 	arguments []sobek.Value
-	index     int
+	every     time.Duration // 0 for once
+	index     int           // in the queue; -1 while it runs
 }
 
 // timers are the timers of a script; the zero value has none.
@@ -83,38 +87,60 @@ func (t *timers) next() (*timer, bool) {
 		return nil, false
 	}
 	first := heap.Pop(&t.queue).(*timer)
-	delete(t.byID, first.id)
+	if first.every == 0 {
+		delete(t.byID, first.id)
+	}
+	first.index = -1
 	return first, true
 }
 
 func (h *host) setTimeout(call sobek.FunctionCall) sobek.Value {
+	return h.addTimer("setTimeout", call, false)
+}
+
+func (h *host) setInterval(call sobek.FunctionCall) sobek.Value {
+	return h.addTimer("setInterval", call, true)
+}
+
+func (h *host) addTimer(name string, call sobek.FunctionCall, again bool) sobek.Value {
 	run, ok := sobek.AssertFunction(call.Argument(0))
 	if !ok {
-		panic(h.vm.NewTypeError("setTimeout needs a function as its first argument"))
+		panic(h.vm.NewTypeError(name + " needs a function as its first argument"))
 	}
 	const longest = 1<<31 - 1
 	delay := time.Duration(min(max(call.Argument(1).ToInteger(), 0), longest)) * time.Millisecond
 	t := &h.timers
 	t.lastID++
-	next := &timer{id: t.lastID, due: time.Now().Add(delay), run: run}
+	next := &timer{id: t.lastID, run: run}
+	if again {
+		next.every = max(delay, time.Millisecond)
+	}
 	if len(call.Arguments) > 2 {
 		next.arguments = slices.Clone(call.Arguments[2:])
 	}
-	if t.byID == nil {
-		t.byID = map[int64]*timer{}
-	}
-	t.byID[next.id] = next
-	heap.Push(&t.queue, next)
+	t.add(next, delay)
 	return h.vm.ToValue(next.id)
 }
 
-func (h *host) clearTimeout(call sobek.FunctionCall) sobek.Value {
+// clearTimer takes a timer of either kind back.
+func (h *host) clearTimer(call sobek.FunctionCall) sobek.Value {
 	id := call.Argument(0).ToInteger()
 	if known := h.timers.byID[id]; known != nil {
-		heap.Remove(&h.timers.queue, known.index)
+		if known.index >= 0 {
+			heap.Remove(&h.timers.queue, known.index)
+		}
 		delete(h.timers.byID, id)
 	}
 	return sobek.Undefined()
+}
+
+func (t *timers) add(next *timer, delay time.Duration) {
+	if t.byID == nil {
+		t.byID = map[int64]*timer{}
+	}
+	next.due = time.Now().Add(delay)
+	t.byID[next.id] = next
+	heap.Push(&t.queue, next)
 }
 
 // queue is a heap of timers, by due time, then in order of creation.

@@ -8,11 +8,14 @@ import (
 	"turbocat.io/contracts/runner"
 )
 
-// withoutTypes gives the JavaScript of a TypeScript file, with a source map at its end, by which errors name the author's own lines. Types
-// are not checked. It reads no files.
-func withoutTypes(name string, text []byte) ([]byte, *runner.StepError) {
+// missing is what the engine lacks of ECMAScript 2022 and what can be put in other words.
+var missing = map[string]bool{"async-generator": false, "for-await": false}
+
+// transform gives JavaScript that the engine has all of, without the types of TypeScript, which it does not check. At its end is a source map,
+// by which errors name the author's own lines. It reads no files.
+func transform(name string, text []byte, loader api.Loader) ([]byte, *runner.StepError) {
 	result := api.Transform(string(text), api.TransformOptions{
-		Loader: api.LoaderTS, Target: api.ES2022, Sourcefile: path.Base(name), // it is looked for beside the file that has the map
+		Loader: loader, Target: api.ES2022, Supported: missing, Sourcefile: path.Base(name), // it is looked for beside the file that has the map
 		Sourcemap: api.SourceMapInline, SourcesContent: api.SourcesContentExclude, LogLevel: api.LogLevelSilent,
 	})
 	if len(result.Errors) == 0 {
