@@ -153,7 +153,7 @@ func TestNew(t *testing.T) {
 		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
 		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},
 		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
-		{"oauth2 active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"oauth2","tokenUrl":"https://t","clientId":"i","clientSecret":"s"}}}`, "status unsupported"},
+		{"oauth2 active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"oauth2","tokenUrl":"https://t","clientId":"i","clientSecret":"s"}}}`, ""},
 		{"DATA active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"operation":"reduce","reducer":"sum","field":"n"}}`, ""},
 		{"bearer active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"bearer","token":"t"}}}`, ""},
 		{"javascript active", `{"name":"n","type":"CODE","status":"ACTIVE","config":` + code + `}`, ""},

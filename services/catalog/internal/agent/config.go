@@ -168,7 +168,6 @@ func notYet(agentType string, config json.RawMessage) string {
 	var c struct {
 		Runtime    string
 		AllowHosts []string
-		Auth       struct{ Type string }
 	}
 	if json.Unmarshal(config, &c) != nil {
 		return "" // the config is at fault, which is told
@@ -182,10 +181,6 @@ func notYet(agentType string, config json.RawMessage) string {
 			return "CODE agents with the runtime " + c.Runtime
 		case len(c.AllowHosts) > 0:
 			return "CODE agents with allowHosts"
-		}
-	case catalog.AgentAPI:
-		if c.Auth.Type == "oauth2" {
-			return "API agents with oauth2"
 		}
 	}
 	return ""

@@ -23,6 +23,7 @@ import (
 // Executor runs API agents.
 type Executor struct {
 	client *http.Client
+	grants *grants
 	large  chan struct{} // has an entry for each large answer that is in memory
 }
 
@@ -30,7 +31,7 @@ var _ executor.Interface = (*Executor)(nil)
 
 // New makes an Executor that calls through client, which is to be one of guard.NewClient.
 func New(client *http.Client) *Executor {
-	return &Executor{client: client, large: make(chan struct{}, largeAtOnce)}
+	return &Executor{client: client, grants: newGrants(client), large: make(chan struct{}, largeAtOnce)}
 }
 
 // Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"totalMs":n}}.
@@ -41,12 +42,6 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	c, faults := parse(task.Config)
 	if err := faults.Err("API"); err != nil {
 		return nil, err
-	}
-	if c.oauth2 {
-		return nil, &runner.StepError{
-			Code:    runner.CodeUnsupported,
-			Message: "auth.type oauth2 is not supported by this version; use bearer with a token, basic or apiKey",
-		}
 	}
 	r, err := c.resolve(task)
 	if err != nil {
@@ -94,9 +89,9 @@ type failure struct {
 
 // once makes one call.
 func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time, ours func() bool) (json.RawMessage, *failure) {
-	resp, err := r.send(ctx, e.client, ours)
-	if err != nil {
-		return nil, &failure{err: r.noAnswer(err)}
+	resp, failed := e.answer(ctx, r, ours)
+	if failed != nil {
+		return nil, failed
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if !slices.ContainsFunc(c.success, func(s status) bool { return s.matches(resp.StatusCode) }) {
@@ -116,6 +111,29 @@ func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time
 		return nil, &failure{err: stepError, status: resp.StatusCode}
 	}
 	return nil, &failure{err: r.noAnswer(err)}
+}
+
+// answer sends the request. When its token is refused, it does so once more with another one.
+func (e *Executor) answer(ctx context.Context, r *request, ours func() bool) (*http.Response, *failure) {
+	authorization := ""
+	for {
+		refused := authorization
+		if r.client != nil {
+			var failed *failure
+			if authorization, failed = e.grants.authorization(ctx, *r.client, refused, ours); failed != nil {
+				return nil, failed
+			}
+		}
+		resp, err := r.send(ctx, e.client, authorization, ours)
+		switch {
+		case err != nil:
+			return nil, &failure{err: r.noAnswer(err)}
+		case resp.StatusCode == http.StatusUnauthorized && r.client != nil && refused == "":
+			_ = resp.Body.Close()
+		default:
+			return resp, nil
+		}
+	}
 }
 
 func (r *request) name() string { return r.method + " " + r.shown }

@@ -426,7 +426,8 @@ func TestParse(t *testing.T) {
 		want   []string
 	}{
 		{`{"method":"GET","url":"https://x/{{id}}","headers":{},"query":{},"body":null,"auth":{"type":"bearer","token":"{{t}}"},"retry":{"count":0,"delayMs":1000,"statusCodes":[]},"responseType":"auto","successStatus":["2xx"],"timeoutMs":30000}`, nil},
-		{`{"url":"{{a}}/x","auth":{"type":"oauth2","tokenUrl":"x"},"body":[1]}`, nil},
+		{`{"url":"{{a}}/x","auth":{"type":"oauth2","tokenUrl":"{{t}}","clientId":"i","clientSecret":"{{s}}","scopes":["a"],"audience":"x"},"body":[1]}`, nil},
+		{`{"url":"http://x","auth":{"type":"oauth2","scopes":[1],"token":"t"}}`, []string{"auth.tokenUrl", "auth.clientId", "auth.clientSecret", "auth.scopes[0]", "auth.token"}},
 		{`{}`, []string{"url"}},
 		{`7`, []string{""}},
 		{`{"url":"ftp://x"}`, []string{"url"}},
@@ -457,8 +458,6 @@ func TestParse(t *testing.T) {
 	}
 	_, err := local(t).Run(context.Background(), task(nil, `{"method":"BREW"}`, `{}`))
 	fails(t, err, runner.CodeInvalidConfig, false, "2 problems", "method", "url")
-	_, err = local(t).Run(context.Background(), task(nil, `{"url":"http://x","auth":{"type":"oauth2"}}`, `{}`))
-	fails(t, err, runner.CodeUnsupported, false, "oauth2")
 }
 
 func FuzzParse(f *testing.F) {
@@ -466,7 +465,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(`{"url":"{{a}}"}`, `{"a":"http://x/../?#"}`)
 	f.Fuzz(func(t *testing.T, config, input string) {
 		c, faults := parse(json.RawMessage(config))
-		if len(faults.All()) > 0 || c.oauth2 {
+		if len(faults.All()) > 0 {
 			return
 		}
 		r, err := c.resolve(executor.Task{Config: json.RawMessage(config), Input: json.RawMessage(input), Log: func(_, _, _ string) {}})

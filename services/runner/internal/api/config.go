@@ -23,7 +23,6 @@ type call struct {
 	query        *template.Template
 	body         *template.Template
 	auth         *template.Template
-	oauth2       bool
 	retry        retry
 	responseType string
 	success      []status
@@ -95,7 +94,6 @@ func parse(config json.RawMessage) (call, *form.Faults) {
 	}
 	if a, ok := o.Sub("auth"); ok {
 		checkAuth(a, &faults)
-		c.oauth2 = a.String("type", "") == "oauth2"
 		c.auth = compile(o, "auth", &faults)
 	}
 	c.retry = parseRetry(o, &faults)
@@ -144,7 +142,7 @@ func token(s string) bool {
 
 func checkAuth(o *form.Object, faults *form.Faults) {
 	const remedy = "give the value, or a template of an input"
-	switch kind := o.Required("type", "it must be one of bearer, basic, apiKey"); kind {
+	switch kind := o.Required("type", "it must be one of bearer, basic, apiKey, oauth2"); kind {
 	case "bearer":
 		o.Required("token", remedy)
 	case "basic":
@@ -160,10 +158,19 @@ func checkAuth(o *form.Object, faults *form.Faults) {
 		if in == "header" && name != "" && (!token(name) || slices.Contains(reserved, http.CanonicalHeaderKey(name))) {
 			faults.Add(o.At("name"), "is %q, which is no header that can be set", name)
 		}
-	case "oauth2", "":
+	case "oauth2":
+		o.Required("tokenUrl", "give the URL of the token endpoint")
+		o.Required("clientId", remedy)
+		o.Required("clientSecret", remedy)
+		o.String("audience", "")
+		scopes, _ := o.List("scopes")
+		for _, scope := range scopes {
+			scope.Text(faults)
+		}
+	case "":
 		return
 	default:
-		faults.Add(o.At("type"), "is %q; it must be one of bearer, basic, apiKey", kind)
+		faults.Add(o.At("type"), "is %q; it must be one of bearer, basic, apiKey, oauth2", kind)
 		return
 	}
 	o.Done()

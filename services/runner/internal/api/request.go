@@ -24,6 +24,7 @@ type request struct {
 	shown  string // the URL without anything that may be secret but its path
 	header http.Header
 	body   []byte
+	client *credentials // that it needs a token of; nil for none
 }
 
 const userAgent = "Turbocat"
@@ -121,6 +122,15 @@ func (c call) setAuth(r *request, in *inputs) error {
 	case "basic":
 		both := base64.StdEncoding.EncodeToString([]byte(value("username") + ":" + value("password")))
 		return r.setHeader("auth", "Authorization", "Basic "+both)
+	case "oauth2":
+		r.client = &credentials{TokenURL: value("tokenUrl"), ClientID: value("clientId"), ClientSecret: value("clientSecret"), Audience: value("audience")}
+		for _, scope := range member(a, "scopes").Array() {
+			r.client.Scopes = append(r.client.Scopes, plain(scope))
+		}
+		if _, problem := parseURL(r.client.TokenURL); problem != "" {
+			return invalid("auth.tokenUrl", problem)
+		}
+		return nil
 	}
 	name := value("name")
 	if value("in") == "query" {
@@ -160,12 +170,16 @@ func (r *request) addQuery(name, value string) {
 	r.url.RawQuery += url.QueryEscape(name) + "=" + url.QueryEscape(value)
 }
 
-func (r *request) send(ctx context.Context, client *http.Client, ours func() bool) (*http.Response, error) {
+// send sends the request, with the Authorization given unless that is empty.
+func (r *request) send(ctx context.Context, client *http.Client, authorization string, ours func() bool) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(guard.While(ctx, ours), r.method, r.url.String(), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header = r.header.Clone()
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
 	if traceparent := observe.Traceparent(ctx); traceparent != "" && req.Header.Get("Traceparent") == "" {
 		req.Header.Set("Traceparent", traceparent)
 	}

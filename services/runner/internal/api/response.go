@@ -136,13 +136,21 @@ const excerptLength = 500
 func (r *request) badStatus(resp *http.Response) *runner.StepError {
 	// A character has at most four bytes. What can not be read is not worth another error.
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 4*excerptLength))
-	message := r.name() + ": the status is " + strings.TrimSpace(strconv.Itoa(resp.StatusCode)+" "+http.StatusText(resp.StatusCode)) +
-		", which is not in successStatus"
+	e := r.refused(resp.StatusCode, resp.Header.Get("Retry-After"), "which is not in successStatus")
 	if excerpt := excerpt(raw); excerpt != "" {
-		message += "; the body begins: " + excerpt
+		e.Message += "; the body begins: " + excerpt
 	}
-	asked, _ := parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
-	return &runner.StepError{Code: runner.CodeHTTPStatus, Message: message, Retryable: transient(resp.StatusCode), RetryAfterMs: asked.Milliseconds()}
+	return e
+}
+
+// refused tells of an answer whose status is none of success.
+func (r *request) refused(status int, retryAfter, why string) *runner.StepError {
+	message := r.name() + ": the status is " + strings.TrimSpace(strconv.Itoa(status)+" "+http.StatusText(status))
+	if why != "" {
+		message += ", " + why
+	}
+	asked, _ := parseRetryAfter(retryAfter, time.Now())
+	return &runner.StepError{Code: runner.CodeHTTPStatus, Message: message, Retryable: transient(status), RetryAfterMs: asked.Milliseconds()}
 }
 
 // excerpt gives the first characters of a body as text without control characters.
