@@ -34,7 +34,7 @@ func New(client *http.Client) *Executor {
 	return &Executor{client: client, grants: newGrants(client), large: make(chan struct{}, largeAtOnce)}
 }
 
-// Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"totalMs":n}}.
+// Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"dnsMs":n,"connectMs":n,"tlsMs":n,"firstByteMs":n,"totalMs":n}}.
 func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	if task.Log == nil {
 		task.Log = func(_, _, _ string) {}
@@ -49,9 +49,9 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	}
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	start := time.Now()
+	took := &timing{began: time.Now()}
 	for left := c.retry.count; ; left-- {
-		out, failure := e.once(limited, c, r, start, task.Ours)
+		out, failure := e.once(limited, c, r, took, task.Ours)
 		switch {
 		case failure == nil:
 			return out, nil
@@ -88,8 +88,8 @@ type failure struct {
 }
 
 // once makes one call.
-func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time, ours func() bool) (json.RawMessage, *failure) {
-	resp, failed := e.answer(ctx, r, ours)
+func (e *Executor) once(ctx context.Context, c call, r *request, took *timing, ours func() bool) (json.RawMessage, *failure) {
+	resp, failed := e.answer(ctx, r, took, ours)
 	if failed != nil {
 		return nil, failed
 	}
@@ -101,7 +101,7 @@ func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time
 			retryAfter: resp.Header.Get("Retry-After"),
 		}
 	}
-	out, err := e.output(ctx, resp, c.responseType, start)
+	out, err := e.output(ctx, resp, c.responseType, took)
 	if err == nil {
 		return out, nil
 	}
@@ -114,7 +114,7 @@ func (e *Executor) once(ctx context.Context, c call, r *request, start time.Time
 }
 
 // answer sends the request. When its token is refused, it does so once more with another one.
-func (e *Executor) answer(ctx context.Context, r *request, ours func() bool) (*http.Response, *failure) {
+func (e *Executor) answer(ctx context.Context, r *request, took *timing, ours func() bool) (*http.Response, *failure) {
 	authorization := ""
 	for {
 		refused := authorization
@@ -124,7 +124,7 @@ func (e *Executor) answer(ctx context.Context, r *request, ours func() bool) (*h
 				return nil, failed
 			}
 		}
-		resp, err := r.send(ctx, e.client, authorization, ours)
+		resp, err := r.send(took.watch(ctx), e.client, authorization, ours)
 		switch {
 		case err != nil:
 			return nil, &failure{err: r.noAnswer(err)}

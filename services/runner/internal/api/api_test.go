@@ -154,7 +154,7 @@ func TestResponses(t *testing.T) {
 			Status  int
 			Headers map[string]string
 			Body    json.RawMessage
-			Timing  map[string]int
+			Timing  map[string]float64
 		}
 		if err != nil || json.Unmarshal(out, &got) != nil {
 			t.Errorf("%v: %v %s", tt, err, out)
@@ -417,6 +417,29 @@ func TestWarnsOfUnresolved(t *testing.T) {
 	}
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], "WARN engine {{a.b}}") || !strings.Contains(lines[1], "{{c}}") {
 		t.Errorf("%q", lines)
+	}
+}
+
+// TestTiming calls a server, over TLS, which answers after a while; twice, over one connection.
+func TestTiming(t *testing.T) {
+	const wait = 30 * time.Millisecond
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-time.After(wait) }))
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	e := local(t)
+	e.client.Transport = s.Client().Transport
+	var took struct {
+		Timing struct{ DNSMs, ConnectMs, TLSMs, FirstByteMs, TotalMs float64 }
+	}
+	for n := range 2 {
+		out, err := e.Run(context.Background(), task(s, `{"url":"@/"}`, `{}`))
+		if err != nil || json.Unmarshal(out, &took) != nil {
+			t.Fatalf("%s, %v", out, err)
+		}
+		at := took.Timing
+		if at.FirstByteMs < 30 || at.TotalMs < at.FirstByteMs || (at.ConnectMs > 0) != (n == 0) || (at.TLSMs > 0) != (n == 0) || at.DNSMs != 0 || at.ConnectMs+at.TLSMs > at.FirstByteMs {
+			t.Errorf("call %d took %+v", n+1, at)
+		}
 	}
 }
 

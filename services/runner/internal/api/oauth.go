@@ -43,7 +43,10 @@ type grant struct {
 
 func newGrants(client *http.Client) *grants {
 	kept, _ := simplelru.NewLRU[[sha256.Size]byte, *grant](maxGrants, nil) // it refuses sizes below 1 alone
-	return &grants{client: client, kept: kept}
+	// An endpoint does not redirect: what is sent to it, secrets among it, is for nobody else.
+	direct := *client
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &grants{client: &direct, kept: kept}
 }
 
 func (g *grants) of(c credentials) *grant {

@@ -144,9 +144,9 @@ func TestEndpointsWithoutAToken(t *testing.T) {
 		"no answer": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, runner.CodeHTTPError, true, []string{"EOF"}},
 		"elsewhere": {
 			func(w http.ResponseWriter) {
-				w.Header().Set("Location", "http://169.254.169.254/token")
+				w.Header().Set("Location", "/data") // even at home
 				w.WriteHeader(http.StatusTemporaryRedirect)
-			}, runner.CodeAddress, false, []string{"169.254.169.254"},
+			}, runner.CodeHTTPStatus, false, []string{"/token: the status is 307"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,9 +159,11 @@ func TestEndpointsWithoutAToken(t *testing.T) {
 			}
 		})
 	}
-	_, err := newIssuer(t).call(local(t), `"clientSecret":"x","tokenUrl":"ftp://x"`)
-	if err == nil {
-		t.Error("a URL that stands twice is taken")
+	for url, part := range map[string]string{"ftp://x": "auth.tokenUrl: must begin with http", "http://169.254.169.254/": "169.254.169.254"} {
+		_, err := local(t).Run(context.Background(), task(nil, `{"url":"http://127.0.0.1/","auth":{"type":"oauth2","tokenUrl":"{{u}}","clientId":"me","clientSecret":"x"}}`, `{"u":"`+url+`"}`))
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 )
 
 // output gives the step's output of an answer; a JSON body stays as its bytes are.
-func (e *Executor) output(ctx context.Context, resp *http.Response, kind string, start time.Time) (json.RawMessage, error) {
+func (e *Executor) output(ctx context.Context, resp *http.Response, kind string, took *timing) (json.RawMessage, error) {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, largeAnswer))
 	if err == nil && len(raw) == largeAnswer {
 		select {
@@ -58,16 +58,16 @@ func (e *Executor) output(ctx context.Context, resp *http.Response, kind string,
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, len(body)+len(encoded)+80)
+	out := make([]byte, 0, len(body)+len(encoded)+160)
 	out = append(out, `{"status":`...)
 	out = strconv.AppendInt(out, int64(resp.StatusCode), 10)
 	out = append(out, `,"headers":`...)
 	out = append(out, encoded...)
 	out = append(out, `,"body":`...)
 	out = append(out, body...)
-	out = append(out, `,"timing":{"totalMs":`...)
-	out = strconv.AppendInt(out, time.Since(start).Milliseconds(), 10)
-	if out = append(out, "}}"...); len(out) > runner.MaxOutput {
+	out = append(out, `,"timing":`...)
+	out = took.appendJSON(out)
+	if out = append(out, '}'); len(out) > runner.MaxOutput {
 		return nil, tooLarge("the answer as JSON")
 	}
 	return out, nil
