@@ -30,7 +30,8 @@ const (
 
 // matrix says for every operation of the OpenAPI document to whom it does what it says. An operation that is not here fails the test.
 var matrix = map[string]audience{
-	"getDocs": anybody, "getOpenAPI": anybody, "register": anybody, "login": anybody, "refresh": anybody, "logout": anybody, "forgotPassword": anybody, "resetPassword": anybody,
+	"getDocs": anybody, "getOpenAPI": anybody, "getHealth": anybody, "getReady": anybody, "getLive": anybody, "getMetrics": anybody,
+	"register": anybody, "login": anybody, "refresh": anybody, "logout": anybody, "forgotPassword": anybody, "resetPassword": anybody,
 	"getAgentSchema": anybody, "listAuditLogs": themself,
 	"duplicateAgent": theOwner, "listAgentVersions": theOwner, "getAgentVersion": theOwner, "testAgent": theOwner,
 	"diffWorkflow": theOwner, "duplicateWorkflow": theOwner, "validateWorkflow": theOwner, "listWorkflowVersions": theOwner, "getWorkflowVersion": theOwner,
