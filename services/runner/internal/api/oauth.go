@@ -99,11 +99,7 @@ func (c credentials) failed(err error) *failure {
 		return &failure{err: c.noToken(err)}
 	}
 	status, retryAfter := answered.Response.StatusCode, answered.Response.Header.Get("Retry-After")
-	said := ""
-	if answered.ErrorCode != "" {
-		said = excerpt([]byte(answered.ErrorCode))
-	}
-	f := (&request{method: http.MethodPost, shown: c.shown()}).refused(status, retryAfter, said)
+	f := (&request{method: http.MethodPost, shown: c.shown()}).refused(status, retryAfter, excerpt([]byte(answered.ErrorCode)))
 	f.Message = "auth: " + f.Message
 	return &failure{err: f, status: status, retryAfter: retryAfter}
 }
