@@ -7,11 +7,11 @@ import (
 	"turbocat.io/services/runner/internal/executor/executortest"
 )
 
-// TestDocumentedExamples runs the examples of docs/agents.md.
+// TestDocumentedExamples runs the examples of docs/agents/code.md.
 func TestDocumentedExamples(t *testing.T) {
 	t.Parallel()
 	e := newExecutor(t)
-	examples := executortest.Examples(t, "../../../../docs/agents.md", catalog.AgentCode)
+	examples := executortest.Examples(t, "../../../../docs/agents/code.md", catalog.AgentCode)
 	if len(examples) < 3 {
 		t.Errorf("only %d examples", len(examples))
 	}

@@ -1,5 +1,5 @@
 // Package data runs DATA agents: operations over the rows of input.data, alone or one after
-// the other. What they take and give stands in docs/agents.md.
+// the other. What they take and give stands in docs/agents/data.md.
 //
 // A row stays the raw JSON it came as for as long as nothing of it changes: numbers, key
 // order and spelling survive, and only the fields that an operation names are decoded.

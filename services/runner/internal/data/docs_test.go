@@ -9,10 +9,10 @@ import (
 	"turbocat.io/services/runner/internal/executor/executortest"
 )
 
-// TestDocumentedExamples runs the examples of docs/agents.md. Every operation has one.
+// TestDocumentedExamples runs the examples of docs/agents/data.md. Every operation has one.
 func TestDocumentedExamples(t *testing.T) {
 	var shown []string
-	for _, example := range executortest.Examples(t, "../../../../docs/agents.md", catalog.AgentData) {
+	for _, example := range executortest.Examples(t, "../../../../docs/agents/data.md", catalog.AgentData) {
 		for _, m := range regexp.MustCompile(`"operation": "(\w+)"`).FindAllSubmatch(example.Config, -1) {
 			shown = append(shown, string(m[1]))
 		}

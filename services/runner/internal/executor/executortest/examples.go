@@ -14,7 +14,7 @@ import (
 	"turbocat.io/pkg/schema"
 )
 
-// Example is what an agent makes of an input, as docs/agents.md tells it.
+// Example is what an agent makes of an input, as the page of its type in docs/agents tells it.
 type Example struct {
 	Input, Config, Output json.RawMessage
 	Text                  string // all of it
@@ -22,8 +22,8 @@ type Example struct {
 
 var codeBlock = regexp.MustCompile("(?ms)^```json\n(.*?)^```$")
 
-// Examples gives the examples that the page of the agents, at a path, has in the section of a type: JSON blocks with the fields input,
-// config and output. Each has a config that can be saved.
+// Examples gives the examples that the page of an agent type, at a path, has: JSON blocks with the fields input, config and output.
+// Each has a config that can be saved.
 func Examples(t testing.TB, page, agentType string) []Example {
 	t.Helper()
 	text, err := os.ReadFile(filepath.FromSlash(page))
@@ -38,10 +38,8 @@ func Examples(t testing.TB, page, agentType string) []Example {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := bytes.Cut(text, []byte("\n## "+agentType+"\n"))
-	section, _, _ = bytes.Cut(section, []byte("\n## "))
 	var examples []Example
-	for _, block := range codeBlock.FindAllSubmatch(section, -1) {
+	for _, block := range codeBlock.FindAllSubmatch(text, -1) {
 		e := Example{Text: string(block[1])}
 		if json.Unmarshal(block[1], &e) != nil || e.Output == nil {
 			t.Errorf("no example: %s", e.Text)
