@@ -94,6 +94,15 @@ func Methods() []Method {
 		method(orchestrator.StorePayload, "keeps a large output before it is reported by its reference; system callers only", runner.Service),
 		method(orchestrator.ListEvents, "gives the public events of an execution after a seq", gateway),
 
+		method(orchestrator.ListCalls, "gives a page of what an LLM step has called, models and tools, oldest first", gateway),
+		method(orchestrator.DecideBudget, "lets a step go on that waits for approval to use more than its budget, or not", gateway),
+		method(orchestrator.BeginCall, "records what an attempt is about to call, and reserves what that may use of the budgets; system callers only", runner.Service),
+		method(orchestrator.EndCall, "settles what a call has used; system callers only", runner.Service),
+		method(orchestrator.CallAgent, "begins the execution of an agent that an attempt calls as a tool; system callers only", runner.Service),
+		method(orchestrator.AwaitAgent, "waits for the end of such an execution; system callers only", runner.Service),
+		method(orchestrator.Recall, "gives the newest messages of a conversation; system callers only", runner.Service),
+		method(orchestrator.Remember, "adds the messages of an attempt to a conversation; system callers only", runner.Service),
+
 		method(orchestrator.CreateTrigger, "checks and saves a new trigger of a workflow that the caller may change", gateway),
 		method(orchestrator.GetTrigger, "gives a trigger", gateway),
 		method(orchestrator.ListTriggers, "gives a page of the triggers of a workflow", gateway),

@@ -69,6 +69,7 @@ type Execution struct {
 	StartedAt         *time.Time        `json:"startedAt"`
 	CompletedAt       *time.Time        `json:"completedAt"`
 	DurationMs        *int64            `json:"durationMs"`
+	Usage             *Usage            `json:"usage,omitempty"`   // of models; absent when none was called, and in lists
 	Steps             []StepState       `json:"steps,omitempty"`   // absent in lists
 	Omitted           []Omitted         `json:"omitted,omitempty"` // payloads that are null here, because they are too large together for one answer
 }
@@ -102,6 +103,7 @@ type StepState struct {
 	Items      *ItemCounts       `json:"items,omitempty"` // of a LOOP or PARALLEL that has begun; absent for others
 	// the execution of a WORKFLOW agent that the step waits for, or waited for last
 	ChildExecutionID *string    `json:"childExecutionId,omitempty"`
+	Usage            *Usage     `json:"usage,omitempty"`      // of models, over all attempts and items; absent when none was called
 	ReusedFrom       *string    `json:"reusedFrom,omitempty"` // the execution that the result is of, when the step was not run again
 	StartedAt        *time.Time `json:"startedAt"`
 	CompletedAt      *time.Time `json:"completedAt"`
