@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -16,6 +17,8 @@ type Config struct {
 	EventsAge           time.Duration `env:"TURBOCAT_ORCHESTRATOR_EVENTS_AGE" envDefault:"72h"`
 	// UnfinishedPerUser is how many executions a user may have that have not ended; children do not count.
 	UnfinishedPerUser int `env:"TURBOCAT_ORCHESTRATOR_UNFINISHED_PER_USER" envDefault:"10000"`
+	// LLMUserDailyUSD is what the models that the executions of a user call may cost in a UTC day; 0 bounds nothing.
+	LLMUserDailyUSD float64 `env:"TURBOCAT_LLM_USER_DAILY_USD"`
 	// Retention is how long an execution is kept after its end.
 	Retention time.Duration `env:"TURBOCAT_ORCHESTRATOR_RETENTION" envDefault:"720h"`
 }
@@ -28,6 +31,9 @@ func (c Config) check() error {
 	var faults []error
 	if c.UnfinishedPerUser < 1 {
 		faults = append(faults, fmt.Errorf("TURBOCAT_ORCHESTRATOR_UNFINISHED_PER_USER is %d; give 1 or more", c.UnfinishedPerUser))
+	}
+	if c.LLMUserDailyUSD < 0 || c.LLMUserDailyUSD > 1e9 || math.IsNaN(c.LLMUserDailyUSD) {
+		faults = append(faults, fmt.Errorf("TURBOCAT_LLM_USER_DAILY_USD is %g; give 0 or more, or leave it out to bound nothing", c.LLMUserDailyUSD))
 	}
 	if c.Retention < minRetention {
 		faults = append(faults, fmt.Errorf("TURBOCAT_ORCHESTRATOR_RETENTION is %s; give %s or more", c.Retention, minRetention))

@@ -1,6 +1,6 @@
 // Package orchestrator is the service that runs executions.
 //
-// It owns the ledger (executions, steps, events, partitions), the schedules, and the streams
+// It owns the ledger (executions, steps, events, partitions), the calls of LLM steps and what they use, the schedules, and the streams
 // EXECUTION_INPUT, STEPS and EVENTS. It consumes the inputs of the partitions it holds,
 // offers the RPC methods of contracts/orchestrator, sends ready steps to runners, and
 // publishes the public events of executions.
@@ -21,6 +21,7 @@ import (
 	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/service"
+	"turbocat.io/services/orchestrator/internal/calls"
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
@@ -46,6 +47,7 @@ type Service struct {
 	dealer   *dealing.Dealer
 	relay    *outbox.Relay // of what the audit trail and the catalog are told
 	answers  *once.Answers
+	calls    *calls.Service
 	log      zerolog.Logger
 }
 
@@ -77,7 +79,9 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	owner = partition.NewOwner(uuid.Must(uuid.NewV7()).String(), store, transport, env.Log,
 		partition.WithMetrics(env.Metrics), partition.WithDealer(dealer), partition.WithChildren(execution.Children{Acceptor: acceptor}))
 	s.owner = owner
-	natsapi.Register(s.server, execution.NewService(s.acceptor, store, transport, dealer), schedule.NewTriggers(store, catalog), s.answers)
+	executions := execution.NewService(s.acceptor, store, transport, dealer)
+	s.calls = calls.NewService(store, store, executions, execution.Children{Acceptor: acceptor}, transport, cfg.LLMUserDailyUSD, env.Log)
+	natsapi.Register(s.server, executions, s.calls, schedule.NewTriggers(store, catalog), s.answers)
 	env.Health.AddProbe("partitions", func(ctx context.Context) error {
 		orphans, err := store.Orphans(ctx)
 		if err != nil {
@@ -107,6 +111,10 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		s.relay.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.calls.Run(ctx)
 		return nil
 	})
 	group.Go(func() error {

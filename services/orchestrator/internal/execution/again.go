@@ -30,7 +30,7 @@ func (s *Service) Retry(ctx context.Context, caller rpc.Caller, req orchestrator
 	if len(faults) > 0 {
 		return orchestrator.SubmitResponse{}, errs.Invalid("request", faults)
 	}
-	record, err := s.visible(ctx, caller, req.ID)
+	record, err := s.Visible(ctx, caller, req.ID)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
@@ -109,7 +109,7 @@ func (s *Service) acceptAgain(ctx context.Context, caller rpc.Caller, again Acce
 
 // Rerun accepts an execution that runs an ended one again from a step on. Without an idempotency key it is not safe to repeat.
 func (s *Service) Rerun(ctx context.Context, caller rpc.Caller, req orchestrator.RerunRequest) (orchestrator.SubmitResponse, error) {
-	record, err := s.visible(ctx, caller, req.ID)
+	record, err := s.Visible(ctx, caller, req.ID)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}

@@ -34,22 +34,31 @@ func (c Children) Begin(ctx context.Context, child partition.Child) (ended bool,
 		return failure != nil, nil, failure, err
 	}
 	caller := rpc.Caller{UserID: child.UserID, Role: rpc.RoleUser, RequestID: child.RequestID, Traceparent: child.Traceparent}
-	execution, err := a.prepare(ctx, caller, child.WorkflowID, inputs)
+	var execution Accepted
+	if child.AgentID != "" {
+		execution, err = a.prepareTest(ctx, caller, child.AgentID, inputs)
+	} else {
+		execution, err = a.prepare(ctx, caller, child.WorkflowID, inputs)
+	}
 	if err != nil {
-		return failedChild(err)
+		return failedChild(child, err)
 	}
 	execution.ID, execution.TriggerType, execution.Priority = child.ID, child.TriggerType, child.Priority
 	execution.Parent, execution.Depth, execution.Detached = &child.Parent, child.Depth, child.Detached
 	if _, err = a.Accept(ctx, execution); err != nil { // one that is obsolete by now needs nothing more
-		return failedChild(err)
+		return failedChild(child, err)
 	}
 	return false, nil, nil, nil
 }
 
 // failedChild tells a child that can not be from one that can not be yet.
-func failedChild(err error) (bool, []byte, *runner.StepError, error) {
+func failedChild(child partition.Child, err error) (bool, []byte, *runner.StepError, error) {
 	if Refused(err) {
-		return true, nil, &runner.StepError{Code: runner.CodeChildFailed, Message: "the workflow can not be run: " + err.Error()}, nil
+		what := "workflow"
+		if child.AgentID != "" {
+			what = "agent"
+		}
+		return true, nil, &runner.StepError{Code: runner.CodeChildFailed, Message: "the " + what + " can not be run: " + err.Error()}, nil
 	}
 	return false, nil, nil, err
 }

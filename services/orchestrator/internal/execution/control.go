@@ -34,7 +34,7 @@ func (s *Service) Resume(ctx context.Context, caller rpc.Caller, req orchestrato
 }
 
 func (s *Service) command(ctx context.Context, caller rpc.Caller, id, kind, participle string) (orchestrator.CommandResponse, error) {
-	record, err := s.visible(ctx, caller, id)
+	record, err := s.Visible(ctx, caller, id)
 	if err != nil {
 		return orchestrator.CommandResponse{}, err
 	}
@@ -65,7 +65,7 @@ const (
 
 // SendSignal gives a signal to an execution that waits for it, or is going to. Without an idempotency key it is not safe to repeat.
 func (s *Service) SendSignal(ctx context.Context, caller rpc.Caller, req orchestrator.SignalRequest) (orchestrator.CommandResponse, error) {
-	record, err := s.visible(ctx, caller, req.ID)
+	record, err := s.Visible(ctx, caller, req.ID)
 	if err != nil {
 		return orchestrator.CommandResponse{}, err
 	}

@@ -86,9 +86,10 @@ type Record struct {
 	RetryOf         *string
 	TriggerID       *string
 	ScheduledFor    *time.Time
-	Reused          map[int]string          // by step: the execution that its result is of, when that is another
-	Compensation    *Compensation           // what undoes its steps; nil for nothing
-	Sent            map[engine.Place]uint64 // the sequences in STEPS of messages of current attempts, as far as they are known
+	Reused          map[int]string             // by step: the execution that its result is of, when that is another
+	Usage           map[int]orchestrator.Usage // by step: of the models that its attempts have called
+	Compensation    *Compensation              // what undoes its steps; nil for nothing
+	Sent            map[engine.Place]uint64    // the sequences in STEPS of messages of current attempts, as far as they are known
 }
 
 // Compensation is the execution that undoes the steps of another; of several that were tried the last.

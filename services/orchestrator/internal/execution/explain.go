@@ -18,7 +18,7 @@ import (
 
 // Explain tells why an execution is where it is.
 func (s *Service) Explain(ctx context.Context, caller rpc.Caller, req orchestrator.IDRequest) (orchestrator.Explanation, error) {
-	record, err := s.visible(ctx, caller, req.ID)
+	record, err := s.Visible(ctx, caller, req.ID)
 	if err != nil {
 		return orchestrator.Explanation{}, err
 	}

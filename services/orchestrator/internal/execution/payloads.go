@@ -17,14 +17,16 @@ import (
 // bodiesAtOnce is how many bodies of attempts are put together at once; the others wait.
 const bodiesAtOnce = 2
 
-var errServicesOnly = errs.New(errs.Forbidden, "only services may ask this")
+// ErrServicesOnly refuses users what is for services.
+var ErrServicesOnly = errs.New(errs.Forbidden, "only services may ask this")
 
-func system(caller rpc.Caller) bool { return caller.UserID == "" && caller.IsAdmin() }
+// System tells whether a service asks by itself.
+func System(caller rpc.Caller) bool { return caller.UserID == "" && caller.IsAdmin() }
 
 // StorePayload keeps an output that a runner is going to report by its reference.
 func (s *Service) StorePayload(ctx context.Context, caller rpc.Caller, req orchestrator.StorePayloadRequest) (rpc.Empty, error) {
-	if !system(caller) {
-		return rpc.Empty{}, errServicesOnly
+	if !System(caller) {
+		return rpc.Empty{}, ErrServicesOnly
 	}
 	if len(req.Payload) > runner.MaxOutput {
 		return rpc.Empty{}, errs.New(errs.PayloadTooLarge, "the payload has %d bytes; at most %d are possible", len(req.Payload), runner.MaxOutput)
@@ -39,8 +41,8 @@ func (s *Service) StorePayload(ctx context.Context, caller rpc.Caller, req orche
 // AttemptBody gives a runner the body of a step whose message has none. It answers once the ledger has the beginning of the attempt.
 func (s *Service) AttemptBody(ctx context.Context, caller rpc.Caller, req orchestrator.AttemptRequest) (orchestrator.AttemptBodyResponse, error) {
 	var none orchestrator.AttemptBodyResponse
-	if !system(caller) {
-		return none, errServicesOnly
+	if !System(caller) {
+		return none, ErrServicesOnly
 	}
 	for asked := false; ; asked = true {
 		record, err := s.store.Get(ctx, req.ExecutionID)
@@ -62,7 +64,7 @@ func (s *Service) AttemptBody(ctx context.Context, caller rpc.Caller, req orches
 		if asked {
 			return none, nil
 		}
-		if err := s.applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
+		if err := s.Applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
 			return none, err
 		}
 	}
@@ -70,8 +72,8 @@ func (s *Service) AttemptBody(ctx context.Context, caller rpc.Caller, req orches
 
 // GrantKey gives identity the key that verifies the grants of secrets.
 func (s *Service) GrantKey(ctx context.Context, caller rpc.Caller, _ rpc.Empty) (orchestrator.GrantKeyResponse, error) {
-	if !system(caller) {
-		return orchestrator.GrantKeyResponse{}, errServicesOnly
+	if !System(caller) {
+		return orchestrator.GrantKeyResponse{}, ErrServicesOnly
 	}
 	signer, err := s.signer(ctx)
 	if err != nil {

@@ -73,14 +73,15 @@ func viewAccepted(a Accepted, slot engine.Slot) orchestrator.Execution {
 
 // Get gives an execution with its steps.
 func (s *Service) Get(ctx context.Context, caller rpc.Caller, req orchestrator.IDRequest) (orchestrator.Execution, error) {
-	record, err := s.visible(ctx, caller, req.ID)
+	record, err := s.Visible(ctx, caller, req.ID)
 	if err != nil {
 		return orchestrator.Execution{}, err
 	}
 	return s.view(ctx, record)
 }
 
-func (s *Service) visible(ctx context.Context, caller rpc.Caller, id string) (Record, error) {
+// Visible gives an execution that the caller may see; NOT_FOUND for any other.
+func (s *Service) Visible(ctx context.Context, caller rpc.Caller, id string) (Record, error) {
 	parsed, err := uuid.Parse(id)
 	if err != nil {
 		return Record{}, errs.New(errs.NotFound, "execution not found")
@@ -121,10 +122,10 @@ const lookAgainFirst, lookAgainMost = 20 * time.Millisecond, 500 * time.Millisec
 // AttemptAwaited tells a runner whether an attempt that it was given once more still counts. It answers once the ledger has
 // all that was in the partition's log when it was asked: the result may stand there since before the runner died that sent it.
 func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orchestrator.AttemptRequest) (orchestrator.AttemptResponse, error) {
-	if !system(caller) {
-		return orchestrator.AttemptResponse{}, errServicesOnly
+	if !System(caller) {
+		return orchestrator.AttemptResponse{}, ErrServicesOnly
 	}
-	if err := s.applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
+	if err := s.Applied(ctx, subject.PartitionOf(req.ExecutionID)); err != nil {
 		return orchestrator.AttemptResponse{}, err
 	}
 	task, recorded, err := s.store.Step(ctx, req.ExecutionID, req.StepKey, req.Iteration)
@@ -139,9 +140,9 @@ func (s *Service) AttemptAwaited(ctx context.Context, caller rpc.Caller, req orc
 	return orchestrator.AttemptResponse{Awaited: task.AwaitsResult() && task.Token == req.Token}, nil
 }
 
-// applied waits until the ledger has what the log of a partition has now. It fails with DEPENDENCY_UNAVAILABLE when the
+// Applied waits until the ledger has what the log of a partition has now. It fails with DEPENDENCY_UNAVAILABLE when the
 // time is up before.
-func (s *Service) applied(ctx context.Context, p int) error {
+func (s *Service) Applied(ctx context.Context, p int) error {
 	last, err := s.inputLog.LastInput(ctx, p)
 	if err != nil {
 		return errs.Wrap(err, errs.DependencyUnavailable, "the input log does not answer; ask again")
@@ -166,7 +167,7 @@ const maxEvents = 1000
 
 // Events gives the history of an execution after a seq.
 func (s *Service) Events(ctx context.Context, caller rpc.Caller, req orchestrator.EventsRequest) (orchestrator.EventsResponse, error) {
-	record, err := s.visible(ctx, caller, req.ID)
+	record, err := s.Visible(ctx, caller, req.ID)
 	if err != nil {
 		return orchestrator.EventsResponse{}, err
 	}

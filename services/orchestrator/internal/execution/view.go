@@ -53,7 +53,27 @@ func (s *Service) view(ctx context.Context, r Record) (orchestrator.Execution, e
 		}
 	}
 	out.StartedAt, out.CompletedAt, out.DurationMs = span(x.StartedAt, x.CompletedAt)
+	out.Usage = together(r.Usage)
 	return out, failed()
+}
+
+// together adds up what the steps of an execution have used; nil when no model was called.
+func together(usage map[int]orchestrator.Usage) *orchestrator.Usage {
+	if len(usage) == 0 {
+		return nil
+	}
+	var all orchestrator.Usage
+	var micros, reserved int64 // dollars are rounded
+	for _, u := range usage {
+		all.Calls += u.Calls
+		all.InputTokens += u.InputTokens
+		all.OutputTokens += u.OutputTokens
+		all.ReservedTokens += u.ReservedTokens
+		micros += orchestrator.Micros(u.CostUSD)
+		reserved += orchestrator.Micros(u.ReservedCostUSD)
+	}
+	all.CostUSD, all.ReservedCostUSD = orchestrator.USD(micros), orchestrator.USD(reserved)
+	return &all
 }
 
 // testedAgent gives the agent that stands for the workflow of a test; nil for what is none.
@@ -76,6 +96,9 @@ func viewStep(r Record, i int) orchestrator.StepState {
 		out.ReusedFrom = &reused
 	} else if s.Attempt > 0 && def.FansOut() {
 		out.Items = &orchestrator.ItemCounts{Begun: s.Begun, Completed: s.Completed, Failed: s.Failed}
+	}
+	if used, ok := r.Usage[i]; ok {
+		out.Usage = &used
 	}
 	if s.Child != "" {
 		out.ChildExecutionID = &s.Child

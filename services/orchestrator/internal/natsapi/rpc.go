@@ -8,12 +8,13 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/postgres/once"
+	"turbocat.io/services/orchestrator/internal/calls"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/schedule"
 )
 
 // Register lets the services answer the methods of contracts/orchestrator.
-func Register(server *bus.Server, s *execution.Service, t *schedule.Triggers, answers *once.Answers) {
+func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *schedule.Triggers, answers *once.Answers) {
 	bus.Handle(server, orchestrator.Submit, s.Submit)
 	bus.Handle(server, orchestrator.GetExecution, s.Get)
 	bus.Handle(server, orchestrator.ListExecution, s.List)
@@ -30,6 +31,14 @@ func Register(server *bus.Server, s *execution.Service, t *schedule.Triggers, an
 	bus.Handle(server, orchestrator.AttemptBody, s.AttemptBody)
 	bus.Handle(server, orchestrator.GrantKey, s.GrantKey)
 	bus.Handle(server, orchestrator.StorePayload, s.StorePayload)
+	bus.Handle(server, orchestrator.ListCalls, c.List)
+	bus.Handle(server, orchestrator.DecideBudget, c.Decide)
+	bus.Handle(server, orchestrator.BeginCall, c.Begin)
+	bus.Handle(server, orchestrator.EndCall, c.End)
+	bus.Handle(server, orchestrator.CallAgent, c.CallAgent)
+	bus.Handle(server, orchestrator.AwaitAgent, c.AwaitAgent)
+	bus.Handle(server, orchestrator.Recall, c.Recall)
+	bus.Handle(server, orchestrator.Remember, c.Remember)
 	bus.Handle(server, orchestrator.CreateTrigger, once.Do(answers, orchestrator.CreateTrigger.Name, t.Create))
 	bus.Handle(server, orchestrator.GetTrigger, t.Get)
 	bus.Handle(server, orchestrator.ListTriggers, t.List)

@@ -25,6 +25,7 @@ type Child struct {
 	Depth      int
 	Detached   bool // the task goes on once it has begun
 	WorkflowID string
+	AgentID    string // instead of a workflow: the agent alone
 	Inputs     Inputs
 	Priority   int
 

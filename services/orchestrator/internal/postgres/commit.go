@@ -13,6 +13,7 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/postgres"
+	"turbocat.io/pkg/postgres/outbox"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/partition"
@@ -226,9 +227,14 @@ func cancelUnawaited(ctx context.Context, tx *postgres.PreparedTx, ids []string)
 	if err := tx.SelectContext(ctx, &alive, `SELECT id FROM executions WHERE id = ANY($1::uuid[]) AND completed_at IS NULL AND NOT detached ORDER BY id`, postgres.UUIDs(ids)); err != nil {
 		return nil, err
 	}
-	n := len(alive)
+	return commandUnawaited(ctx, tx, alive)
+}
+
+// commandUnawaited commits the cancels of executions, and gives what becomes of them.
+func commandUnawaited(ctx context.Context, tx outbox.Execer, ids []string) ([]partition.Control, error) {
+	n := len(ids)
 	out, commands, executions, ps, kinds := make([]partition.Control, n), make([]string, n), make([]string, n), make([]int64, n), make([]string, n)
-	for i, id := range alive {
+	for i, id := range ids {
 		c := execution.Unawaited(id)
 		commands[i], executions[i], ps[i], kinds[i] = c.ID, c.ExecutionID, int64(c.Partition), c.Kind
 		var err error

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/subject"
@@ -347,10 +348,16 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 	if err != nil {
 		return execution.Record{}, err
 	}
+	var usage map[int]orchestrator.Usage
+	if slices.ContainsFunc(def.Source.Agents, func(a catalog.DefinitionAgent) bool { return a.Type == catalog.AgentLLM }) {
+		if usage, err = s.usageOf(ctx, id); err != nil {
+			return execution.Record{}, err
+		}
+	}
 	return execution.Record{
 		Execution: loaded.Execution, Definition: def.Source, DefinitionHash: row.Definition, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
 		ParentID: row.ParentID, RetryOf: row.RetryOf, TriggerID: row.TriggerID, ScheduledFor: utc(row.ScheduledFor.Time, row.ScheduledFor.Valid), Reused: reused,
-		Compensation: compensation, Sent: loaded.Sent,
+		Compensation: compensation, Sent: loaded.Sent, Usage: usage,
 	}, nil
 }
 

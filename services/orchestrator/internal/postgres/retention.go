@@ -20,7 +20,7 @@ const (
 )
 
 // weeklyTables have most of the rows of an execution, in the order in which transactions touch them.
-var weeklyTables = []string{"steps", "execution_events", "payloads"}
+var weeklyTables = []string{"steps", "execution_events", "payloads", "calls"}
 
 // Weeks are the tables that are kept in weeks.
 func (s *Store) Weeks() weekly.Tables { return weekly.Tables{DB: s.lists, Names: weeklyTables} }
@@ -50,13 +50,18 @@ func (s *Store) sweep(ctx context.Context, before time.Time) (int64, error) {
 		sql  string
 		args []any
 	}{
-		// Steps, events and payloads of no week do not go with one.
+		// Steps, events, payloads and calls of no week do not go with one.
 		{`DELETE FROM steps_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM steps_default s
 			WHERE NOT EXISTS (SELECT FROM executions x WHERE x.id = s.execution_id) LIMIT $1))`, []any{sweepBatch}},
 		{`DELETE FROM execution_events_default WHERE ctid = ANY(ARRAY(SELECT e.ctid FROM execution_events_default e JOIN partitions t ON t.p = e.p AND e.n <= t.published_n
 			WHERE NOT EXISTS (SELECT FROM executions x WHERE x.id = e.execution_id) LIMIT $1))`, []any{sweepBatch}},
 		{`DELETE FROM payloads_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM payloads_default d
 			WHERE NOT EXISTS (SELECT FROM executions x WHERE x.id = d.execution_id) LIMIT $1))`, []any{sweepBatch}},
+		{`DELETE FROM calls_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM calls_default c
+			WHERE NOT EXISTS (SELECT FROM executions x WHERE x.id = c.execution_id) LIMIT $1))`, []any{sweepBatch}},
+		// The day too in which the time is over: some of its calls are gone by now.
+		{`DELETE FROM spending WHERE ctid = ANY(ARRAY(SELECT ctid FROM spending WHERE day > '-infinity' AND day <= ($1::timestamptz AT TIME ZONE 'UTC')::date LIMIT $2))`, []any{before, sweepBatch}},
+		{`DELETE FROM conversation_messages WHERE ctid = ANY(ARRAY(SELECT ctid FROM conversation_messages WHERE created_at < $1 LIMIT $2))`, []any{before, sweepBatch}},
 		{`DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE created_at < $1 LIMIT $2)`, []any{before, sweepBatch}},
 		// What is before a schedule's place is decided, whether or not anybody still knows how.
 		{`DELETE FROM schedule_skips WHERE ctid = ANY(ARRAY(SELECT ctid FROM schedule_skips WHERE until < $1 AND created_at < $1 LIMIT $2))`, []any{before, sweepBatch}},
@@ -76,7 +81,7 @@ func (s *Store) sweep(ctx context.Context, before time.Time) (int64, error) {
 	return rows + n, err
 }
 
-// sweepExecutions deletes executions that had ended before the given time, with their commands; their steps, events and payloads, which nobody
+// sweepExecutions deletes executions that had ended before the given time, with their commands, budgets and what they have spent; their steps, events, payloads and calls, which nobody
 // finds then any more, go with their week. One that another waits for stays until that has ended: it would be begun once more. So does
 // one that is being undone, and what has undone it stays for as long: whether it is undone decides whether it may be run again.
 func (s *Store) sweepExecutions(ctx context.Context, before time.Time) (deleted int64, err error) {
@@ -90,7 +95,10 @@ func (s *Store) sweepExecutions(ctx context.Context, before time.Time) (deleted 
 			ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED`, weekly.IDAt(before), before, sweepBatch); err != nil || len(ids) == 0 {
 			return err
 		}
-		for _, statement := range []string{`DELETE FROM executions WHERE id = ANY($1::uuid[])`, `DELETE FROM commands WHERE execution_id = ANY($1::uuid[])`} {
+		for _, statement := range []string{
+			`DELETE FROM executions WHERE id = ANY($1::uuid[])`, `DELETE FROM commands WHERE execution_id = ANY($1::uuid[])`,
+			`DELETE FROM spending WHERE execution_id = ANY($1::uuid[])`, `DELETE FROM budget_approvals WHERE execution_id = ANY($1::uuid[])`,
+		} {
 			result, err := tx.ExecContext(ctx, statement, pq.Array(ids))
 			if err != nil {
 				return err
