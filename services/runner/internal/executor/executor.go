@@ -15,6 +15,7 @@ type Task struct {
 	IdempotencyKey string // the same over retries and redeliveries of the step
 	UserID         string
 	WorkflowID     string
+	AgentID        string
 	Config         json.RawMessage // the agent's config, as saved; valid JSON
 	Input          json.RawMessage // the step's inputs, resolved; valid JSON
 	// Secrets that the config or the input names, by name. Who runs the task takes them out of what the executor says and gives.
@@ -24,6 +25,8 @@ type Task struct {
 	// Ours tells whether the attempt is still this runner's. It is not once the process stood still for longer than its
 	// lease; an effect on others that begins then would be the second one. An executor asks right before it begins one.
 	Ours func() bool
+
+	Calls Calls // the ledger of what the attempt calls
 }
 
 // ErrNotOurs is what Run gives when Ours said no.

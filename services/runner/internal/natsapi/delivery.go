@@ -46,6 +46,8 @@ func readStep(own nats.Header, body []byte) (*work.Step, error) {
 			step.UserID = value
 		case runner.HeaderWorkflowID:
 			step.WorkflowID = value
+		case runner.HeaderAgentID:
+			step.AgentID = value
 		case runner.HeaderIteration:
 			iteration = value
 		case runner.HeaderAttempt:

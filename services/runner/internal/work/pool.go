@@ -245,7 +245,7 @@ func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage,
 	}
 	output, err = p.Executor.Run(ctx, executor.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
-		UserID: step.UserID, WorkflowID: step.WorkflowID, Config: body.Config, Input: body.Input, Secrets: secrets, Log: log,
+		UserID: step.UserID, WorkflowID: step.WorkflowID, AgentID: step.AgentID, Config: body.Config, Input: body.Input, Secrets: secrets, Log: log,
 		Ours: func() bool { return p.Attempts.ours(a) },
 	})
 	if err == nil {

@@ -25,6 +25,7 @@ type Step struct {
 	IdempotencyKey string
 	UserID         string
 	WorkflowID     string
+	AgentID        string
 	RequestID      string
 	Traceparent    string
 	Body           []byte            // a runner.StepBody; empty when the ledger is to be asked for it
