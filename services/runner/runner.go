@@ -50,6 +50,7 @@ type Service struct {
 	heartbeats *natsapi.Heartbeats
 	pools      []*work.Pool
 	steps      []*natsapi.Steps // as many, one for each pool
+	warm       func(ctx context.Context)
 }
 
 // New wires a runner for every agent type that this host can run.
@@ -80,7 +81,12 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	} else {
 		env.Log.Error().Err(err).Msg("this host can not jail code; CODE steps are left to other runners")
 	}
-	return wire(env, cfg, kinds)
+	s, err := wire(env, cfg, kinds)
+	if err != nil {
+		return nil, err
+	}
+	s.warm = func(ctx context.Context) { sandbox.Warm(ctx, cfg.CodeConcurrency) }
+	return s, nil
 }
 
 // kind is an agent type that is run here.
@@ -95,7 +101,7 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), attempts: work.NewAttempts(reports.Report)}
+	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), attempts: work.NewAttempts(reports.Report), warm: func(context.Context) {}}
 	s.cancels = natsapi.NewCancels(env.Bus, s.attempts.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
 	metrics, ledger := work.NewMetrics(env.Metrics), natsapi.NewLedger(env.Bus)
@@ -135,6 +141,7 @@ func (s *Service) Run(ctx context.Context) error {
 	supporting.Go(func() { s.cancels.Run(support) })
 	supporting.Go(func() { s.reports.Run(support) })
 	supporting.Go(func() { s.logs.Run(support) })
+	supporting.Go(func() { s.warm(support) })
 	// What is given back must not come here again, so the pools stop after the intake.
 	running, drain := context.WithCancel(support)
 	defer drain()

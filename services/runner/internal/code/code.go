@@ -1,6 +1,7 @@
 // Package code runs CODE agents. Each attempt runs in a process of its own that is jailed
 // before it reads a byte of the job and killed when it has answered, or its time is up:
-// what code does to its process ends with it. The parent believes the sandbox nothing; it
+// what code does to its process ends with it. Some of these processes are started before
+// there is a job, as that takes longer than most jobs do. The parent believes the sandbox nothing; it
 // bounds and checks every frame. Where a jail can not be made, nothing is run.
 package code
 
@@ -15,7 +16,6 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/jail"
 	"turbocat.io/services/runner/internal/code/script"
 	"turbocat.io/services/runner/internal/executor"
@@ -27,22 +27,20 @@ type Config struct {
 	Program string
 }
 
-// startTimeout bounds the start of a sandbox. That takes milliseconds, but on a starved host seconds, and there a step, or a runner that tries at its
-// start whether it can jail, is not to fail for it: to begin anew would take as long.
-const startTimeout = time.Minute
-
 var errTimeUp = errors.New("the code's time is up")
 
 // Executor runs attempts of CODE agents. It is safe for concurrent use.
 type Executor struct {
 	program string
-	missing error // why this host can not jail, if so
+	missing error         // why this host can not jail, if so
+	idle    chan *sandbox // sandboxes without a job
+	room    chan struct{} // has an entry for each that is missing
 }
 
 // New gives an Executor, and tries once whether this host can jail code; Available tells.
 // It fails only for a wrong Config.
 func New(cfg Config) (*Executor, error) {
-	e := &Executor{program: "/proc/self/exe"}
+	e := &Executor{program: "/proc/self/exe", idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle)}
 	if cfg.Program != "" {
 		if !filepath.IsAbs(cfg.Program) {
 			return nil, fmt.Errorf("code.Config.Program: %q is no absolute path; give one, or leave it empty", cfg.Program)
@@ -57,15 +55,12 @@ func New(cfg Config) (*Executor, error) {
 func (e *Executor) Available() error { return e.missing }
 
 func (e *Executor) probe() error {
-	c := config{memoryMb: 128, timeout: startTimeout}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	s, err := e.start(ctx, c)
+	s, err := e.start(context.Background())
 	if err != nil {
 		return err
 	}
-	s.child.Close()
-	return nil
+	defer s.child.Close()
+	return s.close(context.Background(), limits(config{memoryMb: 128}))
 }
 
 // Run implements executor.Interface.
@@ -93,10 +88,11 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	for _, name := range c.secrets {
 		secrets[name] = task.Secrets[name]
 	}
-	s, err := e.start(ctx, c)
+	s, err := e.take(ctx, limits(c))
 	if err != nil {
 		return nil, err
 	}
+	defer e.replace(s)
 	return s.run(ctx, c.timeout, script.Job{
 		Context: script.Context{
 			ExecutionID: task.ExecutionID, StepKey: task.StepKey,
@@ -106,35 +102,8 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	}, task.Log)
 }
 
-// warmSandbox is a jailed process that waits for its one job.
-type warmSandbox struct {
-	child  *jail.Child
-	frames *frame.Reader
-}
-
-// start gives a sandbox with its jail closed, or ctx.Err(), or why there is none.
-func (e *Executor) start(ctx context.Context, c config) (*warmSandbox, error) {
-	child, err := jail.Start(e.program, sandboxArgs(c)...)
-	if err != nil {
-		return nil, err
-	}
-	bounded, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	defer context.AfterFunc(bounded, child.Kill)()
-
-	s := &warmSandbox{child: child, frames: frame.NewReader(child.Result, answers)}
-	if err := awaitReady(s.frames); err != nil {
-		exit := child.Close()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, died("the sandbox did not start", err, exit)
-	}
-	return s, nil
-}
-
 // run has the sandbox do the job, and leaves nothing of it.
-func (s *warmSandbox) run(ctx context.Context, timeout time.Duration, job script.Job, log executor.Logger) (json.RawMessage, error) {
+func (s *sandbox) run(ctx context.Context, timeout time.Duration, job script.Job, log executor.Logger) (json.RawMessage, error) {
 	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errTimeUp)
 	defer cancel()
 	defer context.AfterFunc(bounded, s.child.Kill)()

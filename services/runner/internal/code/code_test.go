@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,6 +97,7 @@ func fault(t *testing.T, err error) *runner.StepError {
 
 func TestOutput(t *testing.T) {
 	e := newExecutor(t)
+	keepWarm(t, e, 2)
 	for name, tc := range map[string]struct{ source, want string }{
 		"sum":            {`function handler(input) { return input.n + 22 }`, `42`},
 		"const":          {`const handler = (input) => input.list`, `[1,2,3]`},
@@ -148,6 +150,7 @@ func TestTypeScriptOfSeveralFiles(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	e := newExecutor(t)
+	keepWarm(t, e, 2)
 	for name, tc := range map[string]struct {
 		source string
 		change func(map[string]any)
@@ -420,6 +423,7 @@ func TestConsoleFloodIsCut(t *testing.T) {
 
 func TestEscapesFindNothing(t *testing.T) {
 	e := newExecutor(t)
+	keepWarm(t, e, 2)
 	for name, source := range map[string]string{
 		"constructor chain":   `function handler() { return this.constructor.constructor("return typeof process + typeof require + typeof Go")() }`,
 		"logger chain":        `function handler(_, c) { return c.logger.info.constructor("return typeof process")() }`,
@@ -495,7 +499,7 @@ func TestSmallestMemoryIsEnoughForSmallCode(t *testing.T) {
 	}
 }
 
-// asParent makes the test binary a runner with a sandbox that computes for ever.
+// asParent makes the test binary a runner with a sandbox that computes for ever, and one that waits.
 const asParent = "__parent_of_a_sandbox"
 
 func runForever() error {
@@ -505,11 +509,15 @@ func runForever() error {
 	}
 	job := task(`function handler() { console.log("running"); for (;;); }`, nil)
 	job.Log = func(string, string, string) { fmt.Println("running") }
+	go e.Warm(context.Background(), 2)
+	for len(e.idle) < 2 {
+		<-time.After(time.Millisecond)
+	}
 	_, err = e.Run(context.Background(), job)
 	return err
 }
 
-func TestSandboxDiesWithItsParent(t *testing.T) {
+func TestSandboxesDieWithTheirParent(t *testing.T) {
 	parent := exec.Command("/proc/self/exe", asParent)
 	parent.Stderr = os.Stderr
 	stdout, err := parent.StdoutPipe()
@@ -524,19 +532,21 @@ func TestSandboxDiesWithItsParent(t *testing.T) {
 		t.Fatalf("the parent did not get its sandbox to run: %v", err)
 	}
 	children := childrenOf(t, strconv.Itoa(parent.Process.Pid))
-	if len(children) != 1 {
-		t.Fatalf("got children %v, wanted one", children)
+	if len(children) != 2 {
+		t.Fatalf("got children %v, wanted two", children)
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	deadline := time.After(5 * time.Second)
-	for running(children[0]) {
-		select {
-		case <-deadline:
-			_ = syscall.Kill(children[0], syscall.SIGKILL)
-			t.Fatal("the sandbox outlives its parent")
-		case <-time.After(5 * time.Millisecond):
+	for _, child := range children {
+		for running(child) {
+			select {
+			case <-deadline:
+				_ = syscall.Kill(child, syscall.SIGKILL)
+				t.Fatal("a sandbox outlives its parent")
+			case <-time.After(5 * time.Millisecond):
+			}
 		}
 	}
 }
@@ -582,12 +592,37 @@ func TestHostWithoutJailRunsNothing(t *testing.T) {
 	}
 }
 
+// BenchmarkTrivial measures attempts of code that does next to nothing: with a sandbox that waits for them, with one that is
+// started for each, and as many one after the other as there can be.
 func BenchmarkTrivial(b *testing.B) {
-	e := newExecutor(b)
 	job := task(`function handler(input) { return input.n + 1 }`, nil)
-	for b.Loop() {
-		if _, err := e.Run(b.Context(), job); err != nil {
-			b.Fatal(err)
+	attempts := func(b *testing.B, e *Executor, before func()) {
+		var took []time.Duration
+		for b.Loop() {
+			before()
+			began := time.Now()
+			if _, err := e.Run(b.Context(), job); err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, time.Since(began))
 		}
+		slices.Sort(took)
+		b.ReportMetric(took[len(took)/2].Seconds()*1e3, "p50-ms")
+		b.ReportMetric(took[len(took)*95/100].Seconds()*1e3, "p95-ms")
 	}
+	b.Run("warm", func(b *testing.B) {
+		e := newExecutor(b)
+		keepWarm(b, e, 2)
+		attempts(b, e, func() {
+			b.StopTimer()
+			eventually(b, "two sandboxes are ready", func() bool { return len(e.idle) == 2 })
+			b.StartTimer()
+		})
+	})
+	b.Run("started", func(b *testing.B) { attempts(b, newExecutor(b), func() {}) })
+	b.Run("without-a-pause", func(b *testing.B) {
+		e := newExecutor(b)
+		keepWarm(b, e, 4)
+		attempts(b, e, func() {})
+	})
 }

@@ -21,6 +21,7 @@ const (
 // answers are the frames a sandbox may send.
 var answers = frame.Limits{
 	frame.Ready:   0,
+	frame.Jailed:  0,
 	frame.Log:     1 + script.MaxLine,
 	frame.Output:  runner.MaxOutput,
 	frame.Failure: maxFailure,
@@ -32,16 +33,13 @@ var faults = []string{
 	runner.CodeInvalidOutput, runner.CodeOutputLimit, runner.CodeMemoryLimit,
 }
 
-// awaitReady reads the one frame that a sandbox sends before it is given a job.
-func awaitReady(frames *frame.Reader) error {
-	kind, _, err := frames.Next()
-	if err != nil {
-		return err
+// await reads the next frame, which is to be of the kind.
+func await(frames *frame.Reader, kind frame.Kind) ([]byte, error) {
+	got, body, err := frames.Next()
+	if err == nil && got != kind {
+		err = fmt.Errorf("%w: kind %q instead of %q", frame.ErrBroken, byte(got), byte(kind))
 	}
-	if kind != frame.Ready {
-		return fmt.Errorf("%w: kind %q before it was ready", frame.ErrBroken, byte(kind))
-	}
-	return nil
+	return body, err
 }
 
 // converse hands on the log lines of a sandbox until it ends with an output or a

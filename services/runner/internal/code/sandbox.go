@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strconv"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
@@ -32,39 +31,41 @@ func Main() {
 		return
 	}
 	os.Clearenv()
-	if err := sandbox(os.Args[2:], os.Stdin, os.NewFile(3, "result")); err != nil {
+	if err := serve(os.Stdin, os.NewFile(3, "result")); err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox:", err)
 		os.Exit(97) //nolint:forbidigo // this is the main of the sandbox process
 	}
 	os.Exit(0) //nolint:forbidigo // this is the main of the sandbox process
 }
 
-// sandboxArgs are the arguments of a sandbox for code under c.
-func sandboxArgs(c config) []string {
-	// The deadline is the parent's; this holds when the parent is stopped.
-	cpuSeconds := uint64(c.timeout.Seconds()) + 5
-	return []string{sandboxWord, strconv.FormatUint(c.memoryMb, 10), strconv.FormatUint(cpuSeconds, 10)}
-}
-
-func sandbox(args []string, in io.Reader, out io.Writer) error {
-	memory, cpuSeconds, err := parseSandboxArgs(args)
-	if err != nil {
-		return err
-	}
-	if err := jail.Enter(jail.Limits{Memory: 2 * memory, CPUSeconds: cpuSeconds}); err != nil {
-		return err
-	}
+func serve(in io.Reader, out io.Writer) error {
 	// A stack that outgrows this ends the process in a way that tells why.
 	debug.SetMaxStack(64 << 20)
 	// With garbage of at most half of the data, data of the size the config allows fit into
 	// twice that; the rest is the collector's own. A limit that the collector knew of would
 	// make it run all the time near it: code out of memory would end as out of time.
 	debug.SetGCPercent(50)
-
+	// What the start has left is given back, for this may wait for long, and is not collected while there is a job.
+	debug.FreeOSMemory()
+	cell, err := jail.Enter()
+	if err != nil {
+		return err
+	}
 	if err := frame.Write(out, frame.Ready, nil); err != nil {
 		return err
 	}
-	job, err := readJob(in)
+	frames := frame.NewReader(in, questions)
+	limits, err := awaitLimits(frames)
+	if err != nil {
+		return fmt.Errorf("read the limits: %w", err)
+	}
+	if err := cell.Close(limits); err != nil {
+		return err
+	}
+	if err := frame.Write(out, frame.Jailed, nil); err != nil {
+		return err
+	}
+	job, err := readJob(frames)
 	if err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
@@ -82,17 +83,37 @@ func sandbox(args []string, in io.Reader, out io.Writer) error {
 	return errors.Join(err, frame.Write(out, frame.Failure, body))
 }
 
-func parseSandboxArgs(args []string) (memory, cpuSeconds uint64, err error) {
-	if len(args) != 2 {
-		return 0, 0, fmt.Errorf("wanted 2 arguments, got %d", len(args))
+// limits are what the code of c may use.
+func limits(c config) jail.Limits {
+	return jail.Limits{
+		Memory:     2 * c.memoryMb << 20,
+		CPUSeconds: uint64(c.timeout.Seconds()) + 5, // the deadline is the parent's; this holds when the parent is stopped
 	}
-	memoryMb, errMemory := strconv.ParseUint(args[0], 10, 32)
-	cpuSeconds, errCPU := strconv.ParseUint(args[1], 10, 32)
-	return memoryMb << 20, cpuSeconds, errors.Join(errMemory, errCPU)
 }
 
 // maxContext is what the context of a job may take: most of it are a hundred secrets, escaped.
 const maxContext = 64 << 20
+
+// questions are the frames a sandbox is sent.
+var questions = frame.Limits{
+	frame.Allow: 100, frame.Context: maxContext, frame.File: maxFileName + 1 + catalog.MaxCodeSource, frame.Input: runner.MaxInput,
+}
+
+func writeLimits(out io.Writer, limits jail.Limits) error {
+	body, err := json.Marshal(limits)
+	if err != nil {
+		return err
+	}
+	return frame.Write(out, frame.Allow, body)
+}
+
+func awaitLimits(frames *frame.Reader) (limits jail.Limits, err error) {
+	body, err := await(frames, frame.Allow)
+	if err == nil {
+		err = json.Unmarshal(body, &limits)
+	}
+	return limits, err
+}
 
 func writeJob(out io.Writer, job script.Job) error {
 	head, err := json.Marshal(job)
@@ -111,9 +132,8 @@ func writeJob(out io.Writer, job script.Job) error {
 }
 
 // readJob reads the frames of a job; Input is the last.
-func readJob(in io.Reader) (script.Job, error) {
+func readJob(frames *frame.Reader) (script.Job, error) {
 	var job script.Job
-	frames := frame.NewReader(in, frame.Limits{frame.Context: maxContext, frame.File: maxFileName + 1 + catalog.MaxCodeSource, frame.Input: runner.MaxInput})
 	for {
 		kind, body, err := frames.Next()
 		if err != nil {

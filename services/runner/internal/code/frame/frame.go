@@ -14,10 +14,12 @@ import (
 // Kind says what the body of a frame is.
 type Kind byte
 
-// A sandbox says Ready, is sent Context, each File and Input, says Log any number of times
-// and ends with Output or Failure.
+// A sandbox says Ready, is sent Allow, says Jailed, is sent Context, each File and Input,
+// says Log any number of times and ends with Output or Failure.
 const (
-	Ready   Kind = 'R' // no body: the jail is closed
+	Ready   Kind = 'R' // no body: all that needs no job is done
+	Allow   Kind = 'A' // how much memory and CPU time: a jail.Limits as JSON
+	Jailed  Kind = 'J' // no body: the jail is closed
 	Context Kind = 'C'
 	File    Kind = 'S' // its name, NUL, its text
 	Input   Kind = 'I'

@@ -15,23 +15,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter closes the jail around this process and all of its threads. After nil there is no
-// way out; after an error the process must end without having read anything.
-func Enter(limits Limits) error {
+// Cell is a jail whose door is still open: this process has given up all but what Close takes.
+type Cell struct {
+	dataInUse uint64 // at Enter
+}
+
+// Enter takes this process and all of its threads into a jail: of other processes and of the
+// file system nothing is left. After an error the process must end without having read anything.
+func Enter() (Cell, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := closeStrangers(); err != nil {
-		return fmt.Errorf("close inherited descriptors: %w", err)
+		return Cell{}, fmt.Errorf("close inherited descriptors: %w", err)
 	}
-	if err := setLimits(limits); err != nil {
-		return err
+	inUse, err := dataInUse()
+	if err != nil {
+		return Cell{}, fmt.Errorf("read the memory in use: %w", err)
 	}
 	if err := leaveFiles(); err != nil {
-		return err
+		return Cell{}, err
 	}
 	// Other processes of the same user can neither trace this one nor read its memory.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("hide from other processes: %w", err)
+		return Cell{}, fmt.Errorf("hide from other processes: %w", err)
+	}
+	return Cell{dataInUse: inUse}, nil
+}
+
+// Close closes the jail. After nil there is no way out; after an error the process must end
+// without having read anything more. Limits can be set once: even to lower them is refused then.
+func (c Cell) Close(limits Limits) error {
+	if err := c.setLimits(limits); err != nil {
+		return err
 	}
 	return leaveSyscalls()
 }
@@ -66,11 +81,7 @@ func closeStrangers() error {
 	return nil
 }
 
-func setLimits(limits Limits) error {
-	inUse, err := dataInUse()
-	if err != nil {
-		return fmt.Errorf("read the memory in use: %w", err)
-	}
+func (c Cell) setLimits(limits Limits) error {
 	for _, l := range []struct {
 		name     string
 		resource int
@@ -81,7 +92,7 @@ func setLimits(limits Limits) error {
 		{"descriptors", unix.RLIMIT_NOFILE, 16},
 		{"CPU time", unix.RLIMIT_CPU, limits.CPUSeconds},
 		// Not the address space: Go reserves gigabytes of it and uses little.
-		{"memory", unix.RLIMIT_DATA, inUse + limits.Memory},
+		{"memory", unix.RLIMIT_DATA, c.dataInUse + limits.Memory},
 	} {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
 			return fmt.Errorf("limit the %s: %w", l.name, err)

@@ -43,6 +43,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// enter takes an inmate all the way in.
+func enter(limits Limits) error {
+	cell, err := Enter()
+	if err != nil {
+		return err
+	}
+	return cell.Close(limits)
+}
+
 var roomy = Limits{Memory: 64 << 20, CPUSeconds: 10}
 
 // answersOf runs an inmate to its end and gives the lines it wrote, by their first word.
@@ -70,7 +79,7 @@ func look(out io.Writer) error {
 	fmt.Fprintln(out, "identity", os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid(), groups)
 	session, errSession := unix.Getsid(0)
 	fmt.Fprintln(out, "session", session == os.Getpid() && unix.Getpgrp() == os.Getpid())
-	if err := errors.Join(err, errSession, Enter(roomy)); err != nil {
+	if err := errors.Join(err, errSession, enter(roomy)); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "entered")
@@ -100,7 +109,7 @@ type attempt struct {
 }
 
 func attempts(out io.Writer) error {
-	if err := Enter(roomy); err != nil {
+	if err := enter(roomy); err != nil {
 		return err
 	}
 	buffer := make([]byte, 4096)
@@ -258,7 +267,7 @@ func threads(out io.Writer) error {
 	for range each {
 		<-locked
 	}
-	if err := Enter(roomy); err != nil {
+	if err := enter(roomy); err != nil {
 		return err
 	}
 	close(entered)
@@ -288,7 +297,7 @@ func TestAllThreadsAreInside(t *testing.T) {
 }
 
 func spin(io.Writer) error {
-	if err := Enter(Limits{Memory: 64 << 20, CPUSeconds: 1}); err != nil {
+	if err := enter(Limits{Memory: 64 << 20, CPUSeconds: 1}); err != nil {
 		return err
 	}
 	for n := 0; ; n++ {
@@ -315,7 +324,7 @@ func TestCPUTimeIsLimited(t *testing.T) {
 }
 
 func hang(out io.Writer) error {
-	if err := Enter(roomy); err != nil {
+	if err := enter(roomy); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "inside")
@@ -368,7 +377,7 @@ func TestKernelSeesTheJail(t *testing.T) {
 }
 
 func floodStderr(io.Writer) error {
-	if err := Enter(roomy); err != nil {
+	if err := enter(roomy); err != nil {
 		return err
 	}
 	line := []byte(strings.Repeat("x", 1023) + "\n")
@@ -400,7 +409,7 @@ func descriptor(out io.Writer) error {
 		return errno == 0
 	}
 	fmt.Fprintln(out, "before", alive())
-	if err := Enter(roomy); err != nil {
+	if err := enter(roomy); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "after", alive())

@@ -13,8 +13,14 @@ type Child struct {
 // Start always gives ErrUnsupported on this system.
 func Start(string, ...string) (*Child, error) { return nil, ErrUnsupported }
 
+// Cell is a jail whose door is still open.
+type Cell struct{}
+
 // Enter always gives ErrUnsupported on this system.
-func Enter(Limits) error { return ErrUnsupported }
+func Enter() (Cell, error) { return Cell{}, ErrUnsupported }
+
+// Close always gives ErrUnsupported on this system.
+func (c Cell) Close(Limits) error { return ErrUnsupported }
 
 // Kill does nothing: no child was ever started.
 func (c *Child) Kill() {}

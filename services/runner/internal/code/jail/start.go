@@ -23,8 +23,8 @@ const (
 )
 
 // environment is all that a child has of it. On one processor a collector that runs beside
-// the program saves nothing, and keeps garbage for longer.
-var environment = []string{"GOMAXPROCS=1", "GODEBUG=gcstoptheworld=1", "TZ=UTC"}
+// the program saves nothing, and keeps garbage for longer; until main says otherwise it need not run.
+var environment = []string{"GOMAXPROCS=1", "GODEBUG=gcstoptheworld=1", "GOGC=off", "TZ=UTC"}
 
 // Child is a process in its jail. Its methods are safe for concurrent use.
 type Child struct {

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/evanw/esbuild/pkg/api"
 	"github.com/grafana/sobek"
@@ -41,7 +41,7 @@ func (h *host) load(job Job) (sobek.Callable, *runner.StepError) {
 	if _, err := h.vm.RunProgram(program); err != nil {
 		return nil, h.thrown(err)
 	}
-	if identifier.MatchString(job.Entry) {
+	if isIdentifier(job.Entry) {
 		// A const is no property of the global object: only code sees it.
 		if v, err := h.vm.RunString("typeof " + job.Entry + " === 'undefined' ? undefined : " + job.Entry); err == nil {
 			if handler, ok := sobek.AssertFunction(v); ok {
@@ -78,7 +78,14 @@ func (h *host) loadModule(c *code, tree *ast.Program) (sobek.Callable, *runner.S
 	return nil, noEntry("%q is not a function that %s exports; write export function %s(input, context), or name one that is exported", c.job.Entry, c.job.Main, c.job.Entry)
 }
 
-var identifier = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*$`)
+func isIdentifier(name string) bool {
+	for i, c := range name {
+		if c != '_' && c != '$' && !unicode.IsLetter(c) && (i == 0 || !unicode.IsNumber(c)) {
+			return false
+		}
+	}
+	return name != ""
+}
 
 func noEntry(format string, args ...any) *runner.StepError {
 	return &runner.StepError{Code: runner.CodeInvalidConfig, Message: "config.entry: " + fmt.Sprintf(format, args...)}
