@@ -108,7 +108,7 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	for _, k := range kinds {
 		pool := work.NewPool(work.Config{
 			AgentType: k.agentType, Metrics: metrics, Tracing: env.Tracing, Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Attempts: s.attempts,
-			Report: reports.Report, AwaitWatch: s.cancels.Await, Ledger: ledger, Vault: natsapi.NewVault(env.Bus),
+			Report: reports.Report, AwaitWatch: s.cancels.Await, Ledger: ledger, Vault: natsapi.NewVault(env.Bus), Calls: natsapi.NewCalls(env.Bus),
 			Logger: s.logs.Of, Log: env.Log,
 		})
 		steps := natsapi.NewSteps(env.Bus, cfg.Pool, k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)

@@ -41,13 +41,15 @@ type attempt struct {
 	step     *Step
 	sendings []string // each a token and dispatch; see Step.sending
 	overrun  bool     // delivered too often to be run
-	free     func()   // gives its place back, once
+	free     func()   // it takes none of the places that bound what is delivered any more
 	ackWait  time.Duration
 	count    int // of deliveries, the most that a message of it had
 	doubtful bool
 	leases   []hold
 	extended time.Time // when its leases were last ours
 	gap      bool      // they had run out before that, and nobody was asked since: another may have run it
+
+	place place // among those that run
 
 	began     time.Time // zero while it waits for a slot and once it has ended
 	announced int       // the count that step.started was reported for
@@ -121,7 +123,7 @@ func (s *Attempts) admit(d *Delivery) *attempt {
 		return nil
 	}
 	a := &attempt{
-		step: d.Step, sendings: []string{d.Step.sending()}, overrun: d.Count >= MaxDeliveries, free: d.Lease.Free, ackWait: d.AckWait,
+		step: d.Step, sendings: []string{d.Step.sending()}, overrun: d.Count >= MaxDeliveries, free: sync.OnceFunc(d.Lease.Free), ackWait: d.AckWait,
 		count: d.Count, doubtful: d.Doubtful, extended: time.Now(), leases: []hold{{d.Sequence, d.Lease}},
 	}
 	s.held[token] = a

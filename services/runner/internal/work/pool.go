@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/runner"
@@ -21,7 +22,6 @@ import (
 var (
 	errTimeUp   = errors.New("the step's time is up")
 	errStopping = errors.New("the runner stops")
-	errObsolete = errors.New("the attempt's result would no longer count")
 )
 
 // Config wires a Pool.
@@ -39,6 +39,7 @@ type Config struct {
 	AwaitWatch func(ctx context.Context) error
 	Ledger     Ledger
 	Vault      Vault
+	Calls      Calls
 	// Logger gives where the lines of an attempt go, and what waits until they are stored, for a
 	// moment at most.
 	Logger func(*Step) (log executor.Logger, flush func(context.Context))
@@ -66,11 +67,20 @@ type Pool struct {
 	schemas  *schemas
 	spanName string
 	running  atomic.Int64
+
+	places   chan struct{} // has an entry for each attempt that runs and does not stand aside
+	asides   atomic.Int64  // attempts that stand aside
+	surplus  atomic.Int64  // workers that are to go because others have come back from standing aside
+	workers  sync.WaitGroup
+	work     func()         // what a worker does
+	settling sync.WaitGroup // calls whose attempts have ended
 }
 
-// Capacity is how many attempts the pool runs at once, and how many run now.
+// Capacity is how many attempts the pool runs at once, and how many run now. One that stands aside takes no place of others, neither here
+// nor of those that the orchestrator deals.
 func (p *Pool) Capacity() runner.Capacity {
-	return runner.Capacity{AgentType: p.AgentType, Slots: p.Concurrency, Running: int(p.running.Load())}
+	asides := int(p.asides.Load())
+	return runner.Capacity{AgentType: p.AgentType, Slots: p.Concurrency + asides, Running: int(p.running.Load())}
 }
 
 // Places is how many deliveries a pool of this concurrency should be given before it has
@@ -81,6 +91,7 @@ func Places(concurrency int) int { return 2 * concurrency }
 func NewPool(cfg Config) *Pool {
 	return &Pool{
 		Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency)), measured: cfg.Metrics.of(cfg.AgentType), schemas: newSchemas(), spanName: "attempt " + cfg.AgentType,
+		places: make(chan struct{}, cfg.Concurrency),
 	}
 }
 
@@ -99,22 +110,25 @@ func (p *Pool) Take(d *Delivery) {
 func (p *Pool) Run(ctx context.Context) {
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	var workers sync.WaitGroup
-	for range p.Concurrency {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				select {
-				case <-ctx.Done():
-				case a := <-p.queue:
-					p.handle(ctx, running, a)
+	p.work = func() {
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case a := <-p.queue:
+				if p.turn(ctx, running, a); p.dismissed() {
+					return
 				}
 			}
-		})
+		}
+	}
+	for range p.Concurrency {
+		p.workers.Go(p.work)
 	}
 	<-ctx.Done()
 	timer := time.AfterFunc(p.Drain, func() { stop(errStopping) })
 	defer timer.Stop()
-	workers.Wait()
+	p.workers.Wait()
+	p.settling.Wait()
 	for {
 		select {
 		case a := <-p.queue:
@@ -122,6 +136,22 @@ func (p *Pool) Run(ctx context.Context) {
 		default:
 			return
 		}
+	}
+}
+
+// turn has an attempt handled once it has a place.
+func (p *Pool) turn(intake, running context.Context, a *attempt) {
+	select {
+	case p.places <- struct{}{}:
+		a.place.taken = true
+	case <-intake.Done():
+		p.Attempts.giveBack(a)
+		a.free()
+		return
+	}
+	p.handle(intake, running, a)
+	if a.place.taken {
+		<-p.places
 	}
 }
 
@@ -246,7 +276,8 @@ func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage,
 	output, err = p.Executor.Run(ctx, executor.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
 		UserID: step.UserID, WorkflowID: step.WorkflowID, AgentID: step.AgentID, Config: body.Config, Input: body.Input, Secrets: secrets, Log: log,
-		Ours: func() bool { return p.Attempts.ours(a) },
+		Ours:  func() bool { return p.Attempts.ours(a) },
+		Calls: &callsOf{pool: p, a: a, run: uuid.NewString(), mask: mask},
 	})
 	if err == nil {
 		err = checkOutput(output)
@@ -277,7 +308,7 @@ func (p *Pool) fetchBody(ctx context.Context, step *Step) (runner.StepBody, erro
 	case failure != nil:
 		return runner.StepBody{}, failure
 	case len(body) == 0:
-		return runner.StepBody{}, errObsolete
+		return runner.StepBody{}, executor.ErrObsolete
 	}
 	step.Body = body
 	return p.bodyOf(ctx, step)
@@ -286,7 +317,7 @@ func (p *Pool) fetchBody(ctx context.Context, step *Step) (runner.StepBody, erro
 // outcomeOf tells what became of an attempt that ran, by why its context ended and its error.
 func outcomeOf(cause, err error) string {
 	switch {
-	case errors.Is(cause, errCancelled) || errors.Is(err, errObsolete):
+	case errors.Is(cause, errCancelled) || errors.Is(err, executor.ErrObsolete):
 		return outcomeCancelled
 	case err == nil:
 		return outcomeCompleted
