@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 // and the pool goes on over another.
 func TestSilentLinkIsGivenUp(t *testing.T) {
 	t.Parallel()
-	db, err := postgres.OpenWithin(pgtest.URL(t, map[string]fs.FS{}), "public", 200*time.Millisecond)
+	db, err := postgres.OpenWithin(pgtest.URL(t, map[string]fs.FS{}), "public", 200*time.Millisecond, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestSilentLinkIsGivenUp(t *testing.T) {
 // An idle connection is not a silent link.
 func TestIdleLinkIsKept(t *testing.T) {
 	t.Parallel()
-	db, err := postgres.OpenWithin(pgtest.URL(t, map[string]fs.FS{}), "public", 200*time.Millisecond)
+	db, err := postgres.OpenWithin(pgtest.URL(t, map[string]fs.FS{}), "public", 200*time.Millisecond, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"time"
@@ -24,11 +25,16 @@ const MaxConns = 10
 
 // Open connects to the schema of a service. The pool is lazy: Open checks the address, not the server.
 func Open(databaseURL, schema string) (*sqlx.DB, error) {
-	return open(databaseURL, schema, silence)
+	return OpenWith(databaseURL, schema, nil)
 }
 
-func open(databaseURL, schema string, silence time.Duration) (*sqlx.DB, error) {
-	dsn, err := withParams(databaseURL, map[string]string{
+// OpenWith is Open with settings of the server for each connection.
+func OpenWith(databaseURL, schema string, settings map[string]string) (*sqlx.DB, error) {
+	return open(databaseURL, schema, silence, settings)
+}
+
+func open(databaseURL, schema string, silence time.Duration, settings map[string]string) (*sqlx.DB, error) {
+	params := map[string]string{
 		"search_path":                         schema,
 		"application_name":                    "turbocat-" + schema,
 		"statement_timeout":                   "10000",
@@ -37,7 +43,9 @@ func open(databaseURL, schema string, silence time.Duration) (*sqlx.DB, error) {
 		"connect_timeout":                     "5",
 		"binary_parameters":                   "yes",                // a []byte is sent as it is; see Bytes
 		"plan_cache_mode":                     "force_generic_plan", // by its own estimates the server would plan anew what it was given a short array for
-	})
+	}
+	maps.Copy(params, settings)
+	dsn, err := withParams(databaseURL, params)
 	if err != nil {
 		return nil, err
 	}

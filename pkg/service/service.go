@@ -30,6 +30,9 @@ var Version = "dev"
 // startTimeout bounds how long a start waits for NATS and the database.
 const startTimeout = 30 * time.Second
 
+// writerConns is how many of a service's connections are for who writes alone: a transaction's, and one to prepare a statement over meanwhile.
+const writerConns = 2
+
 // maxReplicas is the most copies that JetStream keeps.
 const maxReplicas = 5
 
@@ -38,6 +41,7 @@ type Env struct {
 	Log    zerolog.Logger
 	Bus    *bus.Conn
 	DB     *sqlx.DB      // the service's own schema; nil unless Spec.Database
+	Writer *sqlx.DB      // connections to it for a single writer, with the settings of Spec.Writer; nil without any
 	Redis  *redis.Client // nil unless Spec.Redis
 	Health *Health
 
@@ -59,7 +63,8 @@ type Service interface {
 // from TURBOCAT_<NAME>_<FIELD>; tags may name plain variables with the prefix left out, see Parse.
 type Spec[C any] struct {
 	Name     string
-	Database bool // owns a schema of that name
+	Database bool              // owns a schema of that name
+	Writer   map[string]string // settings of the server for the connections of Env.Writer
 	Redis    bool
 	Streams  bool // can not work while JetStream stores nothing
 	New      func(Env, C) (Service, error)
@@ -217,6 +222,14 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 		closers = append(closers, func() { _ = e.DB.Close() })
 		e.Health.AddProbe("postgres", func(ctx context.Context) error { return checkPostgres(ctx, e.DB) })
 		measurePool(e.Metrics, e.DB)
+		if s.Writer != nil {
+			if e.Writer, err = postgres.OpenWith(plain.DatabaseURL, s.Name, s.Writer); err != nil {
+				return e, closeAll, err
+			}
+			closers = append(closers, func() { _ = e.Writer.Close() })
+			e.DB.SetMaxOpenConns(postgres.MaxConns - writerConns)
+			e.Writer.SetMaxOpenConns(writerConns)
+		}
 	}
 	if s.Redis {
 		if plain.RedisURL == "" {

@@ -33,7 +33,7 @@ import (
 
 // Spec describes the service to whatever starts it.
 func Spec() service.Spec[Config] {
-	return service.Spec[Config]{Name: contract.Service, Database: true, Streams: true, New: New}
+	return service.Spec[Config]{Name: contract.Service, Database: true, Writer: postgres.ByKey, Streams: true, New: New}
 }
 
 // Service is the wired orchestrator.
@@ -56,7 +56,7 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	store := postgres.New(env.DB)
+	store := postgres.New(env.DB, env.Writer)
 	transport, err := natsapi.NewTransport(env.Bus.NATS(), natsapi.Limits{
 		ExecutionInputBytes: cfg.ExecutionInputBytes, StepsBytes: cfg.StepsBytes, EventsBytes: cfg.EventsBytes, EventsAge: cfg.EventsAge,
 	}, bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log)

@@ -46,7 +46,7 @@ func TestRetentionUnderLoad(t *testing.T) {
 	load.grow(10)
 
 	const period, week = 24 * time.Hour, 7 * 24 * time.Hour
-	store, now := postgres.New(db), time.Now()
+	store, now := postgres.New(db, db), time.Now()
 	rules := store.Retention(period)
 	keep := func(rules weekly.Rules) {
 		t.Helper()

@@ -31,7 +31,7 @@ type ledger struct {
 func newLedger(t testing.TB) ledger {
 	t.Helper()
 	db := pgtest.New(t, "orchestrator", migrations.Of("orchestrator"))
-	return ledger{t, New(db), db}
+	return ledger{t, New(db, db), db}
 }
 
 // acceptable is an execution of steps that run one after the other.

@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,16 +21,27 @@ import (
 	"turbocat.io/services/orchestrator/internal/partition"
 )
 
-// Commit implements partition.Ledger.
+// querier runs constant statements, in a transaction or each in one of its own.
+type querier interface {
+	GetContext(ctx context.Context, dest any, query string, args ...any) error
+	SelectContext(ctx context.Context, dest any, query string, args ...any) error
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// Commit implements partition.Ledger. Most batches are one statement, whose answer is the only one that the commit waits for.
 func (s *Store) Commit(ctx context.Context, b partition.Batch) ([]partition.Control, error) {
+	if !more(b) {
+		_, err := move(ctx, s.ledger, b, false)
+		return nil, commitError(postgres.Translate(err))
+	}
 	var inputs []partition.Control
-	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
+	err := s.ledger.InTx(ctx, func(tx *postgres.PreparedTx) error {
 		inputs = nil
-		there, err := fence(ctx, tx, b)
+		there, err := move(ctx, tx, b, false)
 		if err != nil || there {
 			return err
 		}
-		inputs, err = s.write(ctx, tx, b)
+		inputs, err = s.follow(ctx, tx, b)
 		return err
 	})
 	return inputs, commitError(err)
@@ -38,8 +51,11 @@ var errRehearsed = errors.New("rehearsed")
 
 // Rehearse implements partition.Ledger.
 func (s *Store) Rehearse(ctx context.Context, b partition.Batch) error {
-	err := s.db.InTx(ctx, func(tx *postgres.PreparedTx) error {
-		if _, err := s.write(ctx, tx, b); err != nil {
+	err := s.ledger.InTx(ctx, func(tx *postgres.PreparedTx) error {
+		if _, err := move(ctx, tx, b, true); err != nil {
+			return err
+		}
+		if _, err := s.follow(ctx, tx, b); err != nil {
 			return err
 		}
 		return errRehearsed
@@ -57,67 +73,100 @@ func commitError(err error) error {
 	return err
 }
 
-// fence locks the partitions, in their order, and fails unless all still have the batch's
-// epochs and stand where it goes on from. A batch whose earlier try was committed without an
-// answer is there already: it has moved its partitions.
-func fence(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) (there bool, err error) {
-	ps := make([]int64, len(b.Partitions))
-	batch, numbers := map[int]partition.Advance{}, b.FirstEvents()
-	for i, a := range b.Partitions {
-		ps[i] = int64(a.P)
-		batch[a.P] = a
+// moveStatement locks the partitions, in their order, and writes what a batch has of positions, executions, steps and events, unless one of the
+// partitions does not have the batch's epoch or stand where it goes on from. A batch whose earlier try was committed without an answer is there
+// already: it has moved its partitions. It gives the partitions, whether each is lost, and whether anything was written.
+//
+// What is locked is read as it is once it is locked, while the rest of the statement sees what was there when it began; all that it updates belongs
+// to the owner alone, but for the partitions, whose leases are renewed meanwhile: of these the newest version is updated.
+const moveStatement = `WITH given AS MATERIALIZED (
+	SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) v(p, epoch, origin, seq, at, n, first)
+), held AS MATERIALIZED (
+	SELECT p, epoch, input_seq, event_n FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE
+), judged AS MATERIALIZED (
+	SELECT p, v.seq <> v.origin AS moves, h.input_seq = v.seq AND h.event_n = v.n AS there, h.epoch <> v.epoch OR
+		(h.input_seq <> v.seq OR h.event_n <> v.n) AND (v.seq = v.origin OR h.input_seq <> v.origin OR v.first > 0 AND h.event_n <> v.first - 1) AS lost
+	FROM held h JOIN given v USING (p)
+), verdict AS MATERIALIZED (
+	SELECT $8 OR NOT bool_or(lost) AND NOT coalesce(bool_and(there) FILTER (WHERE moves), false) AS writes FROM judged
+), advanced AS (
+	UPDATE partitions t SET input_seq = v.seq, input_time = v.at, event_n = v.n FROM given v WHERE t.p = v.p AND (SELECT writes FROM verdict)
+), updated AS (
+	UPDATE executions t SET status = v.status, outputs = nullif(v.outputs, ''), error = nullif(v.error, ''), event_seq = v.seq,
+		last_input = moment(v.input), sleeps_until = moment(v.sleeps), started_at = moment(v.started), completed_at = moment(v.completed),
+		steps_completed = v.ok, steps_failed = v.failed, steps_skipped = v.skipped, percent = v.percent
+	FROM unnest($9::uuid[], $10::text[], $11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[],
+		$18::int[], $19::int[], $20::int[], $21::smallint[]) v(id, status, outputs, error, seq, input, sleeps, started, completed, ok, failed, skipped, percent)
+	WHERE t.id = v.id AND (SELECT writes FROM verdict)
+), stepped AS (
+	INSERT INTO steps (execution_id, step_index, iteration, p, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at,
+		output, error, started_at, completed_at, child_id)
+	SELECT v.id, v.idx, v.iteration, v.p, v.status, v.attempt, v.token, v.dispatch, v.sent, moment(v.retry), moment(v.backstop), moment(v.wake),
+		nullif(v.output, ''), nullif(v.error, ''), moment(v.started), moment(v.completed), nullif(v.child, '')::uuid
+	FROM unnest($22::uuid[], $23::int[], $24::int[], $25::smallint[], $26::text[], $27::int[], $28::text[], $29::int[], $30::bigint[], $31::bigint[], $32::bigint[],
+		$33::bigint[], $34::bytea[], $35::bytea[], $36::bigint[], $37::bigint[], $38::text[])
+		v(id, idx, iteration, p, status, attempt, token, dispatch, sent, retry, backstop, wake, output, error, started, completed, child)
+	WHERE (SELECT writes FROM verdict)
+	ON CONFLICT (execution_id, step_index, iteration) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, token = excluded.token,
+		dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, wake_at = excluded.wake_at,
+		output = excluded.output, error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at,
+		child_id = excluded.child_id
+), told AS (
+	INSERT INTO execution_events (execution_id, seq, p, n, event_count, events)
+	SELECT v.* FROM unnest($39::uuid[], $40::bigint[], $41::smallint[], $42::bigint[], $43::int[], $44::bytea[]) v
+	WHERE (SELECT writes FROM verdict)
+)
+SELECT p, lost, (SELECT writes FROM verdict) AS written FROM judged`
+
+// move writes what a batch has of positions, executions, steps and events, and tells whether it was there already. A rehearsal writes wherever
+// the partitions stand.
+func move(ctx context.Context, q querier, b partition.Batch, rehearsal bool) (there bool, err error) {
+	events, err := eventArguments(b)
+	if err != nil {
+		return false, fmt.Errorf("write events: %w", err)
+	}
+	executions, err := executionArguments(b.Executions)
+	if err != nil {
+		return false, err
+	}
+	steps, err := stepArguments(b.Steps)
+	if err != nil {
+		return false, err
 	}
 	var rows []struct {
-		P        int    `db:"p"`
-		Epoch    int64  `db:"epoch"`
-		InputSeq uint64 `db:"input_seq"`
-		EventN   uint64 `db:"event_n"`
+		P       int  `db:"p"`
+		Lost    bool `db:"lost"`
+		Written bool `db:"written"`
 	}
-	if err := tx.SelectContext(ctx, &rows, `SELECT p, epoch, input_seq, event_n FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p FOR UPDATE`, postgres.Int2s(ps)); err != nil {
+	args := slices.Concat(positionArguments(b), []any{rehearsal}, executions, steps, events)
+	if err := q.SelectContext(ctx, &rows, moveStatement, args...); err != nil || rehearsal {
 		return false, err
 	}
 	var lost []int
-	moving, moved := 0, 0
 	for _, r := range rows {
-		a := batch[r.P]
-		stays, there := a.From == a.InputSeq, a.InputSeq == r.InputSeq && a.EventN == r.EventN
-		if !stays {
-			moving++
-		}
-		switch {
-		case a.Epoch != r.Epoch || !there && (stays || a.From != r.InputSeq || numbers[a.P] > 0 && numbers[a.P] != r.EventN+1):
+		if r.Lost {
 			lost = append(lost, r.P)
-		case there && !stays:
-			moved++
 		}
+		there = there || !r.Written
 	}
 	if len(lost) > 0 {
 		return false, &partition.FencedError{Partitions: lost}
 	}
-	return moving > 0 && moved == moving, nil
+	return there, nil
 }
 
-// byKey has the server go by the keys, whatever it believed of the tables' sizes when it
+// ByKey are settings of connections that have the server go by the keys, whatever it believed of the tables' sizes when it
 // planned a statement: it may have been on the first day, when they were empty. What can not go by a key then looks costly
 // enough to be compiled, which takes seconds.
-const byKey = `SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`
+var ByKey = map[string]string{"jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
-func (s *Store) write(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) ([]partition.Control, error) {
-	if err := tx.Set(ctx, byKey); err != nil {
-		return nil, err
-	}
-	if err := advance(ctx, tx, b.Partitions); err != nil {
-		return nil, fmt.Errorf("advance partitions: %w", err)
-	}
-	if err := updateExecutions(ctx, tx, b.Executions); err != nil {
-		return nil, fmt.Errorf("update executions: %w", err)
-	}
-	if err := upsertSteps(ctx, tx, b.Steps); err != nil {
-		return nil, fmt.Errorf("write steps: %w", err)
-	}
-	if err := insertEvents(ctx, tx, b); err != nil {
-		return nil, fmt.Errorf("write events: %w", err)
-	}
+// more tells whether a batch has anything beyond what moveStatement writes.
+func more(b partition.Batch) bool {
+	return len(b.Commands) > 0 || len(b.Compensations) > 0 || len(b.DeadLetters) > 0 || len(b.Cancels) > 0 || slices.ContainsFunc(b.Executions, releases)
+}
+
+// follow writes the rest of a batch, and gives the inputs that come of it.
+func (s *Store) follow(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) ([]partition.Control, error) {
 	if err := markCommands(ctx, tx, b.Commands); err != nil {
 		return nil, fmt.Errorf("mark commands: %w", err)
 	}
@@ -141,23 +190,23 @@ func (s *Store) write(ctx context.Context, tx *postgres.PreparedTx, b partition.
 	return append(cancels, inputs...), nil
 }
 
-func advance(ctx context.Context, tx *postgres.PreparedTx, advances []partition.Advance) error {
-	n := len(advances)
-	ps, seqs, times, ns := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, a := range advances {
-		ps[i], seqs[i], times[i], ns[i] = int64(a.P), int64(a.InputSeq), a.InputTime, int64(a.EventN)
+// positionArguments are the arguments of given.
+func positionArguments(b partition.Batch) []any {
+	n, numbers := len(b.Partitions), b.FirstEvents()
+	ps, epochs, origins, seqs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	times, ns, firsts := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, a := range b.Partitions {
+		ps[i], epochs[i], origins[i], seqs[i] = int64(a.P), a.Epoch, int64(a.From), int64(a.InputSeq)
+		times[i], ns[i], firsts[i] = a.InputTime, int64(a.EventN), int64(numbers[a.P])
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE partitions t SET input_seq = v.seq, input_time = v.at, event_n = v.n
-		FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) v(p, seq, at, n) WHERE t.p = v.p`,
-		postgres.Int2s(ps), postgres.Int8s(seqs), postgres.Int8s(times), postgres.Int8s(ns))
-	return err
+	return []any{
+		postgres.Int2s(ps), postgres.Int8s(epochs), postgres.Int8s(origins), postgres.Int8s(seqs), postgres.Int8s(times), postgres.Int8s(ns), postgres.Int8s(firsts),
+	}
 }
 
-func updateExecutions(ctx context.Context, tx *postgres.PreparedTx, rows []partition.ExecutionRow) error {
+// executionArguments are the arguments of updated.
+func executionArguments(rows []partition.ExecutionRow) ([]any, error) {
 	n := len(rows)
-	if n == 0 {
-		return nil
-	}
 	ids, statuses := make([]string, n), make([]string, n)
 	outputs, failures := make([][]byte, n), make([][]byte, n)
 	seqs, inputs, sleeps, starts, ends := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
@@ -165,28 +214,21 @@ func updateExecutions(ctx context.Context, tx *postgres.PreparedTx, rows []parti
 	for i, r := range rows {
 		failure, err := errorBytes(r.Error)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ids[i], statuses[i], outputs[i], failures[i] = r.ID, r.Status, nonNil(r.Outputs), failure
 		seqs[i], inputs[i], sleeps[i], starts[i], ends[i] = int64(r.EventSeq), int64(r.LastInput), int64(r.SleepsUntil), int64(r.StartedAt), int64(r.CompletedAt)
 		completed[i], failed[i], skipped[i], percent[i] = int64(r.Completed), int64(r.Failed), int64(r.Skipped), int64(r.Percent)
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE executions t SET status = v.status, outputs = nullif(v.outputs, ''), error = nullif(v.error, ''), event_seq = v.seq,
-			last_input = moment(v.input), sleeps_until = moment(v.sleeps), started_at = moment(v.started), completed_at = moment(v.completed),
-			steps_completed = v.ok, steps_failed = v.failed, steps_skipped = v.skipped, percent = v.percent
-		FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-			$10::int[], $11::int[], $12::int[], $13::smallint[]) v(id, status, outputs, error, seq, input, sleeps, started, completed, ok, failed, skipped, percent)
-		WHERE t.id = v.id`,
+	return []any{
 		postgres.UUIDs(ids), postgres.Texts(statuses), postgres.Bytes(outputs), postgres.Bytes(failures), postgres.Int8s(seqs), postgres.Int8s(inputs), postgres.Int8s(sleeps),
-		postgres.Int8s(starts), postgres.Int8s(ends), postgres.Int4s(completed), postgres.Int4s(failed), postgres.Int4s(skipped), postgres.Int2s(percent))
-	return err
+		postgres.Int8s(starts), postgres.Int8s(ends), postgres.Int4s(completed), postgres.Int4s(failed), postgres.Int4s(skipped), postgres.Int2s(percent),
+	}, nil
 }
 
-func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.StepRow) error {
+// stepArguments are the arguments of stepped.
+func stepArguments(rows []partition.StepRow) ([]any, error) {
 	n := len(rows)
-	if n == 0 {
-		return nil
-	}
 	ids, statuses, tokens, children := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	outputs, failures := make([][]byte, n), make([][]byte, n)
 	indexes, iterations, ps, attempts, dispatches, sents := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
@@ -194,27 +236,17 @@ func upsertSteps(ctx context.Context, tx *postgres.PreparedTx, rows []partition.
 	for i, r := range rows {
 		failure, err := errorBytes(r.Error)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ids[i], statuses[i], tokens[i], children[i], outputs[i], failures[i] = r.ExecutionID, r.Status, r.Token, r.Child, nonNil(r.Output), failure
 		indexes[i], iterations[i], ps[i], attempts[i], dispatches[i], sents[i] = int64(r.Step), int64(r.Iteration), int64(r.P), int64(r.Attempt), int64(r.Dispatch), int64(r.Sent)
 		retries[i], backstops[i], wakes[i], starts[i], ends[i] = int64(r.RetryAt), int64(r.Backstop), int64(r.WakeAt), int64(r.StartedAt), int64(r.CompletedAt)
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO steps (execution_id, step_index, iteration, p, status, attempt, token, dispatch, sent, retry_at, backstop, wake_at,
-			output, error, started_at, completed_at, child_id)
-		SELECT v.id, v.idx, v.iteration, v.p, v.status, v.attempt, v.token, v.dispatch, v.sent, moment(v.retry), moment(v.backstop), moment(v.wake),
-			nullif(v.output, ''), nullif(v.error, ''), moment(v.started), moment(v.completed), nullif(v.child, '')::uuid
-		FROM unnest($1::uuid[], $2::int[], $3::int[], $4::smallint[], $5::text[], $6::int[], $7::text[], $8::int[], $9::bigint[], $10::bigint[], $11::bigint[],
-			$12::bigint[], $13::bytea[], $14::bytea[], $15::bigint[], $16::bigint[], $17::text[])
-			v(id, idx, iteration, p, status, attempt, token, dispatch, sent, retry, backstop, wake, output, error, started, completed, child)
-		ON CONFLICT (execution_id, step_index, iteration) DO UPDATE SET status = excluded.status, attempt = excluded.attempt, token = excluded.token,
-			dispatch = excluded.dispatch, sent = excluded.sent, retry_at = excluded.retry_at, backstop = excluded.backstop, wake_at = excluded.wake_at,
-			output = excluded.output, error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at,
-			child_id = excluded.child_id`,
+	return []any{
 		postgres.UUIDs(ids), postgres.Int4s(indexes), postgres.Int4s(iterations), postgres.Int2s(ps), postgres.Texts(statuses), postgres.Int4s(attempts), postgres.Texts(tokens),
 		postgres.Int4s(dispatches), postgres.Int8s(sents), postgres.Int8s(retries), postgres.Int8s(backstops), postgres.Int8s(wakes), postgres.Bytes(outputs),
-		postgres.Bytes(failures), postgres.Int8s(starts), postgres.Int8s(ends), postgres.Texts(children))
-	return err
+		postgres.Bytes(failures), postgres.Int8s(starts), postgres.Int8s(ends), postgres.Texts(children),
+	}, nil
 }
 
 // cancelUnawaited asks for the end of executions that no step waits for any more. It comes after the steps are written: an accept

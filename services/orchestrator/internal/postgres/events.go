@@ -57,10 +57,11 @@ func eventRows(b partition.Batch) ([]*eventsRow, error) {
 	return rows, nil
 }
 
-func insertEvents(ctx context.Context, tx *postgres.PreparedTx, b partition.Batch) error {
+// eventArguments are the arguments of told in moveStatement.
+func eventArguments(b partition.Batch) ([]any, error) {
 	rows, err := eventRows(b)
-	if err != nil || len(rows) == 0 {
-		return err
+	if err != nil {
+		return nil, err
 	}
 	size := 2 * len(rows)
 	for _, e := range b.Events {
@@ -75,10 +76,7 @@ func insertEvents(ctx context.Context, tx *postgres.PreparedTx, b partition.Batc
 		ids[i], batches[i] = r.executionID, all[from:]
 		seqs[i], ps[i], ns[i], counts[i] = int64(r.seq), int64(r.p), int64(r.n), int64(len(r.bodies))
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO execution_events (execution_id, seq, p, n, event_count, events)
-		SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bigint[], $5::int[], $6::bytea[])`,
-		postgres.UUIDs(ids), postgres.Int8s(seqs), postgres.Int2s(ps), postgres.Int8s(ns), postgres.Int4s(counts), postgres.Bytes(batches))
-	return err
+	return []any{postgres.UUIDs(ids), postgres.Int8s(seqs), postgres.Int2s(ps), postgres.Int8s(ns), postgres.Int4s(counts), postgres.Bytes(batches)}, nil
 }
 
 // The last row to read for a number of events is the first that has or is beyond the last of them.

@@ -12,6 +12,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -22,6 +23,13 @@ import (
 // Accept implements execution.Store.
 func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]execution.Outcome, []partition.Control, error) {
 	outcomes := make([]execution.Outcome, len(executions))
+	if s.plain(executions) {
+		for i, x := range executions {
+			outcomes[i].ID = x.ID
+		}
+		_, err := insertExecutions(ctx, s.db, executions)
+		return outcomes, nil, postgres.Translate(err)
+	}
 	var kept [][]byte
 	began := time.Now()
 	var inputs []partition.Control
@@ -68,6 +76,15 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 		}
 	}
 	return outcomes, inputs, err
+}
+
+// plain tells whether there is nothing to accept but rows of executions, which are one statement. What else executions bring, or depend on,
+// goes with them in a transaction.
+func (s *Store) plain(executions []execution.Accepted) bool {
+	return !slices.ContainsFunc(executions, func(x execution.Accepted) bool {
+		return x.Key != nil || x.Parent != nil || x.Scheduled != nil || x.RetryOf != "" || x.CompensationOf != "" || x.Limit != nil || len(x.Reused) > 0 ||
+			len(x.Inputs) > runner.MaxInline || !s.known(x.DefinitionHash)
+	})
 }
 
 // claimKeys sorts out what was accepted before, and fills in the outcomes.
@@ -144,13 +161,19 @@ func awaited(ctx context.Context, tx *postgres.PreparedTx, executions []executio
 // execution was accepted with it, at the earliest.
 const definitionSeen = time.Hour
 
+// known tells whether this process takes it that a definition is kept.
+func (s *Store) known(hash []byte) bool {
+	at, seen := s.seen.Get([sha256.Size]byte(hash))
+	return seen && time.Since(at) <= definitionSeen
+}
+
 // keepDefinitions writes the definitions that are missing, and notes of the others that they are in use: of each once in a while.
 // It gives the hashes of all of them that this process need not look at again once the transaction is committed. NOT_FOUND when a definition
 // is gone together with the executions that had it.
 func (s *Store) keepDefinitions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) ([][]byte, error) {
 	bodies := map[string][]byte{}
 	for _, x := range executions {
-		if at, known := s.seen.Get([sha256.Size]byte(x.DefinitionHash)); !known || time.Since(at) > definitionSeen {
+		if !s.known(x.DefinitionHash) {
 			bodies[string(x.DefinitionHash)] = nonNil(x.DefinitionBody)
 		}
 	}
@@ -175,7 +198,7 @@ func (s *Store) keepDefinitions(ctx context.Context, tx *postgres.PreparedTx, ex
 }
 
 // insertExecutions gives those of them that have a limit and were not there before.
-func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) (limited []execution.Accepted, err error) {
+func insertExecutions(ctx context.Context, q querier, executions []execution.Accepted) (limited []execution.Accepted, err error) {
 	n := len(executions)
 	if n == 0 {
 		return nil, nil
@@ -206,7 +229,7 @@ func insertExecutions(ctx context.Context, tx *postgres.PreparedTx, executions [
 		}
 	}
 	var inserted []string
-	err = tx.SelectContext(ctx, &inserted, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
+	err = q.SelectContext(ctx, &inserted, `INSERT INTO executions (id, p, workflow_id, workflow_version, workflow_owner, user_id, definition, engine_version, status,
 			trigger_type, priority, inputs, request_id, traceparent, steps_total, created_at, retry_of, steps_completed, percent,
 			parent_execution_id, parent_step, parent_iteration, parent_token, depth, compensation_of, trigger_id, scheduled_for, limited, detached)
 		SELECT v.id, v.p, v.workflow, v.version, v.owner, v.usr, v.definition, $23, 'PENDING', v.trigger, v.priority, v.inputs, v.request, v.parent, v.total, moment(v.created),

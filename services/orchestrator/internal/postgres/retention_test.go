@@ -230,7 +230,7 @@ func TestDefinitionsThatAreUsedStay(t *testing.T) {
 	l.exec(`UPDATE definitions SET used_at = now() - interval '60 days'`)
 	retry := again
 	retry.ID, retry.DefinitionBody, retry.RetryOf = uuid.Must(uuid.NewV7()).String(), nil, again.ID
-	other := New(l.db)
+	other := New(l.db, l.db)
 	if _, _, err := other.Accept(t.Context(), []execution.Accepted{retry}); err != nil {
 		t.Fatal(err)
 	}
@@ -246,11 +246,11 @@ func TestDefinitionsThatAreUsedStay(t *testing.T) {
 	}
 	// One that has seen it go says so; who brings the body brings it back.
 	retry.ID, retry.DefinitionHash = uuid.Must(uuid.NewV7()).String(), old.DefinitionHash
-	if _, _, err := New(l.db).Accept(t.Context(), []execution.Accepted{retry}); errs.CodeOf(err) != errs.NotFound {
+	if _, _, err := New(l.db, l.db).Accept(t.Context(), []execution.Accepted{retry}); errs.CodeOf(err) != errs.NotFound {
 		t.Errorf("a definition that is gone: %v", err)
 	}
 	old.ID = uuid.Must(uuid.NewV7()).String()
-	if _, _, err := New(l.db).Accept(t.Context(), []execution.Accepted{old}); err != nil {
+	if _, _, err := New(l.db, l.db).Accept(t.Context(), []execution.Accepted{old}); err != nil {
 		t.Error(err)
 	}
 	if _, err := l.definitionsOf(t.Context(), [][]byte{old.DefinitionHash}); err != nil {
@@ -285,8 +285,10 @@ func TestHotStatementsLookIntoOneWeek(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tx.ExecContext(t.Context(), byKey+`; SET LOCAL plan_cache_mode = force_generic_plan`); err != nil {
-			t.Fatal(err)
+		for name, value := range ByKey {
+			if _, err := tx.ExecContext(t.Context(), `SET LOCAL `+name+` = `+value); err != nil {
+				t.Fatal(err)
+			}
 		}
 		var plan []string
 		if err := tx.SelectContext(t.Context(), &plan, `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) `+statement); err != nil {
@@ -363,7 +365,7 @@ func unmigrated(t *testing.T, files fs.FS) (l ledger, apply func(name string)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	l = ledger{t, New(db), db}
+	l = ledger{t, New(db, db), db}
 	return l, func(name string) {
 		t.Helper()
 		body, err := fs.ReadFile(files, name)

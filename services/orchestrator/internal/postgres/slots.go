@@ -243,11 +243,14 @@ func settle(ctx context.Context, tx *postgres.PreparedTx, ids [][2]string) (gran
 	return granted, evictions, nil
 }
 
+// releases tells whether an execution has no more use of its slot.
+func releases(r partition.ExecutionRow) bool { return r.Limited && engine.Terminal(r.Status) }
+
 // releaseSlots takes the executions that have ended out of their groups, and gives what follows from that.
 func releaseSlots(ctx context.Context, tx *postgres.PreparedTx, rows []partition.ExecutionRow) ([]partition.Control, error) {
 	var ended []string
 	for _, r := range rows {
-		if r.Limited && engine.Terminal(r.Status) {
+		if releases(r) {
 			ended = append(ended, r.ID)
 		}
 	}

@@ -26,16 +26,17 @@ import (
 // Store reads and writes the schema. It is safe for concurrent use.
 type Store struct {
 	db          *postgres.Prepared
+	ledger      *postgres.Prepared                         // for what the writer commits; its connections go by key
 	lists       *sqlx.DB                                   // for statements that are not constant
 	definitions *lru.Cache[[sha256.Size]byte, *Definition] // by hash: what is stored under one can not change
 	seen        *lru.Cache[[sha256.Size]byte, time.Time]   // when a definition was last noted to be in use
 }
 
-// New makes a store over an open schema.
-func New(db *sqlx.DB) *Store {
+// New makes a store over an open schema. ledger are connections to it with the settings ByKey.
+func New(db, ledger *sqlx.DB) *Store {
 	definitions, _ := lru.New[[sha256.Size]byte, *Definition](maxDefinitions) // it refuses sizes below 1 alone
 	seen, _ := lru.New[[sha256.Size]byte, time.Time](maxDefinitions)
-	return &Store{db: postgres.Prepare(db), lists: db, definitions: definitions, seen: seen}
+	return &Store{db: postgres.Prepare(db), ledger: postgres.Prepare(ledger), lists: db, definitions: definitions, seen: seen}
 }
 
 // Definition is a stored definition with its compiled form.

@@ -11,6 +11,7 @@ import (
 func TestStore(t *testing.T) {
 	t.Parallel()
 	partitiontest.Conform(t, func(t *testing.T) partitiontest.Store {
-		return New(pgtest.New(t, "orchestrator", migrations.Of("orchestrator")))
+		db := pgtest.New(t, "orchestrator", migrations.Of("orchestrator"))
+		return New(db, db)
 	})
 }

@@ -273,7 +273,7 @@ func testCommitOnce(t *testing.T, s store) {
 	// What leads to the same place by other events is another batch, of an owner that began too early.
 	other := batch
 	other.Partitions = slices.Clone(batch.Partitions)
-	other.Partitions[0].EventN = 0
+	other.Partitions[0].EventN, other.Events = 0, nil
 	var fenced *partition.FencedError
 	if _, err := s.Commit(t.Context(), other); !errors.As(err, &fenced) {
 		t.Errorf("another batch to the same place: %v", err)
