@@ -61,6 +61,11 @@ func Messages() []Message {
 			Subject: "log.{p}", Stream: subject.LogsStream, Mode: Plain, Data: reflect.TypeFor[telemetry.LogBatch](),
 		},
 		{
+			Name: "token.batch.v1", Doc: "what models write in executions of one partition, as they write it; of a call in order, and some may be missing",
+			Senders: []string{runner.Service}, Receivers: []string{gateway},
+			Subject: "tok.{p}", Stream: subject.TokensStream, Mode: Plain, Data: reflect.TypeFor[runner.TokenBatch](),
+		},
+		{
 			Name: "step.open.v1", Doc: "nothing; it stands in STEPS for some seconds, so that the queue is not empty while steps come and go",
 			Senders: []string{orchestrator.Service},
 			Subject: subject.StepsOpen, Stream: subject.StepsStream, Mode: Plain,

@@ -5,6 +5,7 @@
 //	step.open                                  stream STEPS: nothing, which keeps it from being empty
 //	evt.<p>                                    stream EVENTS: batches of public events
 //	log.<p>                                    stream LOGS: batches of log lines
+//	tok.<p>                                    stream TOKENS: what models write, as they write it
 //	runner.heartbeat                           no stream: who runs steps at present
 //	audit.<service>                            stream AUDIT: entries of the audit trail on their way to identity
 //	probe.<service>                            stream PROBE: anything, to see whether it is stored
@@ -31,6 +32,7 @@ const (
 	StepsStream          = "STEPS"
 	EventsStream         = "EVENTS"
 	LogsStream           = "LOGS"
+	TokensStream         = "TOKENS"
 	AuditStream          = "AUDIT"
 	ProbeStream          = "PROBE"
 )
@@ -42,6 +44,7 @@ const (
 	StepsWaiting      = "step.*.*.*" // without StepsOpen
 	EventsAll         = "evt.>"
 	LogsAll           = "log.>"
+	TokensAll         = "tok.>"
 	AuditAll          = "audit.>"
 	ProbeAll          = "probe.>"
 )
@@ -89,6 +92,9 @@ func Events(p int) string { return "evt." + strconv.Itoa(p) }
 
 // Logs is where a runner puts batches of log lines of executions in partition p.
 func Logs(p int) string { return "log." + strconv.Itoa(p) }
+
+// Tokens is where a runner puts what models write in executions of partition p.
+func Tokens(p int) string { return "tok." + strconv.Itoa(p) }
 
 // RunnerHeartbeat is where runners say that they are alive. What nobody hears is gone.
 const RunnerHeartbeat = "runner.heartbeat"

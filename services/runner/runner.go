@@ -2,7 +2,7 @@
 //
 // It owns nothing. It consumes ready steps of the agent types it can run from stream STEPS,
 // and the bucket of cancelled attempts. It emits step.started, step.completed and step.failed
-// into EXECUTION_INPUT, log lines into LOGS, and heartbeats for whoever listens. A ready step is acked only once its result is
+// into EXECUTION_INPUT, log lines into LOGS, what models write into TOKENS, and heartbeats for whoever listens. A ready step is acked only once its result is
 // stored; whatever happens before that, another runner gets it.
 package runner
 
@@ -47,6 +47,7 @@ type Service struct {
 	cancels    *natsapi.Cancels
 	reports    *natsapi.Reports
 	logs       *natsapi.Logs
+	tokens     *natsapi.Tokens
 	heartbeats *natsapi.Heartbeats
 	pools      []*work.Pool
 	steps      []*natsapi.Steps // as many, one for each pool
@@ -101,7 +102,10 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), attempts: work.NewAttempts(reports.Report), warm: func(context.Context) {}}
+	s := &Service{
+		reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), tokens: natsapi.NewTokens(env.Bus, env.Metrics),
+		attempts: work.NewAttempts(reports.Report), warm: func(context.Context) {},
+	}
 	s.cancels = natsapi.NewCancels(env.Bus, s.attempts.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
 	metrics, ledger := work.NewMetrics(env.Metrics), natsapi.NewLedger(env.Bus)
@@ -109,7 +113,7 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 		pool := work.NewPool(work.Config{
 			AgentType: k.agentType, Metrics: metrics, Tracing: env.Tracing, Executor: k.executor, Concurrency: k.concurrency, Drain: cfg.drain(), Attempts: s.attempts,
 			Report: reports.Report, AwaitWatch: s.cancels.Await, Ledger: ledger, Vault: natsapi.NewVault(env.Bus), Calls: natsapi.NewCalls(env.Bus),
-			Logger: s.logs.Of, Log: env.Log,
+			Logger: s.logs.Of, Tokens: s.tokens.Of, Log: env.Log,
 		})
 		steps := natsapi.NewSteps(env.Bus, cfg.Pool, k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
 		env.Health.Add("steps "+k.agentType, steps.Check)
@@ -142,6 +146,7 @@ func (s *Service) Run(ctx context.Context) error {
 	supporting.Go(func() { s.reports.Run(support) })
 	supporting.Go(func() { s.logs.Run(support) })
 	supporting.Go(func() { s.warm(support) })
+	supporting.Go(func() { s.tokens.Run(support) })
 	// What is given back must not come here again, so the pools stop after the intake.
 	running, drain := context.WithCancel(support)
 	defer drain()

@@ -182,9 +182,13 @@ func (a *api) follow(ctx context.Context, execution string, last uint64, on func
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
 	var body []byte
+	isText := false
 	for lines.Scan() {
 		quiet.Reset(silence)
-		if data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: ")); ok {
+		if kind, ok := bytes.CutPrefix(lines.Bytes(), []byte("event: ")); ok {
+			isText = string(kind) == "token" // what a model writes, which is no event
+		}
+		if data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: ")); ok && !isText {
 			body = bytes.Clone(data)
 		}
 		if len(lines.Bytes()) > 0 || body == nil {

@@ -17,6 +17,7 @@ import (
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/services/gateway/internal/live"
 )
@@ -29,8 +30,9 @@ func (a *API) routeEvents() {
 	r := route{access: eventsAccess, errors: []errs.Code{errs.NotFound}}
 	responses := a.errorResponses(r)
 	responses["200"] = &huma.Response{
-		Description: "The events so far, then each as it happens; ends after the last one. `id` is the seq, `event` the type, `data` the CloudEvent on one line.",
-		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: a.examples.stream()}},
+		Description: "The events so far, then each as it happens; ends after the last one. `id` is the seq, `event` the type, `data` the CloudEvent on one line. " +
+			"Until it has ended, what models write comes too, as `event: token` without an id: `data` is a piece of a call's text, at `offset` bytes behind its beginning; whoever connects has each text from its beginning.",
+		Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}, Example: a.examples.stream()}},
 	}
 	seen := &huma.Schema{Type: huma.TypeString, Examples: []any{"4"}}
 	a.huma.OpenAPI().AddOperation(&huma.Operation{
@@ -72,7 +74,7 @@ func (a *API) events(c *fiber.Ctx) error {
 		defer feed.Close()
 		out := eventWriter{w, conn, a.slowest}
 		// Every way to end, be it the last event, the client or a shutdown, ends the stream alike.
-		_ = feed.Run(a.closing, a.PingInterval, out.event, out.ping)
+		_ = feed.Run(a.closing, a.PingInterval, live.Reader{Event: out.event, Text: out.text, Ping: out.ping})
 	})
 	return nil
 }
@@ -140,6 +142,18 @@ func writeEvent(w *bufio.Writer, e live.Event) error {
 	w.Write(body)
 	w.WriteString("\n\n")
 	return nil
+}
+
+// text writes a piece of what a model writes. It has no id: a client that resumes after an event gets the text from its beginning.
+func (o eventWriter) text(token runner.Token) error {
+	body, err := json.Marshal(token)
+	if err != nil {
+		return err
+	}
+	o.w.WriteString("event: token\ndata: ")
+	o.w.Write(body)
+	o.w.WriteString("\n\n")
+	return o.flush()
 }
 
 func (o eventWriter) ping() error {

@@ -346,7 +346,7 @@ func (a *API) awaitEnd(ctx context.Context, id string, wait time.Duration) (orch
 	if err == nil {
 		defer feed.Close()
 		err = a.aside(func() error {
-			return feed.Run(waiting, a.PingInterval, func(live.Event) error { return nil }, func() error { return nil })
+			return feed.Run(waiting, a.PingInterval, live.Reader{Event: func(live.Event) error { return nil }, Ping: func() error { return nil }})
 		})
 	}
 	if err != nil && waiting.Err() == nil && !errors.Is(err, context.Canceled) {

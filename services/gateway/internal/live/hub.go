@@ -1,6 +1,7 @@
 // Package live follows executions as they happen. One Hub reads the stream of public
 // events once and hands each event to those who follow its execution; a Feed joins that
 // tail with the history, by seq, so that its reader sees every event once and in order.
+// Of what models write the Hub remembers what a Feed may still ask for; nothing else knows it.
 package live
 
 import (
@@ -17,6 +18,7 @@ import (
 
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
 )
@@ -26,6 +28,7 @@ const (
 	tailSize = 256
 	// deadConsumer is how long the server keeps the consumer of a gateway that is gone.
 	deadConsumer = time.Minute
+	askTimeout   = 5 * time.Second
 )
 
 // Event is a public event of an execution: its place, its type and its bytes.
@@ -45,13 +48,24 @@ func (e Event) Terminal() bool {
 	return false
 }
 
-// Hub hands the events of the stream to the feeds of their executions. It is safe for concurrent use.
+// Hub hands the events of the stream, and what models write, to the feeds of their executions. It is safe for concurrent use.
 type Hub struct {
 	conn *bus.Conn
 	log  zerolog.Logger
 
 	mu    sync.RWMutex
 	tails map[string]map[*tail]struct{}
+
+	texts *texts
+
+	reading sync.Mutex
+	read    *place // up to where texts has them; another for each consumer
+}
+
+// place is a message of a stream that was created then.
+type place struct {
+	created time.Time
+	seq     uint64
 }
 
 // tail is what a follower has not read yet. stale says that events may be missing from it.
@@ -69,29 +83,62 @@ func (t *tail) miss() {
 
 // NewHub makes a hub; it hands out nothing before Run.
 func NewHub(conn *bus.Conn, log zerolog.Logger) *Hub {
-	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}}
+	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}, texts: newTexts(), read: &place{}}
 }
 
-// Run reads the stream until ctx ends. A stream that does not exist yet, went away or was
-// made anew is waited for; what was missed meanwhile the feeds read from the history.
+// Run reads the streams until ctx ends. One that does not exist yet, went away or was made anew is waited for; the events
+// that were missed meanwhile the feeds read from the history.
 func (h *Hub) Run(ctx context.Context) {
-	h.conn.Keep(ctx, h.log, "no live events for now; trying until they come", h.read)
+	var reading sync.WaitGroup
+	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live events for now; trying until they come", h.readEvents) })
+	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live text for now; trying until it comes", h.readTexts) })
+	reading.Go(func() { h.texts.run(ctx) })
+	reading.Wait()
 }
 
-// read is a bus.Session that consumes the stream from now on.
-func (h *Hub) read(ctx context.Context, works func()) error {
-	consumer, err := h.conn.JetStream().OrderedConsumer(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
-		FilterSubjects:    []string{subject.EventsAll},
-		DeliverPolicy:     jetstream.DeliverNewPolicy,
-		InactiveThreshold: deadConsumer,
+// readEvents is a bus.Session that consumes the stream of events from now on.
+func (h *Hub) readEvents(ctx context.Context, works func()) error {
+	return h.consume(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject.EventsAll}, DeliverPolicy: jetstream.DeliverNewPolicy,
+	}, func(m jetstream.Msg) { h.publishAll(m.Data()) }, func() {
+		works()
+		h.missAll()
 	})
+}
+
+// readTexts is a bus.Session that consumes the stream of live text: from its beginning, for what was written before this
+// gateway started is wanted too, or behind what was read of that very stream.
+func (h *Hub) readTexts(ctx context.Context, works func()) error {
+	asked, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	stream, err := h.conn.JetStream().Stream(asked, subject.TokensStream)
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", subject.EventsStream, err)
+		return fmt.Errorf("find %s: %w", subject.TokensStream, err)
+	}
+	h.reading.Lock()
+	at := &place{created: stream.CachedInfo().Created}
+	if at.created.Equal(h.read.created) {
+		at.seq = h.read.seq
+	}
+	from := at.seq + 1
+	h.read = at
+	h.reading.Unlock()
+	return h.consume(ctx, subject.TokensStream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject.TokensAll}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	}, func(m jetstream.Msg) { h.addAll(at, m) }, works)
+}
+
+// consume gives the messages of a stream to take until ctx ends or it can not go on. works is told when it has begun.
+func (h *Hub) consume(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, take func(jetstream.Msg), works func()) error {
+	cfg.InactiveThreshold = deadConsumer
+	consumer, err := h.conn.JetStream().OrderedConsumer(ctx, stream, cfg)
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", stream, err)
 	}
 	// An ordered consumer resumes by stream sequence, which a remade stream begins anew: after
-	// any fault this one is dropped and another starts at the end of whatever stream is there.
+	// any fault this one is dropped and another starts on whatever stream is there.
 	broken := make(chan error, 1)
-	reading, err := consumer.Consume(func(m jetstream.Msg) { h.publishAll(m.Data()) },
+	reading, err := consumer.Consume(take,
 		jetstream.PullHeartbeat(5*time.Second),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			select {
@@ -100,11 +147,10 @@ func (h *Hub) read(ctx context.Context, works func()) error {
 			}
 		}))
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", subject.EventsStream, err)
+		return fmt.Errorf("consume %s: %w", stream, err)
 	}
 	defer reading.Stop()
 	works()
-	h.missAll()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -112,6 +158,28 @@ func (h *Hub) read(ctx context.Context, works func()) error {
 		return errors.New("the consumer closed")
 	case err := <-broken:
 		return err
+	}
+}
+
+// addAll takes in what models write, from the consumer that reads on from at.
+func (h *Hub) addAll(at *place, m jetstream.Msg) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return // not from JetStream
+	}
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	if h.read != at || meta.Sequence.Stream <= at.seq {
+		return // another consumer has brought it, or will
+	}
+	at.seq = meta.Sequence.Stream
+	var batch runner.TokenBatch
+	if err := json.Unmarshal(m.Data(), &batch); err != nil {
+		h.log.Error().Err(err).Msg("a message in the stream of live text that is none")
+		return
+	}
+	for _, token := range batch.Tokens {
+		h.texts.add(token, time.Now())
 	}
 }
 

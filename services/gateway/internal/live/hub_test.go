@@ -61,7 +61,7 @@ func TestFollowersLagWithoutBuffer(t *testing.T) {
 	history = numbers(published, &asked)
 	stop := errors.New("enough")
 	var last uint64
-	err = feed.Run(context.Background(), time.Hour, func(e Event) error {
+	err = feed.Run(context.Background(), time.Hour, Reader{Event: func(e Event) error {
 		if e.Seq != last+1 {
 			t.Fatalf("event %d after %d", e.Seq, last)
 		}
@@ -69,7 +69,7 @@ func TestFollowersLagWithoutBuffer(t *testing.T) {
 			return stop
 		}
 		return nil
-	}, func() error { return nil })
+	}, Ping: func() error { return nil }})
 	if !errors.Is(err, stop) {
 		t.Error(err)
 	}
@@ -101,7 +101,7 @@ func TestFeedEnds(t *testing.T) {
 			now = c.later
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 			defer cancel()
-			if err := feed.Run(ctx, 10*time.Millisecond, func(Event) error { return nil }, func() error { return c.ping }); !errors.Is(err, c.want) {
+			if err := feed.Run(ctx, 10*time.Millisecond, Reader{Event: func(Event) error { return nil }, Ping: func() error { return c.ping }}); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})

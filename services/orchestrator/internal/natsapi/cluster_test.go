@@ -18,7 +18,7 @@ func TestStreamsOfACluster(t *testing.T) {
 	t.Parallel()
 	cluster := bustest.NewCluster(t)
 	conn := bustest.Connect(t, cluster.URL())
-	all := []string{subject.ExecutionInputStream, subject.StepsStream, subject.EventsStream, subject.ProbeStream, "KV_" + subject.CancelBucket}
+	all := []string{subject.ExecutionInputStream, subject.StepsStream, subject.EventsStream, subject.ProbeStream, subject.TokensStream, "KV_" + subject.CancelBucket}
 	var tr *Transport
 	for _, replicas := range []int{1, 3} {
 		var err error

@@ -86,6 +86,37 @@ func TestEnsureMakesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// TestNothingRestsOnLiveText deletes its stream, and then has another in its place.
+func TestNothingRestsOnLiveText(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t)
+	stream, err := tr.js.Stream(t.Context(), subject.TokensStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg := stream.CachedInfo().Config; cfg.Storage != jetstream.MemoryStorage || cfg.MaxAge != runner.TokensKept || cfg.MaxBytes <= 0 || cfg.MaxMsgsPerSubject <= 0 {
+		t.Errorf("the stream is %+v", cfg)
+	}
+	if err := tr.js.DeleteStream(t.Context(), subject.TokensStream); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := tr.Ensure(t.Context()); err != nil || now.Remade {
+		t.Errorf("without the stream: %+v, %v", now, err)
+	}
+	if _, err := tr.js.Stream(t.Context(), subject.TokensStream); err != nil {
+		t.Errorf("it is not made again: %v", err)
+	}
+	if err := tr.js.DeleteStream(t.Context(), subject.TokensStream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{subject.TokensAll}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.Ensure(t.Context()); err != nil {
+		t.Errorf("when it can not be made: %v", err)
+	}
+}
+
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t)

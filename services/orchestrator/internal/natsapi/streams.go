@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -30,6 +31,12 @@ const (
 	stepAckWait = 5 * time.Second
 	// stepsAtRunners bounds how many steps of one agent type all runners hold.
 	stepsAtRunners = 8192
+	// tokensBytes is what live text takes of the servers' memory, and tokensOfPartition how many messages of a partition: what
+	// one runner sends of it in a quarter of an hour, for one that writes much must not drive out all others.
+	tokensBytes       = 64 << 20
+	tokensOfPartition = 16 << 10
+	// tokensWait bounds how long the rest waits for that stream.
+	tokensWait = time.Second
 	// stopsFor is for how long runners are told that an attempt no longer counts.
 	stopsFor = time.Hour
 )
@@ -57,6 +64,15 @@ func (l Limits) streams(replicas int) []jetstream.StreamConfig {
 			Name: subject.ProbeStream, Subjects: []string{subject.ProbeAll}, Description: "messages that tell whether JetStream stores any",
 			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, MaxBytes: probeBytes, Replicas: replicas,
 		},
+	}
+}
+
+// tokensStream gives the stream of what models write, which nothing rests on.
+func tokensStream(replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: subject.TokensStream, Subjects: []string{subject.TokensAll}, Description: "what models write, as they write it; results have all of it",
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.MemoryStorage, MaxAge: runner.TokensKept,
+		MaxBytes: tokensBytes, MaxMsgsPerSubject: tokensOfPartition, Replicas: replicas,
 	}
 }
 
@@ -117,7 +133,29 @@ func (t *Transport) Ensure(ctx context.Context) (partition.Streams, error) {
 	if err := t.ensureBucket(ctx); err != nil {
 		return out, fmt.Errorf("bucket %s: %w", subject.CancelBucket, err)
 	}
+	t.ensureTokens(ctx)
 	return out, nil
+}
+
+// ensureTokens makes tokensStream if it can. Without it there is no live text, and all else goes on.
+func (t *Transport) ensureTokens(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tokensWait)
+	defer cancel()
+	cfg := tokensStream(t.copies.Declared())
+	info, _, err := t.ensureStream(ctx, cfg)
+	t.mu.Lock()
+	told := t.tokensMissing
+	t.tokensMissing = err != nil
+	if err == nil {
+		t.created[cfg.Name] = info.Created
+	}
+	t.mu.Unlock()
+	switch {
+	case err == nil:
+		t.copies.Saw(info)
+	case !told:
+		t.log.Warn().Err(err).Str("stream", cfg.Name).Msg("the stream of live text can not be made; does the server let streams be in memory?")
+	}
 }
 
 // ensureStream makes the stream when this process has not seen it, or it is gone, and reads its state.

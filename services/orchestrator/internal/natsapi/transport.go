@@ -54,6 +54,8 @@ type Transport struct {
 	mu        sync.Mutex
 	created   map[string]time.Time
 	cancelled jetstream.KeyValue
+
+	tokensMissing bool
 }
 
 // NewTransport makes a transport over a connection.

@@ -22,6 +22,10 @@ type Task struct {
 	Secrets map[string]string
 	Log     Logger
 
+	// Tokens takes what a call of a model writes, as it writes it, for those who watch; call is its number in the attempt. It never
+	// blocks, may drop, and is safe for concurrent use. The output has all of it.
+	Tokens func(call int, text string)
+
 	// Ours tells whether the attempt is still this runner's. It is not once the process stood still for longer than its
 	// lease; an effect on others that begins then would be the second one. An executor asks right before it begins one.
 	Ours func() bool

@@ -43,6 +43,8 @@ type Config struct {
 	// Logger gives where the lines of an attempt go, and what waits until they are stored, for a
 	// moment at most.
 	Logger func(*Step) (log executor.Logger, flush func(context.Context))
+	// Tokens gives where what an attempt's models write goes, which never blocks, and what has it sent.
+	Tokens func(*Step) (write func(call int, text string), flush func())
 	Log    zerolog.Logger
 
 	Metrics *Metrics
@@ -273,11 +275,16 @@ func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage,
 		bare := log
 		log = func(level, source, message string) { bare(level, source, mask.Text(message)) }
 	}
+	tell, sent := p.Tokens(step)
+	live := newLive(tell, mask)
+	defer sent()
+	defer live.end()
 	output, err = p.Executor.Run(ctx, executor.Task{
 		ExecutionID: step.ExecutionID, StepKey: step.StepKey, Attempt: step.Attempt, IdempotencyKey: step.IdempotencyKey,
 		UserID: step.UserID, WorkflowID: step.WorkflowID, AgentID: step.AgentID, Config: body.Config, Input: body.Input, Secrets: secrets, Log: log,
-		Ours:  func() bool { return p.Attempts.ours(a) },
-		Calls: &callsOf{pool: p, a: a, run: uuid.NewString(), mask: mask},
+		Tokens: live.write,
+		Ours:   func() bool { return p.Attempts.ours(a) },
+		Calls:  &callsOf{pool: p, a: a, run: uuid.NewString(), mask: mask},
 	})
 	if err == nil {
 		err = checkOutput(output)
