@@ -48,7 +48,7 @@ var matrix = map[string]audience{
 	"listSkips":      theOwner,
 	"listExecutions": themself, "bulkExecutions": themself, "getExecution": theOwner, "explainExecution": theOwner, "listExecutionLogs": theOwner,
 	"streamExecutionEvents": theOwner, "cancelExecution": theOwner, "pauseExecution": theOwner, "resumeExecution": theOwner, "signalExecution": theOwner,
-	"retryExecution": theOwner, "rerunExecution": theOwner,
+	"retryExecution": theOwner, "rerunExecution": theOwner, "listCalls": theOwner, "decideBudget": theOwner,
 	"listSecrets": themself, "putSecret": themself, "deleteSecret": themself, // by a name, which is each user's own
 	"listApiKeys": themself, "createApiKey": themself, "updateApiKey": theOwner, "revokeApiKey": theOwner, "rotateApiKey": theOwner,
 }
@@ -233,7 +233,7 @@ func (x things) address(t *testing.T, op operation) string {
 // furnish makes one of each thing, as the examples of the document show it.
 func furnish(t *testing.T, c *client, operations []operation) things {
 	t.Helper()
-	x := things{"signals": "approval", "secrets": "MATRIX", "versions": "1", "from": "1", "to": "1", "sessions": uuid.NewString(), "users": c.session.User.ID}
+	x := things{"signals": "approval", "steps": "decide", "secrets": "MATRIX", "versions": "1", "from": "1", "to": "1", "sessions": uuid.NewString(), "users": c.session.User.ID}
 	example := func(id string) any {
 		for _, op := range operations {
 			if op.OperationID == id {

@@ -34,6 +34,8 @@ func TestControlReachesTheOrchestrator(t *testing.T) {
 			201,
 			[]string{`"from":"b"`, `"inputs":{"n":1}`, `"outputs":{"a":null,"c":[1e400]}`, `"idempotencyKey":"k1"`},
 		},
+		{"calls", request{method: "GET", path: path("/steps/think/calls?pageSize=5")}, 200, []string{`"executionId":"` + thingID + `"`, `"stepKey":"think"`, `"pageSize":5`, `"reservedTokens":7`}},
+		{"budget", request{method: "POST", path: path("/steps/think/budget"), body: `{"approved":true,"comment":"so","maxCostUsd":2.5}`}, 200, []string{`"decided":3`}},
 		{"explain", request{method: "GET", path: path("/explain")}, 200, []string{`"summary":"It is running."`, `"until":null`}},
 		{
 			"bulk",
@@ -74,6 +76,7 @@ func TestControlRefuses(t *testing.T) {
 		{"rerun without a body", request{method: "POST", path: path("/rerun")}, 400, ""},
 		{"rerun from nowhere", request{method: "POST", path: path("/rerun"), body: `{"inputs":[],"outputs":1,"x":0}`}, 400, "from,inputs,outputs,x"},
 		{"key", request{method: "POST", path: path("/retry"), header: map[string]string{"Idempotency-Key": strings.Repeat("k", 256)}}, 400, "Idempotency-Key"},
+		{"budget without a decision", request{method: "POST", path: path("/steps/think/budget"), body: `{"maxCostUsd":0,"maxTokens":0,"more":1}`}, 400, "approved,maxCostUsd,maxTokens,more"},
 		{"bulk action", request{method: "POST", path: "/api/v1/executions/bulk", body: `{"action":"DELETE","filter":{"status":"DONE"}}`}, 400, "action,filter.status"},
 		{"bulk without a filter", request{method: "POST", path: "/api/v1/executions/bulk", body: `{"action":"CANCEL"}`}, 400, "filter"},
 	} {

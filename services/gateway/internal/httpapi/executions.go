@@ -77,6 +77,7 @@ func (a *API) routeExecutions() {
 			})
 			return listedWith(ctx, list, err)
 		})
+	a.routeCalls()
 	a.routeControl()
 	a.routeEvents()
 }

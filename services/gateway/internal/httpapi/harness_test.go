@@ -310,6 +310,18 @@ func (w *world) serve() {
 		e.RetryOf, e.Inputs = &r.ID, raw
 		return orchestrator.SubmitResponse{Execution: e}, err
 	})
+	answer(w, orch, orchestrator.ListCalls, func(_ rpc.Caller, r orchestrator.ListCallsRequest) (rpc.List[orchestrator.Call], error) {
+		id, err := asked(r)
+		return rpc.List[orchestrator.Call]{Items: []orchestrator.Call{{
+			ID: thingID, Attempt: 1, N: 1, Kind: orchestrator.CallOfModel, Name: id, Status: orchestrator.CallRunning, Input: json.RawMessage(`{}`), Output: json.RawMessage(`null`), ReservedTokens: 7,
+		}}, Pagination: rpc.Pagination{Page: 1, PageSize: 20, Total: 1, TotalPages: 1}}, err
+	})
+	answer(w, orch, orchestrator.DecideBudget, func(_ rpc.Caller, r orchestrator.DecideBudgetRequest) (orchestrator.DecideBudgetResponse, error) {
+		if !*r.Approved || r.StepKey != "think" || r.ID != thingID || r.MaxTokens != nil || r.MaxCostUSD == nil || *r.MaxCostUSD != 2.5 || r.Comment != "so" {
+			return orchestrator.DecideBudgetResponse{}, errs.New(errs.Conflict, "%+v", r)
+		}
+		return orchestrator.DecideBudgetResponse{Decided: 3}, nil
+	})
 	answer(w, orch, orchestrator.Explain, func(_ rpc.Caller, r orchestrator.IDRequest) (orchestrator.Explanation, error) {
 		return orchestrator.Explanation{ExecutionID: r.ID, Status: "RUNNING", Summary: "It is running.", Steps: []orchestrator.StepExplanation{{StepKey: "a", Reason: "TIMER"}}}, nil
 	})

@@ -290,6 +290,8 @@ func TestAnswersMatchTheDocument(t *testing.T) {
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/retry", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/rerun", token: aliceToken, body: `{"from":"a"}`},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/explain", token: aliceToken},
+		{method: "GET", path: "/api/v1/executions/" + thingID + "/steps/think/calls", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/steps/think/budget", token: aliceToken, body: `{"approved":true,"comment":"so","maxCostUsd":2.5}`},
 		{method: "POST", path: "/api/v1/executions/bulk", token: aliceToken, body: `{"action":"CANCEL","filter":{}}`},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/logs?level=INFO", token: aliceToken},
 	} {

@@ -16,7 +16,7 @@ import (
 const noKey = "-"
 
 // driving are the verbs of routes that start or drive work.
-var driving = []string{"execute", "test", "cancel", "pause", "resume", "retry", "rerun", "signals", "bulk", "start", "stop", "invoke", "replay"}
+var driving = []string{"execute", "test", "cancel", "pause", "resume", "retry", "rerun", "signals", "bulk", "budget", "start", "stop", "invoke", "replay"}
 
 // scopeOf gives the scope that an API key needs for a route, "" when none may call it: what the route says, or its tag with what
 // its method does.
