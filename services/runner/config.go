@@ -19,7 +19,7 @@ type Config struct {
 	Concurrency int `env:"TURBOCAT_RUNNER_CONCURRENCY"`
 	// CodeConcurrency is the bound of CODE, whose attempts are processes; 0 chooses by the processors.
 	CodeConcurrency int `env:"TURBOCAT_RUNNER_CODE_CONCURRENCY"`
-	// AllowAddresses are private networks that API agents may reach all the same, as CIDRs.
+	// AllowAddresses are private networks that API agents and the code of CODE agents may reach all the same, as CIDRs.
 	AllowAddresses []netip.Prefix `env:"TURBOCAT_RUNNER_ALLOW_ADDRESSES"`
 	// DrainMs is how long running attempts may go on when the runner is stopped.
 	DrainMs int64 `env:"TURBOCAT_RUNNER_DRAIN_MS" envDefault:"10000"`

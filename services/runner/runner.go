@@ -60,7 +60,8 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	sandbox, err := code.New(code.Config{})
+	client := guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput})
+	sandbox, err := code.New(code.Config{Client: client})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return 1
 	})
 	kinds := []kind{
-		{catalog.AgentAPI, cfg.Concurrency, api.New(guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput}))},
+		{catalog.AgentAPI, cfg.Concurrency, api.New(client)},
 		{catalog.AgentData, cfg.Concurrency, data.New()},
 	}
 	if err := sandbox.Available(); err == nil {

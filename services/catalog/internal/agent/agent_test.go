@@ -152,7 +152,13 @@ func TestNew(t *testing.T) {
 		{"WORKFLOW active", `{"name":"n","type":"WORKFLOW","status":"ACTIVE","config":{"workflowId":"0193b7f0-0000-7000-8000-000000000000","inputs":{"x":1},"detached":true,"timeoutMs":1000}}`, ""},
 		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
 		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},
-		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
+		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b","*.b","c.d:8443"]}}`, ""},
+		{"hosts of python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
+		{
+			"no hosts", with(`{"runtime":"javascript","source":"x","allowHosts":["https://a.b","a.b/c","*","a.*.b","a b","a.b:0","","-a"]}`),
+			"config.allowHosts[0] bad_value\nconfig.allowHosts[1] bad_value\nconfig.allowHosts[2] bad_value\nconfig.allowHosts[3] bad_value\n" +
+				"config.allowHosts[4] bad_value\nconfig.allowHosts[5] bad_value\nconfig.allowHosts[6] bad_value\nconfig.allowHosts[7] bad_value",
+		},
 		{"oauth2 active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"oauth2","tokenUrl":"https://t","clientId":"i","clientSecret":"s"}}}`, ""},
 		{"DATA active", `{"name":"n","type":"DATA","status":"ACTIVE","config":{"operation":"reduce","reducer":"sum","field":"n"}}`, ""},
 		{"bearer active", `{"name":"n","type":"API","status":"ACTIVE","config":{"url":"https://x","auth":{"type":"bearer","token":"t"}}}`, ""},

@@ -177,10 +177,10 @@ func notYet(agentType string, config json.RawMessage) string {
 		return agentType + " agents"
 	case catalog.AgentCode:
 		switch {
+		case c.Runtime == catalog.RuntimePython && len(c.AllowHosts) > 0:
+			return "CODE agents with the runtime " + c.Runtime + " and allowHosts"
 		case c.Runtime == catalog.RuntimePython:
 			return "CODE agents with the runtime " + c.Runtime
-		case len(c.AllowHosts) > 0:
-			return "CODE agents with allowHosts"
 		}
 	}
 	return ""

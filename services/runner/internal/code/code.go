@@ -10,9 +10,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
@@ -25,6 +25,8 @@ import (
 type Config struct {
 	// Program is the absolute path of a program whose main begins with Main; this one when empty.
 	Program string
+	// Client is what code fetches with, to be one of guard.NewClient.
+	Client *http.Client
 }
 
 var errTimeUp = errors.New("the code's time is up")
@@ -32,6 +34,7 @@ var errTimeUp = errors.New("the code's time is up")
 // Executor runs attempts of CODE agents. It is safe for concurrent use.
 type Executor struct {
 	program string
+	client  *http.Client
 	missing error         // why this host can not jail, if so
 	idle    chan *sandbox // sandboxes without a job
 	room    chan struct{} // has an entry for each that is missing
@@ -40,7 +43,7 @@ type Executor struct {
 // New gives an Executor, and tries once whether this host can jail code; Available tells.
 // It fails only for a wrong Config.
 func New(cfg Config) (*Executor, error) {
-	e := &Executor{program: "/proc/self/exe", idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle)}
+	e := &Executor{program: "/proc/self/exe", client: cfg.Client, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle)}
 	if cfg.Program != "" {
 		if !filepath.IsAbs(cfg.Program) {
 			return nil, fmt.Errorf("code.Config.Program: %q is no absolute path; give one, or leave it empty", cfg.Program)
@@ -93,37 +96,45 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 		return nil, err
 	}
 	defer e.replace(s)
-	return s.run(ctx, c.timeout, script.Job{
+	return s.run(ctx, c, script.Job{
 		Context: script.Context{
 			ExecutionID: task.ExecutionID, StepKey: task.StepKey,
 			Attempt: task.Attempt, IdempotencyKey: task.IdempotencyKey, Secrets: secrets,
 		},
 		Files: c.files, Input: task.Input, Main: c.main, Entry: c.entry, TypeScript: c.runtime == catalog.RuntimeTypeScript,
-	}, task.Log)
+	}, task, e.client)
 }
 
 // run has the sandbox do the job, and leaves nothing of it.
-func (s *sandbox) run(ctx context.Context, timeout time.Duration, job script.Job, log executor.Logger) (json.RawMessage, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errTimeUp)
+func (s *sandbox) run(ctx context.Context, c config, job script.Job, task executor.Task, client *http.Client) (json.RawMessage, error) {
+	lasting, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	bounded, cancel := context.WithTimeoutCause(lasting, c.timeout, errTimeUp)
 	defer cancel()
 	defer context.AfterFunc(bounded, s.child.Kill)()
 
 	// A sandbox that dies early ends both pipes; what it said last is worth more than that
 	// the job could not be written.
 	errWrite := writeJob(s.child.Job, job)
-	output, err := converse(s.frames, log)
+	calls := newCalls(bounded, client, c.hosts, task.Ours, func() { end(executor.ErrNotOurs) }, s.child.Job)
+	output, err := converse(s.frames, task.Log, calls)
+	cause := context.Cause(bounded)
 	exit := s.child.Close()
+	end(nil)
+	calls.wait()
 
 	var fault *runner.StepError
 	switch {
+	case errors.Is(cause, executor.ErrNotOurs):
+		return nil, cause
 	case err == nil || errors.As(err, &fault):
 		return output, err
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.Is(context.Cause(bounded), errTimeUp):
+	case errors.Is(cause, errTimeUp):
 		return nil, &runner.StepError{
 			Code: runner.CodeStepTimeout, Retryable: true,
-			Message: fmt.Sprintf("%s ran longer than %d ms", job.Entry, timeout.Milliseconds()),
+			Message: fmt.Sprintf("%s ran longer than %d ms", job.Entry, c.timeout.Milliseconds()),
 		}
 	default:
 		return nil, crash(errors.Join(err, errWrite), exit)

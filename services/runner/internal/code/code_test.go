@@ -64,7 +64,7 @@ func task(source string, change func(config map[string]any)) executor.Task {
 	return executor.Task{
 		ExecutionID: "e1", StepKey: "sum", Attempt: 2, IdempotencyKey: "e1:sum",
 		Config: raw, Input: json.RawMessage(`{"n":20,"list":[1,2,3],"big":1e400}`),
-		Log: (&lines{}).log,
+		Log: (&lines{}).log, Ours: func() bool { return true },
 	}
 }
 
@@ -112,7 +112,7 @@ func TestOutput(t *testing.T) {
 		"toJSON":         {`function handler() { return {a: new Date(0), f() {}, u: undefined} }`, `{"a":"1970-01-01T00:00:00.000Z"}`},
 		"no __proto__":   {`function handler() { return JSON.parse('{"__proto__": 1, "b": 2}') }`, `{"__proto__":1,"b":2}`},
 		"no timezone":    {`function handler() { return new Date(2020, 0, 1).getTimezoneOffset() }`, `0`},
-		"nothing else":   {`function handler() { return [typeof require, typeof process, typeof fetch, typeof WebAssembly, typeof Worker, typeof Deno] }`, `["undefined","undefined","undefined","undefined","undefined","undefined"]`},
+		"nothing else":   {`function handler() { return [typeof require, typeof process, typeof WebAssembly, typeof Worker, typeof Deno] }`, `["undefined","undefined","undefined","undefined","undefined"]`},
 		"deep recursion": {`function handler() { const f = n => n ? 1 + f(n - 1) : 0; return f(5000) }`, `5000`},
 		"1 MiB minus 2":  {`function handler() { return "x".repeat(1048574).length }`, `1048574`},
 	} {

@@ -29,6 +29,7 @@ type config struct {
 	timeout     time.Duration
 	memoryMb    uint64
 	secrets     []string // that context.secrets has
+	hosts       hosts    // that it may fetch from
 	unsupported string   // what it asks for that this version can not do; "" when there is nothing
 }
 
@@ -118,12 +119,16 @@ func checkSize(at, source string, faults *form.Faults) {
 }
 
 func (c *config) readHosts(o *form.Object, faults *form.Faults) {
-	hosts, _ := o.List("allowHosts")
-	for _, host := range hosts {
-		host.Text(faults)
+	list, _ := o.List("allowHosts")
+	for _, v := range list {
+		text, ok := v.Text(faults)
+		if ok && !hostForm.MatchString(text) {
+			faults.Add(v.Path, "is no host; write it like api.example.com, *.example.com or api.example.com:8443")
+		}
+		c.hosts = append(c.hosts, strings.ToLower(text))
 	}
-	if len(hosts) > 0 {
-		c.refuse("config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step")
+	if len(list) > 0 && c.runtime == catalog.RuntimePython {
+		c.refuse("config.allowHosts: this version can not give python access to the network; use javascript or typescript, or call hosts from an API step")
 	}
 }
 

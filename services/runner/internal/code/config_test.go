@@ -51,6 +51,8 @@ func TestParse(t *testing.T) {
 			`{"runtime":"javascript","files":{"a.js":null},"allowHosts":[1]}`,
 			"files.a.js: must be a string, not null\nallowHosts[0]: must be a string, not a number",
 		},
+		"hosts":             {`{"runtime":"javascript","source":"x","allowHosts":["a.example","*.A.example:8443","127.0.0.1:80","localhost:1"]}`, ""},
+		"no host":           {`{"runtime":"javascript","source":"x","allowHosts":["https://a.example"]}`, "allowHosts[0]: is no host; write it like api.example.com, *.example.com or api.example.com:8443"},
 		"largest source":    {`{"runtime":"javascript","source":"` + strings.Repeat("x", largest) + `"}`, ""},
 		"source too large":  {`{"runtime":"javascript","source":"` + strings.Repeat("é", largest/2) + `x"}`, "source: has 1048577 bytes, more than 1048576; shorten it"},
 		"file too large":    {`{"runtime":"javascript","files":{"a.js":"` + strings.Repeat("x", largest+1) + `"}}`, "files.a.js: has 1048577 bytes, more than 1048576; shorten it"},
@@ -72,12 +74,11 @@ func TestParse(t *testing.T) {
 // TestRefused runs configs that can not be run; no sandbox is needed for that.
 func TestRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ config, code, message string }{
-		"one problem":    {`{"runtime":"javascript"}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: source: is empty; write function handler(input, context)"},
-		"two problems":   {`{"runtime":"javascript","source":" ","timeoutMs":0}`, runner.CodeInvalidConfig, "2 problems in the config of the CODE agent: source: is empty; write function handler(input, context); timeoutMs: must be a whole number from 1 to 3600000"},
-		"python":         {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript"},
-		"hosts":          {`{"runtime":"javascript","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
-		"all that is so": {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript; config.allowHosts: this version can not give code access to the network; leave it empty, and call hosts from an API step"},
-		"and a problem":  {`{"runtime":"python","source":"x","memoryMb":1}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: memoryMb: must be a whole number from 16 to 1024"},
+		"one problem":   {`{"runtime":"javascript"}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: source: is empty; write function handler(input, context)"},
+		"two problems":  {`{"runtime":"javascript","source":" ","timeoutMs":0}`, runner.CodeInvalidConfig, "2 problems in the config of the CODE agent: source: is empty; write function handler(input, context); timeoutMs: must be a whole number from 1 to 3600000"},
+		"python":        {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript"},
+		"hosts":         {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript; config.allowHosts: this version can not give python access to the network; use javascript or typescript, or call hosts from an API step"},
+		"and a problem": {`{"runtime":"python","source":"x","memoryMb":1}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: memoryMb: must be a whole number from 16 to 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := task("", nil)
@@ -122,7 +123,7 @@ func TestSavedConfigsAreRead(t *testing.T) {
 		{"entry", []string{absent, `null`, `1`, `""`, `"run"`, `"$_1"`, `"run,run"`}},
 		{"timeoutMs", []string{absent, `null`, `"1"`, `0`, `1`, `1.0`, `1.5`, `3e4`, `3600000`, `3600001`, `-1`, `1e300`}},
 		{"memoryMb", []string{absent, `null`, `true`, `15`, `16`, `16.5`, `1024`, `1025`}},
-		{"allowHosts", []string{absent, `null`, `{}`, `[]`, `[1]`, `["a.example"]`}},
+		{"allowHosts", []string{absent, `null`, `{}`, `[]`, `[1]`, `["a.example"]`, `["*.A-b.example:8443","127.0.0.1:80"]`, `[""]`, `["https://a"]`, `["a.example:0"]`, `["*"]`}},
 		{"extra", []string{absent, `null`, `1`}},
 	}
 	saves := 0

@@ -25,6 +25,8 @@ var answers = frame.Limits{
 	frame.Log:     1 + script.MaxLine,
 	frame.Output:  runner.MaxOutput,
 	frame.Failure: maxFailure,
+	frame.Fetch:   headSize + maxRequestHead + script.MaxFetchBody,
+	frame.Abort:   4,
 }
 
 // faults are the codes that a sandbox may give.
@@ -42,9 +44,9 @@ func await(frames *frame.Reader, kind frame.Kind) ([]byte, error) {
 	return body, err
 }
 
-// converse hands on the log lines of a sandbox until it ends with an output or a
-// *runner.StepError. Any other error means that the sandbox died or breaks the rules.
-func converse(frames *frame.Reader, log executor.Logger) (json.RawMessage, error) {
+// converse hands on the log lines of a sandbox, and has fetched what it asks for, until it ends with an output
+// or a *runner.StepError. Any other error means that the sandbox died or breaks the rules.
+func converse(frames *frame.Reader, log executor.Logger, made *calls) (json.RawMessage, error) {
 	lines := 0
 	for {
 		kind, body, err := frames.Next()
@@ -55,6 +57,14 @@ func converse(frames *frame.Reader, log executor.Logger) (json.RawMessage, error
 		case frame.Log:
 			lines++
 			if err := logLine(body, lines, log); err != nil {
+				return nil, err
+			}
+		case frame.Fetch:
+			if err := made.begin(body); err != nil {
+				return nil, err
+			}
+		case frame.Abort:
+			if err := made.abort(body); err != nil {
 				return nil, err
 			}
 		case frame.Output:

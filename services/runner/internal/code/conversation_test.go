@@ -25,6 +25,13 @@ func frames(t testing.TB, parts ...string) []byte {
 	return out.Bytes()
 }
 
+// noCalls are those of code that may reach nobody.
+func noCalls(t testing.TB) *calls {
+	c := newCalls(t.Context(), nil, nil, func() bool { return true }, func() {}, io.Discard)
+	t.Cleanup(c.wait)
+	return c
+}
+
 func TestConverseBelievesNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		sent []byte
@@ -47,7 +54,7 @@ func TestConverseBelievesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen := &lines{}
-			output, err := converse(frame.NewReader(bytes.NewReader(tc.sent), answers), seen.log)
+			output, err := converse(frame.NewReader(bytes.NewReader(tc.sent), answers), seen.log, noCalls(t))
 			if output != nil || !errors.Is(err, tc.want) {
 				t.Fatalf("got %s, %v, wanted %v", output, err, tc.want)
 			}
@@ -58,14 +65,14 @@ func TestConverseBelievesNothing(t *testing.T) {
 func TestConverseHandsOn(t *testing.T) {
 	seen := &lines{}
 	sent := frames(t, "LDone", "LE\xfftwo", `O{"a":1}`, "Onever read")
-	output, err := converse(frame.NewReader(bytes.NewReader(sent), answers), seen.log)
+	output, err := converse(frame.NewReader(bytes.NewReader(sent), answers), seen.log, noCalls(t))
 	if err != nil || string(output) != `{"a":1}` {
 		t.Fatalf("got %s, %v", output, err)
 	}
 	if got := strings.Join(seen.seen, "|"); got != "DEBUG console one|ERROR console \uFFFDtwo" {
 		t.Fatalf("got lines %q", got)
 	}
-	_, err = converse(frame.NewReader(bytes.NewReader(frames(t, `F{"code":"CODE_ERROR","message":"m","stepKey":"forged","retryable":true}`)), answers), seen.log)
+	_, err = converse(frame.NewReader(bytes.NewReader(frames(t, `F{"code":"CODE_ERROR","message":"m","stepKey":"forged","retryable":true}`)), answers), seen.log, noCalls(t))
 	if got := fault(t, err); *got != (runner.StepError{Code: runner.CodeError, Message: "m", Retryable: true}) {
 		t.Fatalf("got %+v", got)
 	}
@@ -77,7 +84,7 @@ func FuzzConverse(f *testing.F) {
 	f.Add(frames(f, "R", "LX", "C")[:9])
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		seen := &lines{}
-		output, err := converse(frame.NewReader(bytes.NewReader(sent), answers), seen.log)
+		output, err := converse(frame.NewReader(bytes.NewReader(sent), answers), seen.log, noCalls(t))
 		if (err == nil) != (output != nil) {
 			t.Fatalf("got output %q with error %v", output, err)
 		}

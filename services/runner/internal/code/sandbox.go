@@ -2,6 +2,7 @@ package code
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func serve(in io.Reader, out io.Writer) error {
 		if lines++; lines <= maxLines+1 {
 			_ = frame.Write(out, frame.Log, append([]byte(level[:1]), message...))
 		}
-	})
+	}, network(frames, out))
 	if fault == nil {
 		return frame.Write(out, frame.Output, output)
 	}
@@ -97,6 +98,7 @@ const maxContext = 64 << 20
 // questions are the frames a sandbox is sent.
 var questions = frame.Limits{
 	frame.Allow: 100, frame.Context: maxContext, frame.File: maxFileName + 1 + catalog.MaxCodeSource, frame.Input: runner.MaxInput,
+	frame.Response: headSize + maxResponseHead + script.MaxFetchBody,
 }
 
 func writeLimits(out io.Writer, limits jail.Limits) error {
@@ -151,5 +153,37 @@ func readJob(frames *frame.Reader) (script.Job, error) {
 			job.Input = body
 			return job, nil
 		}
+	}
+}
+
+// network is how code in this process fetches: the parent does.
+func network(in *frame.Reader, out io.Writer) script.Network {
+	return script.Network{
+		Send: func(r script.Request) error {
+			body, err := pack(r, r.Body)
+			if err != nil {
+				return err
+			}
+			return frame.Write(out, frame.Fetch, body)
+		},
+		Abort: func(id uint32) error { return frame.Write(out, frame.Abort, binary.BigEndian.AppendUint32(nil, id)) },
+		Responses: func() <-chan script.Response {
+			responses := make(chan script.Response)
+			go func() {
+				defer close(responses)
+				for {
+					body, err := await(in, frame.Response)
+					if err != nil {
+						return
+					}
+					var r script.Response
+					if r.Body, err = unpack(body, &r); err != nil {
+						return
+					}
+					responses <- r
+				}
+			}()
+			return responses
+		},
 	}
 }

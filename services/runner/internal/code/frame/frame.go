@@ -15,7 +15,8 @@ import (
 type Kind byte
 
 // A sandbox says Ready, is sent Allow, says Jailed, is sent Context, each File and Input,
-// says Log any number of times and ends with Output or Failure.
+// says Log any number of times and ends with Output or Failure. Meanwhile it may say Fetch,
+// and is sent Response for each; Abort asks for that Response at once.
 const (
 	Ready   Kind = 'R' // no body: all that needs no job is done
 	Allow   Kind = 'A' // how much memory and CPU time: a jail.Limits as JSON
@@ -26,6 +27,10 @@ const (
 	Log     Kind = 'L'
 	Output  Kind = 'O'
 	Failure Kind = 'F'
+
+	Fetch    Kind = 'Q' // a head as JSON, behind its length in 4 bytes, and a body
+	Response Kind = 'P' // the same
+	Abort    Kind = 'X' // the number of a Fetch in 4 bytes
 )
 
 const headerSize = 5

@@ -20,16 +20,17 @@ type host struct {
 	vm        *sobek.Runtime
 	log       Logger
 	timers    timers
+	fetches   fetches
 	rejected  []*sobek.Promise // promises that were rejected and that nothing handles yet
 	stringify sobek.Callable   // as it was before the code could change it
 	platform  map[string]bool  // names of the platform that the code has taken for itself
 }
 
-func newHost(log Logger) *host {
+func newHost(log Logger, network Network) *host {
 	vm := sobek.New()
 	vm.SetMaxCallStackSize(maxCalls)
 	vm.SetParserOptions(parser.WithDisableSourceMaps)
-	h := &host{vm: vm, log: log}
+	h := &host{vm: vm, log: log, fetches: fetches{network: network}}
 	h.stringify, _ = sobek.AssertFunction(vm.Get("JSON").ToObject(vm).Get("stringify"))
 	vm.SetPromiseRejectionTracker(h.trackRejection)
 

@@ -12,7 +12,7 @@ func runFiles(t testing.TB, files ...File) (string, *runner.StepError, []string)
 	t.Helper()
 	var lines []string
 	output, fault := Run(Job{Files: files, Input: []byte(`{"n":2}`), Main: files[0].Name, Entry: "handler"},
-		func(level, message string) { lines = append(lines, level+" "+message) })
+		func(level, message string) { lines = append(lines, level+" "+message) }, Network{})
 	return string(output), fault, lines
 }
 

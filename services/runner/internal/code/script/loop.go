@@ -27,16 +27,8 @@ func (h *host) settle(v sobek.Value) (sobek.Value, error) {
 		return nil, err
 	}
 	for promise.State() == sobek.PromiseStatePending {
-		next, ok := h.timers.next()
-		if !ok {
-			return nil, errNeverSettles
-		}
-		<-time.After(time.Until(next.due))
-		if _, err := next.run(sobek.Undefined(), next.arguments...); err != nil {
+		if err := h.turn(); err != nil {
 			return nil, err
-		}
-		if next.every > 0 && h.timers.byID[next.id] == next { // and it has not been cleared
-			h.timers.add(next, next.every)
 		}
 	}
 	if promise.State() == sobek.PromiseStateRejected {
@@ -44,6 +36,38 @@ func (h *host) settle(v sobek.Value) (sobek.Value, error) {
 		return nil, rejection{promise.Result()}
 	}
 	return promise.Result(), nil
+}
+
+// turn waits for what comes first, a timer or the answer of a fetch, and runs what waits for it.
+func (h *host) turn() error {
+	var due <-chan time.Time
+	first, timed := h.timers.first()
+	if timed {
+		due = time.After(time.Until(first.due))
+	}
+	if !timed && !h.fetches.pending() {
+		return errNeverSettles
+	}
+	select {
+	case <-due:
+		return h.runTimer()
+	case response, ok := <-h.fetches.responses:
+		if !ok {
+			return errNoNetwork
+		}
+		return h.answered(response)
+	}
+}
+
+func (h *host) runTimer() error {
+	next := h.timers.next()
+	if _, err := next.run(sobek.Undefined(), next.arguments...); err != nil {
+		return err
+	}
+	if next.every > 0 && h.timers.byID[next.id] == next { // and it has not been cleared
+		h.timers.add(next, next.every)
+	}
+	return nil
 }
 
 func (h *host) trackRejection(promise *sobek.Promise, operation sobek.PromiseRejectionOperation) {
@@ -81,17 +105,22 @@ type timers struct {
 	lastID int64
 }
 
-// next takes out the timer that is due first.
-func (t *timers) next() (*timer, bool) {
+// first gives the timer that is due first.
+func (t *timers) first() (*timer, bool) {
 	if len(t.queue) == 0 {
 		return nil, false
 	}
+	return t.queue[0], true
+}
+
+// next takes out the first timer.
+func (t *timers) next() *timer {
 	first := heap.Pop(&t.queue).(*timer)
 	if first.every == 0 {
 		delete(t.byID, first.id)
 	}
 	first.index = -1
-	return first, true
+	return first
 }
 
 func (h *host) setTimeout(call sobek.FunctionCall) sobek.Value {

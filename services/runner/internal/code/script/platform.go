@@ -22,7 +22,8 @@ var platformSource string
 
 // platformNames are the globals that platform.js gives.
 var platformNames = []string{
-	"DOMException", "TextDecoder", "TextEncoder", "URL", "URLSearchParams", "atob", "btoa", "crypto", "queueMicrotask", "structuredClone",
+	"AbortController", "AbortSignal", "DOMException", "Headers", "Response", "TextDecoder", "TextEncoder", "URL", "URLSearchParams",
+	"atob", "btoa", "crypto", "fetch", "queueMicrotask", "structuredClone",
 }
 
 // addPlatform makes the names of the platform global. What is behind them is made when the first is used: most code uses none.
@@ -104,6 +105,9 @@ func (h *host) native() *sobek.Object {
 		"changeURL": func(call sobek.FunctionCall) sobek.Value {
 			return h.changeURL(text(call, 0), text(call, 1), text(call, 2))
 		},
+		"fetch":      h.fetch,
+		"abort":      h.abort,
+		"setTimeout": h.setTimeout,
 		"parseForm":  func(call sobek.FunctionCall) sobek.Value { return h.parseForm(text(call, 0)) },
 		"formatForm": func(call sobek.FunctionCall) sobek.Value { return h.formatForm(call.Argument(0)) },
 	} {

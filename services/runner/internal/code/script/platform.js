@@ -227,5 +227,197 @@
 		Promise.resolve().then(() => call());
 	}
 
-	return { DOMException, TextDecoder, TextEncoder, URL, URLSearchParams, atob, btoa, crypto, queueMicrotask, structuredClone };
+	function report(error) { Promise.reject(error); } // as one that nobody handles
+
+	let abort; // ends a signal
+
+	class AbortSignal {
+		#aborted = false; #reason; #listeners = [];
+		onabort = null;
+		static {
+			abort = (signal, reason = new DOMException("This operation was aborted", "AbortError")) => {
+				if (signal.#aborted) return;
+				signal.#aborted = true;
+				signal.#reason = reason;
+				const event = { type: "abort", target: signal, currentTarget: signal };
+				for (const call of [signal.onabort, ...signal.#listeners.splice(0)]) {
+					try {
+						if (typeof call === "function") call.call(signal, event);
+						else call?.handleEvent?.(event);
+					} catch (error) { report(error); }
+				}
+			};
+		}
+		static abort(reason) {
+			const signal = new AbortSignal();
+			abort(signal, reason);
+			return signal;
+		}
+		static timeout(milliseconds) {
+			const signal = new AbortSignal();
+			native.setTimeout(() => abort(signal, new DOMException("The operation was aborted due to timeout", "TimeoutError")), milliseconds);
+			return signal;
+		}
+		static any(signals) {
+			const any = new AbortSignal();
+			for (const signal of [...signals]) {
+				if (signal.aborted) abort(any, signal.reason);
+				else signal.addEventListener("abort", () => abort(any, signal.reason));
+			}
+			return any;
+		}
+		get aborted() { return this.#aborted; }
+		get reason() { return this.#reason; }
+		throwIfAborted() { if (this.#aborted) throw this.#reason; }
+		addEventListener(type, call) { if (type === "abort" && !this.#listeners.includes(call)) this.#listeners.push(call); }
+		removeEventListener(type, call) { if (type === "abort") this.#listeners = this.#listeners.filter((other) => other !== call); }
+		get [Symbol.toStringTag]() { return "AbortSignal"; }
+	}
+
+	class AbortController {
+		#signal = new AbortSignal();
+		get signal() { return this.#signal; }
+		abort(reason) { abort(this.#signal, reason); }
+		get [Symbol.toStringTag]() { return "AbortController"; }
+	}
+
+	const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+	class Headers {
+		#list = []; // of names in lower case and values
+		constructor(init) {
+			if (init === undefined) return;
+			if (typeof init !== "object" || init === null) throw new TypeError("Headers are made of an object, or of pairs");
+			for (const pair of typeof init[Symbol.iterator] === "function" ? init : Object.entries(init)) {
+				const both = [...pair];
+				if (both.length !== 2) throw new TypeError("each pair of Headers has a name and a value");
+				this.append(both[0], both[1]);
+			}
+		}
+		#name(name) {
+			if (!token.test(name)) throw new TypeError(`${String(name).slice(0, 100)} is no name of a header`);
+			return String(name).toLowerCase();
+		}
+		#value(name, value) {
+			value = String(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, "");
+			if (/[^\t -~\u0080-\u00ff]/.test(value)) throw new TypeError(`the value of the header ${name} has a line break, or a character beyond U+00FF`);
+			return value;
+		}
+		append(name, value) { name = this.#name(name); this.#list.push([name, this.#value(name, value)]); }
+		delete(name) { name = this.#name(name); this.#list = this.#list.filter(([n]) => n !== name); }
+		get(name) {
+			name = this.#name(name);
+			const values = this.#list.filter(([n]) => n === name).map(([, v]) => v);
+			return values.length ? values.join(", ") : null;
+		}
+		getSetCookie() { return this.#list.filter(([n]) => n === "set-cookie").map(([, v]) => v); }
+		has(name) { name = this.#name(name); return this.#list.some(([n]) => n === name); }
+		set(name, value) {
+			name = this.#name(name);
+			value = this.#value(name, value);
+			const at = this.#list.findIndex(([n]) => n === name);
+			if (at < 0) this.#list.push([name, value]);
+			else {
+				this.#list = this.#list.filter(([n], i) => i <= at || n !== name);
+				this.#list[at] = [name, value];
+			}
+		}
+		forEach(call, self) { for (const [name, value] of this) call.call(self, value, name, this); }
+		*entries() {
+			for (const name of [...new Set(this.#list.map(([n]) => n))].sort()) {
+				if (name === "set-cookie") for (const value of this.getSetCookie()) yield [name, value];
+				else yield [name, this.get(name)];
+			}
+		}
+		*keys() { for (const [name] of this.entries()) yield name; }
+		*values() { for (const [, value] of this.entries()) yield value; }
+		[Symbol.iterator]() { return this.entries(); }
+		get [Symbol.toStringTag]() { return "Headers"; }
+	}
+
+	// sent gives a body as a buffer of its own, and its content type; null for none.
+	function sent(body) {
+		if (body === undefined || body === null) return [null, null];
+		if (body instanceof URLSearchParams) return [native.encodeUTF8(body.toString()), "application/x-www-form-urlencoded;charset=UTF-8"];
+		if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) return [bufferOf(body, "body"), null];
+		const text = String(body);
+		if (text === "[object Object]") throw new TypeError("the body is an object; send JSON.stringify(...) of it");
+		return [native.encodeUTF8(text), "text/plain;charset=UTF-8"];
+	}
+
+	let answer; // makes the Response of a fetch
+
+	class Response {
+		#body; #status; #statusText; #headers; #used = false; #url = ""; #redirected = false;
+		static {
+			answer = ({ status, statusText, url, redirected, headers }, body) => {
+				const response = new Response(null, { statusText, headers });
+				response.#status = status;
+				response.#body = body;
+				response.#url = url;
+				response.#redirected = redirected;
+				return response;
+			};
+		}
+		constructor(body = null, { status = 200, statusText = "", headers } = {}) {
+			if (!(status >= 200 && status <= 599)) throw new RangeError(`the status is ${status}; give one from 200 to 599`);
+			const [bytes, type] = sent(body);
+			this.#body = bytes ?? new ArrayBuffer(0);
+			this.#status = Math.trunc(status);
+			this.#statusText = String(statusText);
+			this.#headers = new Headers(headers);
+			if (type && !this.#headers.has("content-type")) this.#headers.set("content-type", type);
+		}
+		#read() {
+			if (this.#used) throw new TypeError("the body has been read already; keep what it gave, or clone the response first");
+			this.#used = true;
+			return this.#body;
+		}
+		get status() { return this.#status; }
+		get statusText() { return this.#statusText; }
+		get ok() { return this.#status >= 200 && this.#status <= 299; }
+		get headers() { return this.#headers; }
+		get url() { return this.#url; }
+		get redirected() { return this.#redirected; }
+		get type() { return this.#url ? "basic" : "default"; }
+		get bodyUsed() { return this.#used; }
+		async arrayBuffer() { return this.#read(); }
+		async bytes() { return new Uint8Array(this.#read()); }
+		async text() { return new TextDecoder().decode(this.#read()); }
+		async json() { return JSON.parse(await this.text()); }
+		clone() {
+			if (this.#used) throw new TypeError("the body has been read already");
+			return answer({ status: this.#status, statusText: this.#statusText, url: this.#url, redirected: this.#redirected, headers: this.#headers }, this.#body.slice(0));
+		}
+		get [Symbol.toStringTag]() { return "Response"; }
+	}
+
+	const refused = /^(connect|trace|track)$/i, upper = /^(delete|get|head|options|post|put)$/i;
+
+	async function fetch(input, init) {
+		const { method: given = "GET", headers: fields, body, redirect = "follow", signal } = init ?? {};
+		const url = new URL(String(input));
+		if (url.protocol !== "http:" && url.protocol !== "https:") throw new TypeError(`fetch takes http and https, not ${url.protocol}`);
+		if (url.username || url.password) throw new TypeError("fetch takes no URL with a user; send the header Authorization");
+		url.hash = "";
+		const method = upper.test(given) ? String(given).toUpperCase() : String(given);
+		if (!token.test(method) || refused.test(method)) throw new TypeError(`fetch takes no method ${method.slice(0, 100)}`);
+		if (!["follow", "error", "manual"].includes(redirect)) throw new TypeError("redirect is follow, error or manual");
+		const headers = new Headers(fields ?? undefined);
+		const [bytes, type] = sent(body);
+		if (bytes && (method === "GET" || method === "HEAD")) throw new TypeError(`a ${method} has no body; use another method`);
+		if (type && !headers.has("content-type")) headers.set("content-type", type);
+		signal?.throwIfAborted();
+		return new Promise((resolve, reject) => {
+			const ended = () => { native.abort(id); reject(signal.reason); };
+			const id = native.fetch(method, url.href, [...headers], redirect, bytes, (error, head, data) => {
+				signal?.removeEventListener("abort", ended);
+				if (error) reject(error);
+				else resolve(answer(head, data));
+			});
+			signal?.addEventListener("abort", ended);
+		});
+	}
+
+	return { AbortController, AbortSignal, DOMException, Headers, Response, TextDecoder, TextEncoder, URL, URLSearchParams, atob, btoa, crypto, fetch, queueMicrotask, structuredClone };
 })

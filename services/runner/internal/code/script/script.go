@@ -44,13 +44,13 @@ type Context struct {
 type Logger func(level, message string)
 
 // Run runs the job to its end and gives the function's result as JSON, or why there is none.
-func Run(job Job, log Logger) (output []byte, fault *runner.StepError) {
+func Run(job Job, log Logger, network Network) (output []byte, fault *runner.StepError) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			output, fault = nil, engineFault(cause)
 		}
 	}()
-	h := newHost(log)
+	h := newHost(log, network)
 	input, err := h.decode(job.Input)
 	if err != nil {
 		return nil, h.thrown(err)

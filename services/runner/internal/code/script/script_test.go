@@ -13,7 +13,7 @@ func run(t testing.TB, source, input string) (string, *runner.StepError, []strin
 	t.Helper()
 	var lines []string
 	output, fault := Run(Job{Files: []File{{"handler.js", []byte(source)}}, Input: []byte(input), Main: "handler.js", Entry: "handler"},
-		func(level, message string) { lines = append(lines, level+" "+message) })
+		func(level, message string) { lines = append(lines, level+" "+message) }, Network{})
 	return string(output), fault, lines
 }
 
@@ -116,7 +116,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		h := newHost(func(string, string) {})
+		h := newHost(func(string, string) {}, Network{})
 		value, err := h.decode(text)
 		if !json.Valid(text) {
 			return // the parent does not send it
