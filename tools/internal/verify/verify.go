@@ -88,7 +88,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		}
 		defer v.bus.Close()
 	}
-	for _, check := range []func(context.Context) error{v.partitions, v.numbers, v.executions, v.orphans, v.limits, v.waiting, v.deadLetters} {
+	for _, check := range []func(context.Context) error{v.partitions, v.numbers, v.executions, v.orphans, v.limits, v.spending, v.waiting, v.deadLetters} {
 		if err := check(ctx); err != nil {
 			return v.report, err
 		}

@@ -80,7 +80,7 @@ func (w *world) exec(query string, args ...any) {
 func (w *world) fill() {
 	w.t.Helper()
 	clear(w.n)
-	w.exec(`TRUNCATE executions, steps, execution_events, commands, definitions, dead_letters, instances, concurrency_groups, concurrency_slots`)
+	w.exec(`TRUNCATE executions, steps, execution_events, commands, definitions, dead_letters, instances, concurrency_groups, concurrency_slots, calls, spending`)
 	w.exec(`INSERT INTO instances (id, seen_at, engine_version) VALUES ('o', clock_timestamp() + interval '1 hour', 1)`)
 	day := time.Now().Add(-24 * time.Hour).UTC().Truncate(time.Microsecond)
 	w.execution(done, "", day, orchestrator.ExecutionCompleted, []catalog.Step{
@@ -89,6 +89,12 @@ func (w *world) fill() {
 		{StepKey: "kid", StepType: catalog.StepAgent, DependsOn: []string{"first"}},
 	})
 	w.execution(child, done, day, orchestrator.ExecutionCompleted, []catalog.Step{{StepKey: "only", StepType: catalog.StepAgent, Compensate: &catalog.Compensate{AgentID: user}}})
+	w.exec(`INSERT INTO calls (execution_id, id, step_index, iteration, attempt, token, run, n, user_id, workflow_id, agent_id, kind, name, provider, status, input,
+			input_tokens, output_tokens, cost_micros, reserved_tokens, reserved_micros, started_at, expires_at, ended_at)
+		SELECT $1, gen_random_uuid(), 0, 0, 1, 't', 'r', n, $2, $2, $2, 'MODEL', 'm', 'p', 'RUNNING', 'null', n, n, n, 10, 20, now(), now(), CASE n WHEN 1 THEN now() END FROM generate_series(0, 1) n`, done, user)
+	w.exec(`INSERT INTO spending (scope, key, day, execution_id, reserved_tokens, reserved_micros, spent_tokens, spent_micros)
+		SELECT scope, key, day, id, 10, 20, 2, 1 FROM (VALUES ('execution', $1::text, '-infinity'::date, $1::uuid), ('step', $1::text || '/first/0', '-infinity', $1::uuid),
+			('user', $2, (now() AT TIME ZONE 'UTC')::date, NULL), ('agent', $2, (now() AT TIME ZONE 'UTC')::date, NULL), ('workflow', $2, (now() AT TIME ZONE 'UTC')::date, NULL)) v(scope, key, day, id)`, done, user)
 	w.execution(waits, "", time.Now().UTC().Truncate(time.Microsecond), orchestrator.ExecutionRunning, []catalog.Step{
 		{StepKey: "agree", StepType: catalog.StepWait, Config: json.RawMessage(`{"approval":true}`)},
 		{StepKey: "after", StepType: catalog.StepAgent, DependsOn: []string{"agree"}},
@@ -390,6 +396,11 @@ func TestEachFaultIsFound(t *testing.T) {
 		"a slot of nobody":    {user + " has a place under a limit, and is not there", func() { w.queue(); w.exec(`UPDATE concurrency_slots SET execution_id = $1 WHERE state = 'HELD'`, user) }},
 		"no place":            {queued + " has a limit and no place", func() { w.queue(); w.exec(`DELETE FROM concurrency_slots WHERE state = 'WAITING'`) }},
 		"granted, not told":   {queued + " is PENDING since", func() { w.queue(); w.exec(`UPDATE concurrency_slots SET state = 'HELD'`) }},
+		"spent miscounted":    {"by the user " + user + " is not what", func() { w.exec(`UPDATE spending SET spent_micros = 0 WHERE scope = 'user'`) }},
+		"spent uncounted":     {"by the execution " + done + " is not what", func() { w.exec(`DELETE FROM spending WHERE scope = 'execution'`) }},
+		"settled twice":       {"by the agent " + user + " is not what", func() { w.exec(`UPDATE spending SET reserved_tokens = 0 WHERE scope = 'agent'`) }},
+		"a call gone":         {"by the workflow " + user + " is not what", func() { w.exec(`DELETE FROM calls WHERE n = 1`) }},
+		"a step miscounted":   {"by the steps of the execution " + done + " is not what", func() { w.exec(`UPDATE spending SET spent_tokens = 3 WHERE scope = 'step'`) }},
 		"published too few":   {"is not published, since", func() { w.exec(`UPDATE partitions SET published_n = 0`) }},
 		"child of its own id": {"the execution " + child, func() { w.exec(`UPDATE executions SET event_seq = 1 WHERE id = $1`, child) }},
 	} {
