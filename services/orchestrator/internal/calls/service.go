@@ -184,17 +184,24 @@ func (s *Service) append(inputs []partition.Control) {
 	}
 }
 
+// child reads an attempt as attempt does, and gives the id of the execution that a call of it is.
+func (s *Service) child(ctx context.Context, caller rpc.Caller, req orchestrator.AttemptRequest, callID string) (a Attempt, id string, counts bool, err error) {
+	if a, counts, err = s.attempt(ctx, caller, req); err != nil || !counts {
+		return a, "", counts, err
+	}
+	if id, err = ChildOf(callID, a.Token); err != nil {
+		return a, "", counts, errs.New(errs.NotFound, "call not found")
+	}
+	return a, id, counts, nil
+}
+
 // CallAgent begins the execution of an agent that a call is.
 func (s *Service) CallAgent(ctx context.Context, caller rpc.Caller, req orchestrator.CallAgentRequest) (orchestrator.CallAgentResponse, error) {
 	var out orchestrator.CallAgentResponse
-	a, counts, err := s.attempt(ctx, caller, req.Attempt)
+	a, id, counts, err := s.child(ctx, caller, req.Attempt, req.CallID)
 	if err != nil || !counts {
 		out.Obsolete = !counts
 		return out, err
-	}
-	id, err := ChildOf(req.CallID, a.Token)
-	if err != nil {
-		return out, errs.New(errs.NotFound, "call not found")
 	}
 	inputs, failure := objectOf(req.Input)
 	if failure != nil {
@@ -235,14 +242,10 @@ const lookAgainFirst, lookAgainMost = 20 * time.Millisecond, 250 * time.Millisec
 // AwaitAgent waits for the end of the execution that a call is, for a while.
 func (s *Service) AwaitAgent(ctx context.Context, caller rpc.Caller, req orchestrator.AwaitAgentRequest) (orchestrator.AwaitAgentResponse, error) {
 	var out orchestrator.AwaitAgentResponse
-	a, counts, err := s.attempt(ctx, caller, req.Attempt)
+	_, id, counts, err := s.child(ctx, caller, req.Attempt, req.CallID)
 	if err != nil || !counts {
 		out.Obsolete = !counts
 		return out, err
-	}
-	id, err := ChildOf(req.CallID, a.Token)
-	if err != nil {
-		return out, errs.New(errs.NotFound, "call not found")
 	}
 	over := time.After(time.Duration(min(max(req.WaitMs, 0), orchestrator.MaxAwaitAgentMs)) * time.Millisecond)
 	for pause := lookAgainFirst; ; pause = min(2*pause, lookAgainMost) {

@@ -59,7 +59,6 @@ func NewTokens(conn *bus.Conn, r prometheus.Registerer) *Tokens {
 func (t *Tokens) Of(step *work.Step) (write func(call int, text string), flush func()) {
 	told := 0                // of all calls
 	offsets := map[int]int{} // by call
-	var begun bool           // something was told
 	piece := runner.Token{ExecutionID: step.ExecutionID, StepKey: step.StepKey, Iteration: step.Iteration, Attempt: step.Attempt}
 	write = func(call int, text string) {
 		text = strings.ToValidUTF8(text, "\uFFFD")
@@ -75,15 +74,14 @@ func (t *Tokens) Of(step *work.Step) (write func(call int, text string), flush f
 				continue
 			}
 			told += len(next.Text)
-			begun = true
 			t.add(next)
 		}
 	}
 	return write, func() {
 		t.mu.Lock()
-		none := !begun
+		some := told > 0
 		t.mu.Unlock()
-		if !none {
+		if some {
 			t.flush()
 		}
 	}
