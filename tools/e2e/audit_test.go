@@ -24,12 +24,14 @@ var unaudited = map[string]string{
 	"previewSchedule":  "it changes nothing",
 	"executeWorkflow":  "the execution itself is the record: who, when, of what, by which request",
 	"testAgent":        "as executeWorkflow",
+	"decideBudget":     "no agent that can run has budgets; the ledger's own tests look at its entry",
 }
 
 // unseen are the actions that no request brings about.
 var unseen = map[audit.Action]string{
-	audit.UserCreated:  "made by Turbocat at its first start",
-	audit.AuditTrimmed: "done by Turbocat when entries are over",
+	audit.UserCreated:   "made by Turbocat at its first start",
+	audit.AuditTrimmed:  "done by Turbocat when entries are over",
+	audit.BudgetDecided: "no agent that can run has budgets",
 }
 
 // ledger makes requests and then looks for the entries that they should have left.

@@ -357,10 +357,16 @@ func TestRequestInFlightFinishes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The body is asked for with "100 Continue", so what is written of it has a server that is at this request: before, the
+	// connection may still wait to be accepted.
+	req.Header.Set("Expect", "100-continue")
+	transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+	defer transport.CloseIdleConnections()
 	answered := make(chan int, 1)
 	go func() {
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := (&http.Client{Transport: transport}).Do(req)
 		if err != nil {
+			t.Error(err)
 			answered <- 0
 			return
 		}
