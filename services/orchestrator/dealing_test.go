@@ -22,9 +22,14 @@ import (
 
 // beat tells orchestrators of a runner with so many slots for an agent type until the test ends.
 func (in *installation) beat(agentType string, slots int) {
+	in.beatPool(subject.DefaultPool, agentType, slots)
+}
+
+// beatPool is beat for a runner of another pool.
+func (in *installation) beatPool(pool, agentType string, slots int) {
 	in.t.Helper()
 	body, err := json.Marshal(runner.Heartbeat{
-		RunnerID: uuid.NewString(), Pool: subject.DefaultPool, Capacity: []runner.Capacity{{AgentType: agentType, Slots: slots}},
+		RunnerID: uuid.NewString(), Pool: pool, Capacity: []runner.Capacity{{AgentType: agentType, Slots: slots}},
 	})
 	if err != nil {
 		in.t.Fatal(err)

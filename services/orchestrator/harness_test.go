@@ -254,6 +254,11 @@ type attempt struct {
 // output, or an error, or neither, which is a runner that has died. It keeps at it whatever
 // becomes of NATS, and holds what fn takes long for.
 func (in *installation) play(fn func(a attempt) (output string, failure *runner.StepError)) {
+	in.playPool(subject.DefaultPool, fn)
+}
+
+// playPool is play for another pool.
+func (in *installation) playPool(pool string, fn func(a attempt) (output string, failure *runner.StepError)) {
 	in.t.Helper()
 	js, err := jetstream.New(in.conn.NATS())
 	if err != nil {
@@ -263,7 +268,7 @@ func (in *installation) play(fn func(a attempt) (output string, failure *runner.
 	var working sync.WaitGroup
 	working.Go(func() {
 		for ctx.Err() == nil {
-			if err := take(ctx, js, func(m jetstream.Msg) { working.Go(func() { in.run(js, m, fn) }) }); err != nil {
+			if err := take(ctx, js, pool, func(m jetstream.Msg) { working.Go(func() { in.run(js, m, fn) }) }); err != nil {
 				wait(ctx, 20*time.Millisecond)
 			}
 		}
@@ -272,10 +277,10 @@ func (in *installation) play(fn func(a attempt) (output string, failure *runner.
 }
 
 // take hands ready steps over for a while.
-func take(ctx context.Context, js jetstream.JetStream, got func(m jetstream.Msg)) error {
+func take(ctx context.Context, js jetstream.JetStream, pool string, got func(m jetstream.Msg)) error {
 	looking, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	consumer, err := js.Consumer(looking, subject.StepsStream, subject.StepConsumer(subject.DefaultPool, catalog.AgentData))
+	consumer, err := js.Consumer(looking, subject.StepsStream, subject.StepConsumer(pool, catalog.AgentData))
 	if err != nil {
 		return err
 	}

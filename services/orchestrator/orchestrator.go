@@ -38,17 +38,18 @@ func Spec() service.Spec[Config] {
 
 // Service is the wired orchestrator.
 type Service struct {
-	bus      *bus.Conn
-	server   *bus.Server
-	acceptor *execution.Acceptor
-	owner    *partition.Owner
-	keeper   *weekly.Keeper
-	firer    *schedule.Firer
-	dealer   *dealing.Dealer
-	relay    *outbox.Relay // of what the audit trail and the catalog are told
-	answers  *once.Answers
-	calls    *calls.Service
-	log      zerolog.Logger
+	bus       *bus.Conn
+	server    *bus.Server
+	acceptor  *execution.Acceptor
+	owner     *partition.Owner
+	transport *natsapi.Transport
+	keeper    *weekly.Keeper
+	firer     *schedule.Firer
+	dealer    *dealing.Dealer
+	relay     *outbox.Relay // of what the audit trail and the catalog are told
+	answers   *once.Answers
+	calls     *calls.Service
+	log       zerolog.Logger
 }
 
 // New wires the service. It takes no partition before Run.
@@ -71,7 +72,7 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	dealer := dealing.New()
 	dealer.Measure(env.Metrics)
 	s := &Service{
-		bus: env.Bus, log: env.Log, answers: once.New(env.DB), dealer: dealer, server: bus.NewServer(contract.Service, env.Log), acceptor: acceptor,
+		bus: env.Bus, transport: transport, log: env.Log, answers: once.New(env.DB), dealer: dealer, server: bus.NewServer(contract.Service, env.Log), acceptor: acceptor,
 		keeper: weekly.NewKeeper(store.Weeks(), store.Retention(cfg.Retention), env.Log, env.Metrics),
 		firer:  schedule.NewFirer(store, acceptor, env.Log, env.Metrics),
 		relay:  outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service), natsapi.Schedules(env.Bus)),
@@ -104,7 +105,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var group errgroup.Group
 	group.Go(func() error { return s.acceptor.Run(working) })
 	group.Go(func() error { return s.owner.Run(working, reconnected) })
-	group.Go(func() error { return natsapi.HearRunners(working, s.bus.NATS(), s.dealer, s.log) })
+	group.Go(func() error { return natsapi.HearRunners(working, s.bus.NATS(), s.dealer, s.transport.Serve, s.log) })
 	group.Go(func() error {
 		s.keeper.Run(ctx)
 		return nil

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
-	"strings"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/subject"
 )
 
@@ -40,8 +40,8 @@ func (c Config) complete() (Config, error) {
 		c.CodeConcurrency = 2 * processors
 	}
 	var faults []error
-	if strings.ContainsAny(c.Pool, ".*> \t\r\n/\\") {
-		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_POOL is %q; use letters, digits, - and _", c.Pool))
+	if !catalog.IsPool(c.Pool) {
+		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_POOL is %q; use up to 64 letters, digits, - and _", c.Pool))
 	}
 	for name, n := range map[string]int{"TURBOCAT_RUNNER_CONCURRENCY": c.Concurrency, "TURBOCAT_RUNNER_CODE_CONCURRENCY": c.CodeConcurrency} {
 		if n < 1 || n > maxConcurrency {

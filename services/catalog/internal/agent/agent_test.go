@@ -130,6 +130,12 @@ func TestNew(t *testing.T) {
 		},
 		{"CODE secrets", `{"name":"n","type":"CODE","config":{"runtime":"javascript","source":"1","secrets":["KEY","my-key"]}}`, ""},
 		{"CODE secrets that are none", `{"name":"n","type":"CODE","config":{"runtime":"javascript","source":"1","secrets":["a b"]}}`, "config.secrets[0] bad_value"},
+		{"CODE of a pool", `{"name":"n","type":"CODE","config":{"runtime":"javascript","source":"1","runner":"gpu-2_A"}}`, ""},
+		{"API of a pool", api(`{"url":"https://x","runner":"eu"}`), ""},
+		{"DATA of a pool", `{"name":"n","type":"DATA","config":{"operation":"sort","sort":[{"field":"a"}],"runner":"eu"}}`, ""},
+		{"API of pools that are none", api(`{"url":"https://x","runner":"a.b"}`), "config.runner bad_value"},
+		{"API of a pool that is no text", api(`{"url":"https://x","runner":["a"]}`), "config.runner bad_value"},
+		{"WORKFLOW of a pool", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"01930000-0000-7000-8000-000000000001","runner":"a"}}`, "config.runner unknown_field"},
 		{"DATA secrets", `{"name":"n","type":"DATA","config":{"operation":"sort","sort":[{"field":"{{secrets.K}}"}]}}`, "config.sort[0].field bad_value\nconfig.sort[0].field not_applicable"},
 		{"WORKFLOW secrets", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"01930000-0000-7000-8000-000000000001","inputs":{"a":["{{secrets.K}}"]}}}`, "config.inputs.a[0] not_applicable"},
 

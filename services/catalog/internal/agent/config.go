@@ -38,8 +38,14 @@ func LoadSchemas() (Schemas, error) {
 
 // checkConfig notes the faults of a config that is a JSON object.
 func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *form.Faults) {
-	_ = s[agentType].Validate(context.Background(), "config", config, faults) // the error is the context's
 	CheckNames("config", config, faults)
+	if slices.Contains(catalog.RunnerAgentTypes(), agentType) {
+		var ok bool
+		if _, config, ok = catalog.SplitPool(config); !ok {
+			faults.Add("config.runner", errs.BadValue, "names no pool of runners; write up to 64 letters, digits, - and _, or leave it out for any runner of the default pool")
+		}
+	}
+	_ = s[agentType].Validate(context.Background(), "config", config, faults) // the error is the context's
 	switch agentType {
 	case catalog.AgentAPI:
 		checkTemplates(config, faults)

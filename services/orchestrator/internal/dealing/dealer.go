@@ -4,10 +4,12 @@
 package dealing
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"time"
 
+	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -25,11 +27,20 @@ type Dealer struct {
 	began   time.Time
 	mu      sync.Mutex
 	share   float64 // of all partitions: what this process owns
-	lines   map[string]*line
+	lines   map[class]*line
 	runners map[string]*alive // by id
 }
 
-// line is that of one agent type.
+// class is what runners have a line for.
+type class struct{ pool, agentType string }
+
+func (s *Step) class() class { return classOf(s.Pool, s.AgentType) }
+
+func classOf(pool, agentType string) class {
+	return class{cmp.Or(pool, subject.DefaultPool), agentType}
+}
+
+// line is that of one class.
 type line struct {
 	order order
 	out   int // steps that were dealt and not given back
@@ -58,15 +69,15 @@ func (h *Hand) Dealt() <-chan struct{} { return h.arrived }
 
 // New makes a dealer that knows of no runner and serves all partitions.
 func New() *Dealer {
-	return &Dealer{began: time.Now(), share: 1, lines: map[string]*line{}, runners: map[string]*alive{}}
+	return &Dealer{began: time.Now(), share: 1, lines: map[class]*line{}, runners: map[string]*alive{}}
 }
 
-// line gives the line of an agent type. The caller has the mutex.
-func (d *Dealer) line(agentType string) *line {
-	l := d.lines[agentType]
+// line gives the line of a class. The caller has the mutex.
+func (d *Dealer) line(c class) *line {
+	l := d.lines[c]
 	if l == nil {
-		l = &line{limit: d.limit(agentType)}
-		d.lines[agentType] = l
+		l = &line{limit: d.limit(c)}
+		d.lines[c] = l
 	}
 	return l
 }
@@ -76,7 +87,7 @@ func (d *Dealer) line(agentType string) *line {
 func (d *Dealer) Ask(s *Step, h *Hand) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := d.line(s.AgentType)
+	l := d.line(s.class())
 	s.hand = h
 	if l.order.steps == 0 && l.out < l.limit {
 		l.out++
@@ -92,7 +103,7 @@ func (d *Dealer) Ask(s *Step, h *Hand) bool {
 func (d *Dealer) Hold(s *Step) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.line(s.AgentType).out++
+	d.line(s.class()).out++
 	s.state = dealt
 }
 
@@ -101,7 +112,7 @@ func (d *Dealer) Hold(s *Step) {
 func (d *Dealer) GiveBack(s *Step) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := d.line(s.AgentType)
+	l := d.line(s.class())
 	switch s.state {
 	case waiting:
 		l.order.remove(s)
@@ -110,6 +121,9 @@ func (d *Dealer) GiveBack(s *Step) {
 		l.deal()
 	}
 	s.state = unknown
+	if l.out == 0 && l.order.steps == 0 {
+		delete(d.lines, s.class()) // whoever writes an agent names its pool: what is left of that must not add up
+	}
 }
 
 // deal hands out what there is room for. The caller has the mutex.
@@ -159,20 +173,25 @@ func (d *Dealer) Serve(share float64) {
 
 // resize makes every line as long as the runners want it. The caller has the mutex.
 func (d *Dealer) resize() {
-	for agentType, l := range d.lines {
-		l.limit = d.limit(agentType)
+	for c, l := range d.lines {
+		l.limit = d.limit(c)
 		l.deal()
 	}
 }
 
-func (d *Dealer) limit(agentType string) int {
-	slots, _ := d.capacity(agentType)
+// limit is how many steps of a class this process may have in STEPS. A pool that nobody runs has none there, for nobody may come.
+func (d *Dealer) limit(c class) int {
+	alive, slots, _ := d.capacity(c)
+	if alive == 0 && c.pool != subject.DefaultPool {
+		return 0
+	}
 	return max(AtLeast, int(math.Ceil(perSlot*float64(slots)*d.share)))
 }
 
-// Standing is how the line of an agent type is.
+// Standing is how the line of an agent type in a pool is.
 type Standing struct {
-	Runners int // that are alive and run it
+	Alive   int // runners of the pool, whatever they run
+	Runners int // of them those that run the agent type
 	Slots   int // how many attempts they run at once
 	Dealt   int // steps of this process in STEPS, or on their way there
 	Limit   int // of Dealt
@@ -180,18 +199,42 @@ type Standing struct {
 	OfUser  int // of Waiting, those of the user that was asked for
 }
 
-// Of tells how the line of an agent type is, and how many steps of a user wait in it.
-func (d *Dealer) Of(agentType, userID string) Standing {
+// Of tells how the line of an agent type in a pool is, and how many steps of a user wait in it.
+func (d *Dealer) Of(pool, agentType, userID string) Standing {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := d.line(agentType)
-	slots, runners := d.capacity(agentType)
-	return Standing{Runners: runners, Slots: slots, Dealt: l.out, Limit: l.limit, Waiting: l.order.steps, OfUser: l.order.ofUser(userID)}
+	c := classOf(pool, agentType)
+	alive, slots, runners := d.capacity(c)
+	s := Standing{Alive: alive, Runners: runners, Slots: slots, Limit: d.limit(c)}
+	if l := d.lines[c]; l != nil {
+		s.Dealt, s.Waiting, s.OfUser = l.out, l.order.steps, l.order.ofUser(userID)
+	}
+	return s
 }
 
-// Ahead tells how many steps of its user go before a step of an agent type that waits in this process; false when it does not wait here.
-func (d *Dealer) Ahead(agentType, userID, executionID string, p engine.Place) (int, bool) {
+// total adds up the lines of an agent type in all pools.
+func (d *Dealer) total(agentType string) (sum Standing) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.line(agentType).order.ahead(userID, executionID, p)
+	for c, l := range d.lines {
+		if c.agentType == agentType {
+			sum.Dealt, sum.Waiting = sum.Dealt+l.out, sum.Waiting+l.order.steps
+		}
+	}
+	for pool := range d.pools() {
+		_, slots, runners := d.capacity(class{pool, agentType})
+		sum.Slots, sum.Runners = sum.Slots+slots, sum.Runners+runners
+	}
+	return sum
+}
+
+// Ahead tells how many steps of its user go before a step of an agent type that waits for a pool in this process; false when it does not wait here.
+func (d *Dealer) Ahead(pool, agentType, userID, executionID string, p engine.Place) (int, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.lines[classOf(pool, agentType)]
+	if l == nil {
+		return 0, false
+	}
+	return l.order.ahead(userID, executionID, p)
 }

@@ -25,7 +25,7 @@ func asked(d *Dealer, h *Hand, user, execution string, n int) (sent []*Step) {
 
 func wantStanding(t *testing.T, d *Dealer, want Standing) {
 	t.Helper()
-	if got := d.Of("API", "a"); got != want {
+	if got := d.Of("", "API", "a"); got != want {
 		t.Errorf("the line is %+v, want %+v", got, want)
 	}
 }
@@ -87,9 +87,9 @@ func TestTheLinesAreAsLongAsTheRunnersWantThem(t *testing.T) {
 			t.Errorf("a runner with 10 slots has %d more dealt", len(got))
 		}
 		d.Heard(beat("two", 10))
-		wantStanding(t, d, Standing{Runners: 2, Slots: 20, Dealt: 40, Limit: 40, Waiting: 60, OfUser: 60})
+		wantStanding(t, d, Standing{Alive: 2, Runners: 2, Slots: 20, Dealt: 40, Limit: 40, Waiting: 60, OfUser: 60})
 		d.Serve(0.25)
-		wantStanding(t, d, Standing{Runners: 2, Slots: 20, Dealt: 40, Limit: 10, Waiting: 60, OfUser: 60})
+		wantStanding(t, d, Standing{Alive: 2, Runners: 2, Slots: 20, Dealt: 40, Limit: 10, Waiting: 60, OfUser: 60})
 
 		<-time.After(ForgottenAfter - time.Second)
 		d.Heard(beat("two", 10))
@@ -127,7 +127,7 @@ func TestNothingWaitsWhileThereIsRoom(t *testing.T) {
 			for left > 0 {
 				<-h.Dealt()
 				for _, s := range d.PickUp(h) {
-					if got := d.Of("API", ""); got.Waiting > 0 && got.Dealt < got.Limit {
+					if got := d.Of("", "API", ""); got.Waiting > 0 && got.Dealt < got.Limit {
 						t.Errorf("the line is %+v", got)
 					}
 					give(s)
@@ -136,7 +136,52 @@ func TestNothingWaitsWhileThereIsRoom(t *testing.T) {
 		})
 	}
 	owners.Wait()
-	if got := d.Of("API", ""); got.Dealt != 0 || got.Waiting != 0 {
+	if got := d.Of("", "API", ""); got.Dealt != 0 || got.Waiting != 0 {
 		t.Errorf("in the end the line is %+v", got)
+	}
+}
+
+// TestAPoolHasALineOfItsOwn has runners of two pools, and steps of a third that nobody runs.
+func TestAPoolHasALineOfItsOwn(t *testing.T) {
+	d, h := New(), NewHand()
+	ask := func(pool string, n int) (s *Step, sent bool) {
+		s = stepOf("a", "x", 5, n)
+		s.Pool = pool
+		return s, d.Ask(s, h)
+	}
+	d.Heard(beat("one", 1))
+	first, sent := ask("gpu", 1)
+	if sent {
+		t.Error("a step is sent to a pool that no runner is of")
+	}
+	if _, sent := ask("", 2); !sent {
+		t.Error("a step of the default pool waits for one of another pool")
+	}
+	nobodys, sent := ask("tpu", 3)
+	if sent {
+		t.Error("a step is sent to a pool that no runner is of")
+	}
+	gpu := beat("two", 3)
+	gpu.Pool = "gpu"
+	d.Heard(gpu)
+	if got := d.PickUp(h); len(got) != 1 || got[0] != first {
+		t.Errorf("once a runner of the pool is heard %v are dealt", got)
+	}
+	for pool, want := range map[string]Standing{
+		"":    {Alive: 1, Runners: 1, Slots: 1, Dealt: 1, Limit: AtLeast},
+		"gpu": {Alive: 1, Runners: 1, Slots: 3, Dealt: 1, Limit: 6},
+		"tpu": {Waiting: 1, OfUser: 1},
+	} {
+		if got := d.Of(pool, "API", "a"); got != want {
+			t.Errorf("the line of %q is %+v, want %+v", pool, got, want)
+		}
+	}
+	if got := d.total("API"); got.Slots != 4 || got.Dealt != 2 || got.Waiting != 1 {
+		t.Errorf("all together are %+v", got)
+	}
+	d.GiveBack(nobodys)
+	d.GiveBack(first)
+	if len(d.lines) != 1 {
+		t.Errorf("%d lines are left of one that is used", len(d.lines))
 	}
 }

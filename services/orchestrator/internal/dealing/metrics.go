@@ -11,7 +11,7 @@ import (
 func (d *Dealer) Measure(r prometheus.Registerer) {
 	gauge := func(name, help, agentType string, of func(Standing) int) {
 		promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"agent_type": agentType}}, func() float64 {
-			return float64(of(d.Of(agentType, "")))
+			return float64(of(d.total(agentType)))
 		})
 	}
 	for _, t := range catalog.RunnerAgentTypes() {

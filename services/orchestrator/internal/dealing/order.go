@@ -13,6 +13,7 @@ type Step struct {
 	Place       engine.Place
 	Token       string
 	UserID      string
+	Pool        string // of runners; "" is the default one
 	AgentType   string
 	Priority    int // 0 to 9, 9 first
 

@@ -15,6 +15,8 @@ type alive struct {
 	heard time.Time
 }
 
+func (a *alive) pool() string { return classOf(a.Pool, "").pool }
+
 // Heard takes note of a runner's heartbeat.
 func (d *Dealer) Heard(h runner.Heartbeat) {
 	d.mu.Lock()
@@ -30,22 +32,35 @@ func (d *Dealer) Heard(h runner.Heartbeat) {
 // Listened tells whether every runner that is alive was heard by now.
 func (d *Dealer) Listened() bool { return time.Since(d.began) > ForgottenAfter }
 
-// Runners is how many runners are alive, whatever they run.
+// Runners is how many runners are alive, of any pool and whatever they run.
 func (d *Dealer) Runners() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.runners)
 }
 
-// capacity adds up what the runners alive run of an agent type. The caller has the mutex.
-func (d *Dealer) capacity(agentType string) (slots, runners int) {
+// pools gives those that runners are alive of. The caller has the mutex.
+func (d *Dealer) pools() map[string]bool {
+	pools := map[string]bool{}
 	for _, r := range d.runners {
+		pools[r.pool()] = true
+	}
+	return pools
+}
+
+// capacity adds up what the runners alive run of a class; alive are those of its pool. The caller has the mutex.
+func (d *Dealer) capacity(of class) (alive, slots, runners int) {
+	for _, r := range d.runners {
+		if r.pool() != of.pool {
+			continue
+		}
+		alive++
 		for _, c := range r.Capacity {
-			if c.AgentType == agentType && c.Slots > 0 {
+			if c.AgentType == of.agentType && c.Slots > 0 {
 				slots += c.Slots
 				runners++
 			}
 		}
 	}
-	return slots, runners
+	return alive, slots, runners
 }

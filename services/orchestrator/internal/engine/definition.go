@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/template"
 )
 
@@ -49,7 +51,8 @@ type StepDefinition struct {
 type Work struct {
 	AgentID      string
 	AgentType    string
-	Config       json.RawMessage         // of the agent
+	Pool         string                  // of the runners that it is for
+	Config       json.RawMessage         // of the agent, without the pool
 	InputSchema  json.RawMessage         // of the agent; nil for none
 	OutputSchema json.RawMessage         // of the agent; nil for none
 	Child        *catalog.WorkflowConfig // of a WORKFLOW agent; nil for those that runners run
@@ -183,7 +186,14 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 	}
 	t, err := parseTemplate("inputs", inputs)
 	work := Work{
-		AgentID: agent.ID, AgentType: agent.Type, Config: agent.Config, InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema, inputs: t,
+		AgentID: agent.ID, AgentType: agent.Type, Pool: subject.DefaultPool, Config: agent.Config, InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema, inputs: t,
+	}
+	if err == nil && agent.Type != catalog.AgentWorkflow {
+		pool, rest, ok := catalog.SplitPool(agent.Config)
+		if !ok {
+			err = errors.New("the agent's config names no pool of runners")
+		}
+		work.Pool, work.Config = cmp.Or(pool, work.Pool), rest
 	}
 	if err == nil {
 		err = work.lendSecrets(known.owner, agent)

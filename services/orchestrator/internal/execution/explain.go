@@ -12,6 +12,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/subject"
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
@@ -116,7 +117,7 @@ func explainStep(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrat
 		return orchestrator.StepExplanation{Reason: reasonRunning, Message: "it is being decided"}
 	}
 	out := orchestrator.StepExplanation{Reason: reasonRunning, Message: fmt.Sprintf("attempt %d runs; the step began %s ago", s.Attempt, ago(now, s.StartedAt)), Until: moment(s.Backstop)}
-	if lack, remedy := lacking(d, def.Work(0).AgentType); lack != "" {
+	if lack, remedy := lacking(d, def.Work(0).Pool, def.Work(0).AgentType); lack != "" {
 		out.Reason, out.Remedy = reasonRunner, remedy
 		out.Message = fmt.Sprintf("attempt %d began on a runner, and now %s: unless it ends all the same, it begins again on another one", s.Attempt, lack)
 	}
@@ -217,8 +218,8 @@ func items(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.Ste
 	if waiting > 0 {
 		out.Message += fmt.Sprintf(", %d wait for another attempt, the first of them for %s", waiting, ago(next, now))
 	}
-	for _, agentType := range agentTypes(x, i) {
-		if lack, remedy := lacking(d, agentType); lack != "" {
+	for _, work := range atRunners(x, i) {
+		if lack, remedy := lacking(d, work.Pool, work.AgentType); lack != "" {
 			out.Message, out.Remedy = out.Message+"; "+lack, remedy
 			break
 		}
@@ -230,12 +231,13 @@ func items(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.Ste
 	return out
 }
 
-// agentTypes gives those of the items of a step that run, or wait for a runner.
-func agentTypes(x *engine.Execution, i int) []string {
-	var found []string
+// atRunners gives the works of a step's items that run, or wait for a runner: one of each kind.
+func atRunners(x *engine.Execution, i int) (found []*engine.Work) {
 	for _, item := range x.Steps[i].Items {
-		if t := x.Definition.Steps[i].Work(item.Iteration).AgentType; item.RetryAt == 0 && item.Child == "" && !slices.Contains(found, t) {
-			found = append(found, t)
+		w := x.Definition.Steps[i].Work(item.Iteration)
+		same := func(other *engine.Work) bool { return other.Pool == w.Pool && other.AgentType == w.AgentType }
+		if item.RetryAt == 0 && item.Child == "" && !slices.ContainsFunc(found, same) {
+			found = append(found, w)
 		}
 	}
 	return found
@@ -258,7 +260,7 @@ const longReady = 30 * time.Second
 // waitsForRunner tells why a step that is ready has not begun. Which place it has in the line only the owner of the execution knows.
 func waitsForRunner(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.StepExplanation {
 	x, p := r.Execution, engine.Place{Step: i}
-	s, agentType := &x.Steps[i], x.Definition.Steps[i].Work(0).AgentType
+	s, pool, agentType := &x.Steps[i], x.Definition.Steps[i].Work(0).Pool, x.Definition.Steps[i].Work(0).AgentType
 	attempt := fmt.Sprintf("attempt %d", s.Attempt)
 	if s.Attempt == 1 {
 		attempt += fmt.Sprintf(", which was ready %s ago,", ago(now, s.StartedAt))
@@ -267,16 +269,16 @@ func waitsForRunner(r Record, d *dealing.Dealer, i int, now engine.Time) orchest
 		return orchestrator.StepExplanation{Reason: reasonPaused, Message: attempt + " goes to a runner once the execution is resumed", Remedy: "resume the execution"}
 	}
 	out := orchestrator.StepExplanation{Reason: reasonRunner}
-	if lack, remedy := lacking(d, agentType); lack != "" {
+	if lack, remedy := lacking(d, pool, agentType); lack != "" {
 		out.Message, out.Remedy = attempt+" waits for a runner: "+lack, remedy
 		return out
 	}
-	line := d.Of(agentType, x.UserID)
+	line := d.Of(pool, agentType, x.UserID)
 	runners := fmt.Sprintf("the runners that are alive run %d attempts of %s agents at once", line.Slots, agentType)
 	if line.Runners == 0 {
 		runners = "which runners are alive is not known yet, for this orchestrator has just started"
 	}
-	switch ahead, waits := d.Ahead(agentType, x.UserID, x.ID, p); {
+	switch ahead, waits := d.Ahead(pool, agentType, x.UserID, x.ID, p); {
 	case waits:
 		out.Message = fmt.Sprintf("%s waits in line for a runner, with %d other steps of its user before it; users take turns; ", attempt, ahead)
 	case r.Sent[p] == 0:
@@ -291,15 +293,19 @@ func waitsForRunner(r Record, d *dealing.Dealer, i int, now engine.Time) orchest
 	return out
 }
 
-// lacking says that no runner can run an agent type, and what to do; "" when one can, or that is not known yet.
-func lacking(d *dealing.Dealer, agentType string) (lack, remedy string) {
-	switch alive := d.Runners(); {
-	case !d.Listened() || d.Of(agentType, "").Runners > 0:
+// lacking says that no runner can run an agent type in a pool, and what to do; "" when one can, or that is not known yet.
+func lacking(d *dealing.Dealer, pool, agentType string) (lack, remedy string) {
+	of, which, start := d.Of(pool, agentType, ""), "", "start a runner"
+	if pool != subject.DefaultPool {
+		which, start = " of the pool "+pool, "start a runner with TURBOCAT_RUNNER_POOL="+pool+", or name another pool in the agent's config.runner"
+	}
+	switch {
+	case !d.Listened() || of.Runners > 0:
 		return "", ""
-	case alive == 0:
-		return "no runner is alive", "start a runner"
+	case of.Alive == 0:
+		return "no runner" + which + " is alive", start
 	default:
-		return fmt.Sprintf("of %d runners that are alive none takes %s agents", alive, agentType), "see in the runners' logs why, or start one that does"
+		return fmt.Sprintf("of %d runners%s that are alive none takes %s agents", of.Alive, which, agentType), "see in the runners' logs why, or start one that does"
 	}
 }
 

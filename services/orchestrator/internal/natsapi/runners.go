@@ -13,14 +13,15 @@ import (
 	"turbocat.io/services/orchestrator/internal/dealing"
 )
 
-// HearRunners tells a dealer of the runners of the default pool until ctx ends. The subscription outlives reconnects.
-func HearRunners(ctx context.Context, nc *nats.Conn, dealer *dealing.Dealer, log zerolog.Logger) error {
+// HearRunners tells a dealer of the runners until ctx ends, and serve of their pools. The subscription outlives reconnects.
+func HearRunners(ctx context.Context, nc *nats.Conn, dealer *dealing.Dealer, serve func(pool string), log zerolog.Logger) error {
 	sub, err := nc.Subscribe(subject.RunnerHeartbeat, func(m *nats.Msg) {
 		var h runner.Heartbeat
 		switch err := json.Unmarshal(m.Data, &h); {
 		case err != nil || h.RunnerID == "":
 			log.Warn().Err(err).Msg("a runner's heartbeat does not decode")
-		case h.Pool == subject.DefaultPool:
+		default:
+			serve(h.Pool)
 			dealer.Heard(h)
 		}
 	})

@@ -37,6 +37,8 @@ const (
 	tokensOfPartition = 16 << 10
 	// tokensWait bounds how long the rest waits for that stream.
 	tokensWait = time.Second
+	// maxPools bounds the pools of runners that have consumers.
+	maxPools = 64
 	// stopsFor is for how long runners are told that an attempt no longer counts.
 	stopsFor = time.Hour
 )
@@ -76,18 +78,55 @@ func tokensStream(replicas int) jetstream.StreamConfig {
 	}
 }
 
-// stepConsumers gives the durable consumers of STEPS, one for each class of runner, which pulls from
+// stepConsumers gives the durable consumers of STEPS for a pool, one for each class of its runners, which pulls from
 // it and changes nothing of it. A step is delivered until it is acked: how often is too often is for
 // the runner to say, which answers in its place.
-func stepConsumers() []jetstream.ConsumerConfig {
+func stepConsumers(pool string) []jetstream.ConsumerConfig {
 	var out []jetstream.ConsumerConfig
 	for _, agentType := range catalog.RunnerAgentTypes() {
 		out = append(out, jetstream.ConsumerConfig{
-			Durable: subject.StepConsumer(subject.DefaultPool, agentType), FilterSubject: subject.StepsOf(subject.DefaultPool, agentType),
+			Durable: subject.StepConsumer(pool, agentType), FilterSubject: subject.StepsOf(pool, agentType),
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: stepAckWait, MaxDeliver: -1, MaxAckPending: stepsAtRunners,
 		})
 	}
 	return out
+}
+
+// Serve has the consumers of a pool made by the next Ensure: a runner of it was heard. Of too many pools nobody is served.
+func (t *Transport) Serve(pool string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.pools[pool]; known || !catalog.IsPool(pool) {
+		return
+	}
+	if len(t.pools) == maxPools {
+		t.log.Warn().Str("pool", pool).Int("most", maxPools).Msg("a runner of one more pool is alive; there are too many, so it gets no steps")
+		return
+	}
+	t.pools[pool] = false
+}
+
+// ensureConsumers makes those of the pools that were heard since, or of all when STEPS is new.
+func (t *Transport) ensureConsumers(ctx context.Context, all bool) error {
+	t.mu.Lock()
+	var missing []string
+	for pool, made := range t.pools {
+		if all || !made {
+			missing = append(missing, pool)
+		}
+	}
+	t.mu.Unlock()
+	for _, pool := range missing {
+		for _, consumer := range stepConsumers(pool) {
+			if _, err := t.js.CreateOrUpdateConsumer(ctx, subject.StepsStream, consumer); err != nil {
+				return fmt.Errorf("consumer %s: %w", consumer.Durable, err)
+			}
+		}
+		t.mu.Lock()
+		t.pools[pool] = true
+		t.mu.Unlock()
+	}
+	return nil
 }
 
 // cancelBucket gives the bucket whose keys are tokens of attempts.
@@ -118,11 +157,9 @@ func (t *Transport) Ensure(ctx context.Context) (partition.Streams, error) {
 				out.StepsFill = full
 			}
 		}
-		if made && cfg.Name == subject.StepsStream {
-			for _, consumer := range stepConsumers() {
-				if _, err := t.js.CreateOrUpdateConsumer(ctx, subject.StepsStream, consumer); err != nil {
-					return out, fmt.Errorf("consumer %s: %w", consumer.Durable, err)
-				}
+		if cfg.Name == subject.StepsStream {
+			if err := t.ensureConsumers(ctx, made); err != nil {
+				return out, err
 			}
 		}
 		t.mu.Lock()

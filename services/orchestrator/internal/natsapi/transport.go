@@ -56,11 +56,12 @@ type Transport struct {
 	cancelled jetstream.KeyValue
 
 	tokensMissing bool
+	pools         map[string]bool // of runners that were heard, and whether their consumers are there
 }
 
 // NewTransport makes a transport over a connection.
 func NewTransport(nc *nats.Conn, limits Limits, copies *bus.Copies, log zerolog.Logger) (*Transport, error) {
-	t := &Transport{limits: limits, copies: copies, log: log, created: map[string]time.Time{}}
+	t := &Transport{limits: limits, copies: copies, log: log, created: map[string]time.Time{}, pools: map[string]bool{subject.DefaultPool: false}}
 	t.feed = &feed{transport: t, readers: map[int][]*reader{}}
 	var err error
 	if t.js, err = jetstream.New(nc); err != nil {
@@ -101,7 +102,7 @@ func (t *Transport) Send(s partition.StepMessage, done func(seq uint64, err erro
 	}
 	t.keepOpen(len(b) + len(s.Body))
 	t.publisher.Publish(&nats.Msg{
-		Subject: subject.Step(subject.DefaultPool, s.AgentType, s.Priority),
+		Subject: subject.Step(cmp.Or(s.Pool, subject.DefaultPool), s.AgentType, s.Priority),
 		Header:  nats.Header{jetstream.MsgIDHeader: {s.Token + "." + dispatch}}, // the server reads it
 		Data:    append(event.EndHeaders(b), s.Body...),
 	}, done)

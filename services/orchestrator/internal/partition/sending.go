@@ -31,8 +31,9 @@ func (r *run) offer(l *live, p engine.Place, input json.RawMessage) {
 
 func (r *run) dealingStep(l *live, p engine.Place, token string) *dealing.Step {
 	x := l.x
+	work := x.Definition.Steps[p.Step].Work(p.Iteration)
 	return &dealing.Step{
-		ExecutionID: x.ID, Place: p, Token: token, UserID: x.UserID, Priority: x.Priority, AgentType: x.Definition.Steps[p.Step].Work(p.Iteration).AgentType,
+		ExecutionID: x.ID, Place: p, Token: token, UserID: x.UserID, Priority: x.Priority, Pool: work.Pool, AgentType: work.AgentType,
 	}
 }
 
@@ -129,7 +130,7 @@ func (r *run) send(l *live, p engine.Place, dealt *dealing.Step, input json.RawM
 	work := def.Work(p.Iteration)
 	r.transport.Send(StepMessage{
 		ExecutionID: x.ID, WorkflowID: x.WorkflowID, UserID: x.UserID, RequestID: x.RequestID, Traceparent: x.Traceparent,
-		StepKey: def.Key, Iteration: p.Iteration, AgentID: work.AgentID, AgentType: work.AgentType, Priority: x.Priority,
+		StepKey: def.Key, Iteration: p.Iteration, AgentID: work.AgentID, Pool: work.Pool, AgentType: work.AgentType, Priority: x.Priority,
 		Token: t.Token, Dispatch: t.Dispatch, Attempt: t.Attempt, TimeoutMs: def.TimeoutMs,
 		IdempotencyKey: x.IdempotencyKey(r.keys, p), Body: body,
 	}, func(seq uint64, err error) {

@@ -102,6 +102,7 @@ type StepMessage struct {
 	StepKey        string
 	Iteration      int
 	AgentID        string
+	Pool           string // of runners
 	AgentType      string
 	Priority       int
 	Token          string

@@ -317,7 +317,7 @@ const gatherTime = 20 * time.Second
 func (v *witness) dealing(o *owner) {
 	for !isClosed(o.done) && pause(v.w.ending, 700*time.Millisecond) == nil {
 		for _, t := range catalog.RunnerAgentTypes() {
-			if s := o.dealer.Of(t, ""); s.Dealt < 0 || s.Waiting > 0 && s.Dealt < s.Limit {
+			if s := o.dealer.Of("", t, ""); s.Dealt < 0 || s.Waiting > 0 && s.Dealt < s.Limit {
 				v.fail("I9: in the dealer of %s the line of %s is %+v", o.name, t, s)
 			}
 		}
@@ -332,7 +332,7 @@ func (w *world) checkDealt() {
 			continue
 		}
 		for _, t := range catalog.RunnerAgentTypes() {
-			if s := o.dealer.Of(t, ""); s.Dealt != 0 || s.Waiting != 0 {
+			if s := o.dealer.Of("", t, ""); s.Dealt != 0 || s.Waiting != 0 {
 				w.witness.fail("I9: everything has ended, and in the dealer of %s the line of %s is %+v", o.name, t, s)
 			}
 		}
