@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"runtime"
 	"time"
 
@@ -19,6 +20,14 @@ type Config struct {
 	Concurrency int `env:"TURBOCAT_RUNNER_CONCURRENCY"`
 	// CodeConcurrency is the bound of CODE, whose attempts are processes; 0 chooses by the processors.
 	CodeConcurrency int `env:"TURBOCAT_RUNNER_CODE_CONCURRENCY"`
+	// LLMPrices is a file with prices of models, over those that Turbocat knows; "" for none.
+	LLMPrices string `env:"TURBOCAT_LLM_PRICES"`
+	// OpenAIKey and AnthropicKey are for providers of LLM agents that have no key and no address of their own.
+	OpenAIKey    string `env:"OPENAI_API_KEY"`
+	AnthropicKey string `env:"ANTHROPIC_API_KEY"`
+	// OpenAIURL and AnthropicURL are instead of the providers' own addresses, for a proxy that the operator trusts with the keys.
+	OpenAIURL    string `env:"TURBOCAT_OPENAI_URL"`
+	AnthropicURL string `env:"TURBOCAT_ANTHROPIC_URL"`
 	// AllowAddresses are private networks that API agents and the code of CODE agents may reach all the same, as CIDRs.
 	AllowAddresses []netip.Prefix `env:"TURBOCAT_RUNNER_ALLOW_ADDRESSES"`
 	// DrainMs is how long running attempts may go on when the runner is stopped.
@@ -46,6 +55,11 @@ func (c Config) complete() (Config, error) {
 	for name, n := range map[string]int{"TURBOCAT_RUNNER_CONCURRENCY": c.Concurrency, "TURBOCAT_RUNNER_CODE_CONCURRENCY": c.CodeConcurrency} {
 		if n < 1 || n > maxConcurrency {
 			faults = append(faults, fmt.Errorf("%s is %d; give a number from 1 to %d", name, n, maxConcurrency))
+		}
+	}
+	for name, text := range map[string]string{"TURBOCAT_OPENAI_URL": c.OpenAIURL, "TURBOCAT_ANTHROPIC_URL": c.AnthropicURL} {
+		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			faults = append(faults, fmt.Errorf("%s is %q; write it like https://llm.example.com/v1", name, text))
 		}
 	}
 	if c.DrainMs < 0 {

@@ -8,6 +8,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"turbocat.io/services/runner/internal/data"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/services/runner/internal/llm"
 	"turbocat.io/services/runner/internal/natsapi"
 	"turbocat.io/services/runner/internal/work"
 )
@@ -65,6 +67,10 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	prices, err := llm.LoadPrices(cfg.LLMPrices)
+	if err != nil {
+		return nil, fmt.Errorf("TURBOCAT_LLM_PRICES: %w", err)
+	}
 	env.Health.Add("sandbox", func(context.Context) error { return sandbox.Available() })
 	promauto.With(env.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sandbox_available", Help: "1 when this host can jail code, so that CODE steps are taken.",
@@ -77,6 +83,9 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	kinds := []kind{
 		{catalog.AgentAPI, cfg.Concurrency, api.New(client)},
 		{catalog.AgentData, cfg.Concurrency, data.New()},
+		{catalog.AgentLLM, cfg.Concurrency, llm.New(llm.Config{
+			Client: client, Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL,
+		})},
 	}
 	if err := sandbox.Available(); err == nil {
 		kinds = append(kinds, kind{catalog.AgentCode, cfg.CodeConcurrency, sandbox})

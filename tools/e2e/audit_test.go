@@ -24,14 +24,12 @@ var unaudited = map[string]string{
 	"previewSchedule":  "it changes nothing",
 	"executeWorkflow":  "the execution itself is the record: who, when, of what, by which request",
 	"testAgent":        "as executeWorkflow",
-	"decideBudget":     "no agent that can run has budgets; the ledger's own tests look at its entry",
 }
 
 // unseen are the actions that no request brings about.
 var unseen = map[audit.Action]string{
-	audit.UserCreated:   "made by Turbocat at its first start",
-	audit.AuditTrimmed:  "done by Turbocat when entries are over",
-	audit.BudgetDecided: "no agent that can run has budgets",
+	audit.UserCreated:  "made by Turbocat at its first start",
+	audit.AuditTrimmed: "done by Turbocat when entries are over",
 }
 
 // ledger makes requests and then looks for the entries that they should have left.
@@ -254,6 +252,9 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	l.do(c, "POST", first+"/rerun", object{"from": "a"}, 201, "execution.retried executionId")
 	l.do(c, "POST", "/executions/bulk", object{"action": "CANCEL", "filter": object{"workflowId": workflow}}, 200, "execution.cancelled x2")
 	l.do(c, "POST", "/executions/"+begin()+"/signals/go", object{"payload": object{"token": canary}}, 202, "execution.signalled name")
+	costly := c.overBudget(t)
+	c.awaitBudget(t, costly.ID)
+	l.do(c, "POST", "/executions/"+costly.ID+"/steps/ask/budget", object{"approved": false, "comment": "too dear"}, 200, "execution.budget_decided comment")
 	l.do(c, "DELETE", "/workflows/"+workflow, nil, 204, "workflow.deleted name")
 	l.do(c, "DELETE", "/agents/"+agent, nil, 204, "agent.deleted name")
 

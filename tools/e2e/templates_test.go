@@ -104,11 +104,7 @@ func TestOfficialTemplates(t *testing.T) {
 	}
 	made := map[string]catalog.TemplateInstance{}
 	for _, o := range official {
-		status := "ACTIVE"
-		if o.Name == "LLM Assistant" {
-			status = "DRAFT"
-		}
-		made[o.Name] = data[catalog.TemplateInstance](t, c.do(t, "POST", "/templates/"+o.ID+"/instantiate", object{"status": status}), 201)
+		made[o.Name] = data[catalog.TemplateInstance](t, c.do(t, "POST", "/templates/"+o.ID+"/instantiate", object{"status": "ACTIVE"}), 201)
 		fault(t, c.do(t, "DELETE", "/templates/"+o.ID, nil), errs.NotFound)
 	}
 	e := c.run(t, *made["Web Scraper"].ID, object{"url": page1.URL})

@@ -61,6 +61,9 @@ func TestNewDefaults(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	with := func(config string) string { return `{"name":"n","type":"CODE","config":` + config + `}` }
+	llm := func(config string) string {
+		return `{"name":"n","type":"LLM","status":"ACTIVE","config":` + config + `}`
+	}
 	api := func(config string) string { return `{"name":"n","type":"API","config":` + config + `}` }
 	data := func(config string) string { return `{"name":"n","type":"DATA","config":` + config + `}` }
 	long := strings.Repeat("ü", 201)
@@ -153,8 +156,37 @@ func TestNew(t *testing.T) {
 		{"a name twice", data(`{"operation":"pick","fields":["a"],"fields":["b"]}`), "config.fields bad_value"},
 		{"a name twice within", with(`{"runtime":"javascript","files":{"a.js":"x","\u0061.js":"y"}}`), "config.files[\"a.js\"] bad_value"},
 
-		{"LLM draft", `{"name":"n","type":"LLM","config":{"model":"m","temperature":3}}`, "config.temperature out_of_range"},
-		{"LLM active", `{"name":"n","type":"LLM","status":"ACTIVE","config":{"model":"m"}}`, "status unsupported"},
+		{"LLM", llm(`{"providers":[{"type":"anthropic","model":"m"},{"type":"openai","name":"local","baseUrl":"http://127.0.0.1:11434/v1","apiKey":"{{secrets.KEY}}"}],"model":"m"}`), ""},
+		{
+			"LLM with all", llm(`{"providers":[{"type":"openai"}],"model":"m","system":"s {{a}}","prompt":"{{q}}","images":["{{i}}","https://x/y.png","data:image/png;base64,AA"],"temperature":1.5,` +
+				`"maxTokens":5,"topP":1,"frequencyPenalty":1,"presencePenalty":-1,"stop":["x"],"responseFormat":{"type":"json","schema":{"type":"object"}},"maxTurns":3,"memory":{"key":"{{user}}"},` +
+				`"tools":[{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"t","description":"d","parameters":{"type":"object"}},{"mcp":{"name":"s","url":"https://m/x","headers":{"X-Key":"{{secrets.K}}"},"allow":["a"]}}],` +
+				`"budgets":[{"scope":"user","period":"day","maxCostUsd":1,"action":"downgrade","model":"n"},{"scope":"step","maxTokens":10}],"timeoutMs":1000,"runner":"eu"}`), "",
+		},
+		{"LLM without a model", llm(`{"providers":[{"type":"openai"}]}`), "config.providers[0].model required"},
+		{
+			"LLM faults", llm(`{"providers":[{"type":"gemini","model":"m","apiKey":"sk-123","baseUrl":"ftp://x"}],"temperature":3,"images":["file:///x"],"maxTurns":0,"responseFormat":{"type":"json","schema":{"type":"objekt"}}}`),
+			"config.images[0] bad_value\nconfig.maxTurns out_of_range\nconfig.providers[0].baseUrl bad_value\nconfig.providers[0].type bad_enum\nconfig.temperature out_of_range\n" +
+				"config.providers[0].apiKey bad_value\nconfig.responseFormat.schema.type bad_enum",
+		},
+		{
+			"LLM secrets that a model would read", llm(`{"providers":[{"type":"openai","model":"m"}],"system":"{{secrets.K}}","prompt":"a {{secrets.K}}","memory":{"key":"{{secrets.K}}"}}`),
+			"config.system not_applicable\nconfig.prompt not_applicable\nconfig.memory.key not_applicable",
+		},
+		{
+			"LLM of anthropic alone", llm(`{"providers":[{"type":"anthropic","model":"m"}],"temperature":1.1,"frequencyPenalty":1,"presencePenalty":1}`),
+			"config.frequencyPenalty not_applicable\nconfig.presencePenalty not_applicable\nconfig.temperature out_of_range",
+		},
+		{
+			"LLM tools", llm(`{"providers":[{"type":"openai","model":"m"}],"tools":[{"name":"a"},{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"b","description":"d","parameters":{"type":"array"}},` +
+				`{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"b","description":"d"},{"mcp":{"name":"s","command":"rm"}},{"mcp":{"name":"s","url":"https://x","headers":{"a b":"c"}}}]}`),
+			"config.tools[0].agentId required\nconfig.tools[0].description required\nconfig.tools[3].mcp.command unknown_field\nconfig.tools[3].mcp.url required\n" +
+				"config.tools[1].parameters.type bad_value\nconfig.tools[2].name bad_value\nconfig.tools[4].mcp.name bad_value\nconfig.tools[4].mcp.headers[\"a b\"] bad_value",
+		},
+		{
+			"LLM budgets", llm(`{"providers":[{"type":"openai","model":"m"}],"budgets":[{"scope":"user"},{"scope":"day","maxTokens":1},{"scope":"step","maxTokens":1,"action":"downgrade"}]}`),
+			"config.budgets[0] required\nconfig.budgets[1].scope bad_enum\nconfig.budgets[2].model required",
+		},
 		{"WORKFLOW active", `{"name":"n","type":"WORKFLOW","status":"ACTIVE","config":{"workflowId":"0193b7f0-0000-7000-8000-000000000000","inputs":{"x":1},"detached":true,"timeoutMs":1000}}`, ""},
 		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
 		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},

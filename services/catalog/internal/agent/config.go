@@ -51,6 +51,8 @@ func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *f
 		checkTemplates(config, faults)
 	case catalog.AgentCode:
 		checkSources(config, faults)
+	case catalog.AgentLLM:
+		checkLLM(config, faults)
 	case catalog.AgentWorkflow:
 		refuseSecrets("the inputs of another workflow are data", config, faults)
 	case catalog.AgentData:
@@ -120,20 +122,22 @@ func checkNames(path string, dec *json.Decoder, faults *form.Faults) {
 	_, _ = dec.Token() // the end
 }
 
-// checkTemplates notes malformed templates; only an API config holds any, in its strings.
-func checkTemplates(config json.RawMessage, faults *form.Faults) {
+// checkTemplates notes malformed templates in the strings of a config, and gives what the others name.
+func checkTemplates(config json.RawMessage, faults *form.Faults) []template.Reference {
 	tpl, problems := template.Parse(config)
 	for _, p := range problems {
 		faults.Add(within("config", p.Field), errs.BadTemplate, "%s", p.Message)
 	}
 	if tpl == nil {
-		return
+		return nil
 	}
-	for _, r := range tpl.References() {
+	references := tpl.References()
+	for _, r := range references {
 		if problem := SecretProblem(r.Path); problem != "" {
 			faults.Add(within("config", r.Field), errs.BadTemplate, "%s", problem)
 		}
 	}
+	return references
 }
 
 var secretName = regexp.MustCompile(identity.SecretNamePattern)
@@ -178,10 +182,7 @@ func notYet(agentType string, config json.RawMessage) string {
 	if json.Unmarshal(config, &c) != nil {
 		return "" // the config is at fault, which is told
 	}
-	switch agentType {
-	case catalog.AgentLLM:
-		return agentType + " agents"
-	case catalog.AgentCode:
+	if agentType == catalog.AgentCode {
 		switch {
 		case c.Runtime == catalog.RuntimePython && len(c.AllowHosts) > 0:
 			return "CODE agents with the runtime " + c.Runtime + " and allowHosts"

@@ -29,7 +29,7 @@ func secretsOf(t *template.Template) (names []string) {
 // configSecrets gives the names of the secrets that an agent's config names, sorted.
 func configSecrets(agentType string, config json.RawMessage) []string {
 	switch agentType {
-	case catalog.AgentAPI:
+	case catalog.AgentAPI, catalog.AgentLLM:
 		if t, _ := template.Parse(config); t != nil {
 			return secretsOf(t)
 		}
