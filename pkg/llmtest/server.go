@@ -2,12 +2,16 @@
 // Anthropic's Messages, whole and streamed, in the schemas that they publish
 // (https://platform.openai.com/docs/api-reference/chat, https://docs.anthropic.com/en/api/messages).
 //
-// So far it refuses what is no JSON, fields that the schemas do not have or require, and values of another type;
-// conversations are not checked.
+// What a provider refuses is refused, with 400 and in its shape, so a test whose requests are answered sent
+// what the provider takes. Conversations are of texts, images, calls of functions and their results; other
+// content that the schemas have (audio, documents, thinking, tools that run at the provider) is refused too.
+// Settings that change no answer here are known by name, and not looked into. What depends on the model (its
+// name, how much it takes, which settings it has) is not played.
 package llmtest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,24 +80,28 @@ type Result struct {
 type Reply struct {
 	Text   string
 	Pieces []string // as which the text is streamed, in Text's place; nil cuts Text
-	// Calls come after the text. Streams have their arguments in pieces. With OpenAI those of several calls take
-	// turns, told apart by their index alone; with Anthropic one block ends before the next begins.
-	Calls  []Call // a call without an ID is given one, one without Arguments has {}
+	// Calls come after the text; without an ID they are given one, without Arguments they have {}. Streams have
+	// the arguments in pieces: with OpenAI several calls take turns, told apart by their index, as its schema
+	// allows; with Anthropic one ends before the next begins.
+	Calls  []Call
 	Stop   string // length or refusal; "" is the end of the answer, or of the turn when there are Calls
 	Input  int64  // tokens of the request
 	Output int64  // tokens of the answer; 0 counts words
 
-	Status      int    // of HTTP; other than 0 and 200 it is an error
-	ErrorType   string // "" is what the provider has for Status
-	Error       string // message
-	RetryAfter  string // the header
-	StreamError bool   // after the first piece comes an error; an answer that is not streamed is the error
-	Truncate    bool   // the connection ends after the first half of the pieces, or of the bytes of an answer that is not streamed
-	Hang        bool   // after the first piece, or before an answer that is not streamed, nothing comes until the client goes away
+	Status                      int    // of HTTP; other than 0 and 200 it is an error
+	ErrorType, ErrorCode, Error string // "" is what the provider has for Status; the code is OpenAI's alone
+	RetryAfter                  string // the header
+
+	// In an answer that is not streamed, StreamError is the error alone, Truncate ends it after half of its bytes,
+	// and Hang comes before it.
+	StreamError bool // after the first piece comes an error, and nothing more
+	Truncate    bool // the connection ends after the first half of the text's pieces, or of the arguments' without a text
+	Hang        bool // after the first piece nothing comes until the client goes away
 }
 
-// New starts a server that lasts as long as the test. It asks answer, at once for each request that no provider
-// would refuse. A key is not asked for: answer can refuse a request without one by a Reply with Status 401.
+// New starts a server that lasts as long as the test, and asks answer, from many goroutines, for what it replies
+// to each request that the provider would take. Keys are not checked: not all servers that speak these formats
+// have them, and answer can reply with Status 401.
 func New(t testing.TB, answer func(Request) Reply) *Server {
 	t.Helper()
 	s := &Server{t: t, answer: answer, closed: make(chan struct{})}
@@ -123,10 +131,11 @@ type format interface {
 	// whole is the answer that is not streamed.
 	whole(Request, Reply) any
 	stream(Request, Reply) []event
-	// overloaded is the error that comes in streams.
-	overloaded() fault
-	// failure completes an error by what the provider has for its status, and gives the body.
-	failure(Request, fault) any
+	// overloaded is the status that would have told what an error in a stream tells.
+	overloaded() int
+	// failure completes an error by what the provider has for its status, and gives its body.
+	failure(fault) any
+	failureEvent(fault) event
 	requestID() string // the header that has it
 }
 
@@ -142,6 +151,7 @@ type fault struct {
 	status        int
 	kind, message string
 	param, code   string // OpenAI's
+	request       string // the id, but in streams
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, f format) {
@@ -156,31 +166,33 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, f format) {
 	s.requests = append(s.requests, request)
 	s.mu.Unlock()
 
-	w.Header().Set(f.requestID(), fmt.Sprintf("req_%d", request.N))
+	id := fmt.Sprintf("req_%d", request.N)
+	w.Header().Set(f.requestID(), id)
 	if refused != nil {
-		refuse(w, f, request, *refused)
+		refused.request = id
+		refuse(w, f, *refused)
 		return
 	}
 	reply, err := complete(s.answer(request), request)
 	if err != nil {
 		s.t.Errorf("llmtest: reply to request %d: %v", request.N, err)
-		refuse(w, f, request, fault{status: http.StatusInternalServerError, message: err.Error()})
+		refuse(w, f, fault{status: http.StatusInternalServerError, message: err.Error(), request: id})
 		return
 	}
 	if reply.RetryAfter != "" {
 		w.Header().Set("Retry-After", reply.RetryAfter)
 	}
-	failed := fault{status: reply.Status, kind: reply.ErrorType, message: reply.Error}
+	failed := fault{status: reply.Status, kind: reply.ErrorType, code: reply.ErrorCode, message: reply.Error, request: id}
 	switch {
 	case reply.Status != http.StatusOK:
-		refuse(w, f, request, failed)
+		refuse(w, f, failed)
 	case request.Stream:
 		s.streams(w, r, f, request, reply)
 	case reply.Hang:
 		s.hang(r)
 	case reply.StreamError:
-		failed.status = f.overloaded().status
-		refuse(w, f, request, failed)
+		failed.status = f.overloaded()
+		refuse(w, f, failed)
 	default:
 		send(w, http.StatusOK, encode(f.whole(request, reply)), reply.Truncate)
 	}
@@ -199,11 +211,9 @@ func complete(reply Reply, request Request) (Reply, error) {
 	if !slices.Contains([]string{"", "length", "refusal"}, reply.Stop) {
 		return reply, fmt.Errorf("no Stop %q", reply.Stop)
 	}
-	if reply.Output == 0 {
-		reply.Output = int64(len(strings.Fields(reply.Text)))
-		for _, call := range reply.Calls {
-			reply.Output += int64(1 + len(strings.Fields(call.Arguments)))
-		}
+	id, anthropic := "call_%d_%d", request.Provider == "anthropic"
+	if anthropic {
+		id = "toolu_%d_%d"
 	}
 	reply.Calls = slices.Clone(reply.Calls)
 	for i := range reply.Calls {
@@ -212,13 +222,19 @@ func complete(reply Reply, request Request) (Reply, error) {
 			return reply, errors.New("a call names no tool")
 		}
 		if call.ID == "" {
-			call.ID = fmt.Sprintf("call_%d_%d", request.N, i+1)
+			call.ID = fmt.Sprintf(id, request.N, i+1)
 		}
 		if call.Arguments == "" {
 			call.Arguments = "{}"
 		}
-		if request.Provider == "anthropic" && !request.Stream && !isObject(json.RawMessage(call.Arguments)) {
+		if anthropic && !request.Stream && !isObject(json.RawMessage(call.Arguments)) {
 			return reply, fmt.Errorf("arguments of %s are no JSON object, and Anthropic's answer has no other", call.Name)
+		}
+	}
+	if reply.Output == 0 {
+		reply.Output = int64(len(strings.Fields(reply.Text)))
+		for _, call := range reply.Calls {
+			reply.Output += int64(1 + len(strings.Fields(call.Arguments)))
 		}
 	}
 	return reply, nil
@@ -231,11 +247,10 @@ func (s *Server) streams(w http.ResponseWriter, r *http.Request, f format, reque
 	case reply.Hang:
 		events, end = head(events, 1), func() { s.hang(r) }
 	case reply.StreamError:
-		failed := f.overloaded()
-		failed.kind, failed.message = or(reply.ErrorType, failed.kind), or(reply.Error, failed.message)
-		events = append(head(events, 1), failureEvent(f, request, failed))
+		failed := fault{status: f.overloaded(), kind: reply.ErrorType, code: reply.ErrorCode, message: reply.Error}
+		events = append(head(events, 1), f.failureEvent(failed))
 	case reply.Truncate:
-		events, end = head(events, countPieces(events)/2), abort
+		events, end = head(events, cmp.Or(len(reply.Pieces), countPieces(events))/2), abort
 	}
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
@@ -264,47 +279,29 @@ func (s *Server) hang(r *http.Request) {
 // abort ends the connection in the middle of an answer.
 func abort() { panic(http.ErrAbortHandler) }
 
-func refuse(w http.ResponseWriter, f format, request Request, failed fault) {
-	body := encode(f.failure(request, failed))
-	send(w, failed.status, body, false)
+func refuse(w http.ResponseWriter, f format, failed fault) {
+	send(w, failed.status, encode(f.failure(failed)), false)
 }
 
 func send(w http.ResponseWriter, status int, body []byte, truncate bool) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	if !truncate {
-		_, _ = w.Write(body)
-		return
+	if truncate {
+		body = body[:len(body)/2] // less than was announced, so the connection ends
 	}
-	_, _ = w.Write(body[:len(body)/2])
-	_ = http.NewResponseController(w).Flush()
-	abort()
+	_, _ = w.Write(body)
 }
 
-func failureEvent(f format, request Request, failed fault) event {
-	name := ""
-	if request.Provider == "anthropic" {
-		name = "error"
-	}
-	return event{name: name, data: encode(f.failure(request, failed))}
-}
-
-// head is a stream up to its nth piece.
+// head is a stream up to its nth piece, and no more than the beginning when it has fewer.
 func head(events []event, n int) []event {
+	end := 1
 	for i, e := range events {
-		if !e.piece {
-			continue
-		}
-		if n == 0 {
-			return events[:i:i]
-		}
-		n--
-		if n == 0 {
-			return events[: i+1 : i+1]
+		if e.piece && n > 0 {
+			end, n = i+1, n-1
 		}
 	}
-	return events
+	return events[:end:end]
 }
 
 func countPieces(events []event) int {
@@ -317,7 +314,7 @@ func countPieces(events []event) int {
 	return n
 }
 
-// pieces cuts a text into as many characters as a token has, or more.
+// pieces cuts a text about where tokens end.
 func pieces(text string) []string {
 	const size = 6
 	var cut []string
@@ -325,13 +322,6 @@ func pieces(text string) []string {
 		cut = append(cut, string(part))
 	}
 	return cut
-}
-
-func or(value, instead string) string {
-	if value == "" {
-		return instead
-	}
-	return value
 }
 
 // encode leaves <, > and & as they are, like the providers do.
