@@ -126,6 +126,13 @@ func TestNew(t *testing.T) {
 		{"API bad retry", api(`{"url":"https://x","retry":{"statusCodes":[200,"x"]}}`), "config.retry.statusCodes[1] bad_type"},
 		{"API bad url", api(`{"url":"file:///etc/passwd"}`), "config.url bad_value"},
 		{"API bad template", api(`{"url":"https://x/{{","headers":{"a":"{{b.}}"}}`), "config.url bad_template\nconfig.headers.a bad_template"},
+		{"API pages", api(`{"url":"https://x","pagination":{"type":"cursor","cursorPath":"meta.next","param":"c","itemsPath":"data[0]","maxPages":100}}`), ""},
+		{
+			"API bad pages", api(`{"url":"https://x","pagination":{"type":"offset","start":2,"maxPages":101,"x":1}}`),
+			"config.pagination.maxPages out_of_range\nconfig.pagination.start out_of_range\nconfig.pagination.type bad_enum\nconfig.pagination.x unknown_field",
+		},
+		{"API pages of another way", api(`{"url":"https://x","pagination":{"type":"link","cursorPath":"a"}}`), "config.pagination.cursorPath unknown_field"},
+		{"API a cursor that is nowhere", api(`{"url":"https://x","pagination":{"type":"cursor"}}`), "config.pagination.cursorPath required"},
 		{"API secrets", api(`{"url":"https://x/{{secrets.KEY}}","headers":{"a":"Bearer {{secrets.my-key_2}}"}}`), ""},
 		{
 			"API secrets that are none", api(`{"url":"https://x","headers":{"a":"{{secrets}}","b":"{{secrets[0]}}","c":"{{secrets.K.x}}","d":"{{secrets[\"a b\"]}}"}}`),

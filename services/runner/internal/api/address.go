@@ -7,6 +7,7 @@ import (
 
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/form"
+	"turbocat.io/services/runner/internal/inputs"
 )
 
 // address is a URL with templates. It is cut before its values are known, so that no value
@@ -84,8 +85,8 @@ func templateEnd(text string) int {
 }
 
 // resolve puts the values in.
-func (a address) resolve(in *inputs) (*url.URL, error) {
-	base, err := in.text(a.base, "url", func(s string) (string, string) {
+func (a address) resolve(in *inputs.Inputs) (*url.URL, error) {
+	base, err := textOf(in, a.base, "url", func(s string) (string, string) {
 		if !a.whole && strings.ContainsFunc(s, notInHost) {
 			return "", "has characters that can not stand in the name of a host"
 		}
@@ -94,7 +95,7 @@ func (a address) resolve(in *inputs) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := in.text(a.path, "url", func(s string) (string, string) {
+	path, err := textOf(in, a.path, "url", func(s string) (string, string) {
 		if s == "." || s == ".." {
 			return "", "would climb out of its place in the path"
 		}
@@ -103,7 +104,7 @@ func (a address) resolve(in *inputs) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	query, err := in.text(a.query, "url", func(s string) (string, string) { return url.QueryEscape(s), "" })
+	query, err := textOf(in, a.query, "url", func(s string) (string, string) { return url.QueryEscape(s), "" })
 	if err != nil {
 		return nil, err
 	}

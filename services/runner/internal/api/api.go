@@ -34,7 +34,8 @@ func New(client *http.Client) *Executor {
 	return &Executor{client: client, grants: newGrants(client), large: make(chan struct{}, largeAtOnce)}
 }
 
-// Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"dnsMs":n,"connectMs":n,"tlsMs":n,"firstByteMs":n,"totalMs":n}}.
+// Run makes the call and gives {"status":...,"headers":{...},"body":...,"timing":{"dnsMs":n,"connectMs":n,"tlsMs":n,"firstByteMs":n,"totalMs":n}};
+// of pages the last one's, with the items of all as its body, and "pages":n,"more":bool behind it.
 func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage, error) {
 	if task.Log == nil {
 		task.Log = func(_, _, _ string) {}
@@ -49,33 +50,111 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	}
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	took := &timing{began: time.Now()}
+	a := &attempt{executor: e, task: task, call: c, took: &timing{began: time.Now()}}
+	defer a.free()
+	if c.pages == nil {
+		got, err := a.retried(ctx, limited, r)
+		if err != nil {
+			return nil, err
+		}
+		out, err := got.output(a.took, nil)
+		return out, r.named(err)
+	}
+	return a.allPages(ctx, limited, c.pages.first(r))
+}
+
+// allPages asks for page after page until there are no more, or as many as there may be.
+func (a *attempt) allPages(ctx, limited context.Context, r *request) (json.RawMessage, error) {
+	p := a.call.pages
+	for all := (&joined{}); ; {
+		got, err := a.retried(ctx, limited, r)
+		if err != nil {
+			return nil, err
+		}
+		all.asked++
+		items, err := all.add(p, got.body)
+		if err != nil {
+			return nil, r.named(err)
+		}
+		if all.items.Len() > largeAnswer && a.roomForLarge(limited) != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, a.call.timedOut(r)
+		}
+		following, err := p.next(r, all, got.header, got.body, items)
+		if err != nil {
+			return nil, r.named(err)
+		}
+		if all.more = following != nil; !all.more || all.asked == p.most {
+			if all.more {
+				a.task.Log("WARN", "engine", fmt.Sprintf("there are more than %d pages; the output has these, raise pagination.maxPages (up to %d) for more", p.most, maxPages))
+			}
+			out, err := got.output(a.took, all)
+			return out, r.named(err)
+		}
+		r = following
+	}
+}
+
+// attempt is what the calls of one task have in common.
+type attempt struct {
+	executor *Executor
+	task     executor.Task
+	call     call
+	took     *timing
+	large    bool // it has one of the places for large answers
+}
+
+// roomForLarge waits for one of the places for large answers, which the attempt keeps: what it has read stays in memory.
+func (a *attempt) roomForLarge(ctx context.Context) error {
+	if a.large {
+		return nil
+	}
+	select {
+	case a.executor.large <- struct{}{}:
+		a.large = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *attempt) free() {
+	if a.large {
+		<-a.executor.large
+	}
+}
+
+// retried makes a call, and again as config.retry has it. limited is ctx within the time of the attempt.
+func (a *attempt) retried(ctx, limited context.Context, r *request) (page, error) {
+	c := a.call
 	for left := c.retry.count; ; left-- {
-		out, failure := e.once(limited, c, r, took, task.Ours)
+		got, failure := a.once(limited, r)
 		switch {
 		case failure == nil:
-			return out, nil
-		case !task.Ours():
-			return nil, executor.ErrNotOurs
+			return got, nil
+		case !a.task.Ours():
+			return page{}, executor.ErrNotOurs
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return page{}, ctx.Err()
 		case limited.Err() != nil:
-			return nil, c.timedOut(r)
+			return page{}, c.timedOut(r)
 		case left == 0 || !c.retry.covers(failure):
-			return nil, failure.err
+			return page{}, failure.err
 		}
 		wait, ok := c.retry.wait(c.retry.count-left, failure.retryAfter)
 		if deadline, _ := limited.Deadline(); !ok || time.Until(deadline) <= wait {
-			return nil, failure.err
+			return page{}, failure.err
 		}
-		task.Log("WARN", "engine", fmt.Sprintf("%s; trying again in %v, %d of %d", failure.err.Message, wait, c.retry.count-left+1, c.retry.count))
+		a.task.Log("WARN", "engine", fmt.Sprintf("%s; trying again in %v, %d of %d", failure.err.Message, wait, c.retry.count-left+1, c.retry.count))
 		select {
 		case <-time.After(wait):
 		case <-limited.Done():
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return page{}, ctx.Err()
 			}
-			return nil, c.timedOut(r)
+			return page{}, c.timedOut(r)
 		}
 	}
 }
@@ -88,33 +167,33 @@ type failure struct {
 }
 
 // once makes one call.
-func (e *Executor) once(ctx context.Context, c call, r *request, took *timing, ours func() bool) (json.RawMessage, *failure) {
-	resp, failed := e.answer(ctx, r, took, ours)
+func (a *attempt) once(ctx context.Context, r *request) (page, *failure) {
+	resp, failed := a.answer(ctx, r)
 	if failed != nil {
-		return nil, failed
+		return page{}, failed
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if !slices.ContainsFunc(c.success, func(s status) bool { return s.matches(resp.StatusCode) }) {
-		return nil, &failure{
+	if !slices.ContainsFunc(a.call.success, func(s status) bool { return s.matches(resp.StatusCode) }) {
+		return page{}, &failure{
 			err:        r.badStatus(resp),
 			status:     resp.StatusCode,
 			retryAfter: resp.Header.Get("Retry-After"),
 		}
 	}
-	out, err := e.output(ctx, resp, c.responseType, took)
+	got, err := a.read(ctx, resp)
 	if err == nil {
-		return out, nil
+		return got, nil
 	}
 	var stepError *runner.StepError
-	if errors.As(err, &stepError) {
-		stepError.Message = r.name() + ": " + stepError.Message
-		return nil, &failure{err: stepError, status: resp.StatusCode}
+	if errors.As(r.named(err), &stepError) {
+		return page{}, &failure{err: stepError, status: resp.StatusCode}
 	}
-	return nil, &failure{err: r.noAnswer(err)}
+	return page{}, &failure{err: r.noAnswer(err)}
 }
 
 // answer sends the request. When its token is refused, it does so once more with another one.
-func (e *Executor) answer(ctx context.Context, r *request, took *timing, ours func() bool) (*http.Response, *failure) {
+func (a *attempt) answer(ctx context.Context, r *request) (*http.Response, *failure) {
+	e, ours := a.executor, a.task.Ours
 	authorization := ""
 	for {
 		refused := authorization
@@ -124,7 +203,7 @@ func (e *Executor) answer(ctx context.Context, r *request, took *timing, ours fu
 				return nil, failed
 			}
 		}
-		resp, err := r.send(took.watch(ctx), e.client, authorization, ours)
+		resp, err := r.send(a.took.watch(ctx), e.client, authorization, ours)
 		switch {
 		case err != nil:
 			return nil, &failure{err: r.noAnswer(err)}
@@ -134,6 +213,15 @@ func (e *Executor) answer(ctx context.Context, r *request, took *timing, ours fu
 			return resp, nil
 		}
 	}
+}
+
+// named puts the request before the message of a StepError; any other error, and none, stays as it is.
+func (r *request) named(err error) error {
+	var stepError *runner.StepError
+	if errors.As(err, &stepError) {
+		stepError.Message = r.name() + ": " + stepError.Message
+	}
+	return err
 }
 
 func (r *request) name() string { return r.method + " " + r.shown }

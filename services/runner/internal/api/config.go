@@ -24,6 +24,7 @@ type call struct {
 	body         *template.Template
 	auth         *template.Template
 	retry        retry
+	pages        *pagination // nil for one page
 	responseType string
 	success      []status
 	timeout      time.Duration
@@ -97,6 +98,10 @@ func parse(config json.RawMessage) (call, *form.Faults) {
 		c.auth = compile(o, "auth", &faults)
 	}
 	c.retry = parseRetry(o, &faults)
+	c.pages = parsePagination(o, c.method, &faults)
+	if c.pages != nil && c.responseType != "auto" && c.responseType != "json" {
+		faults.Add("responseType", "is %q; pages are JSON", c.responseType)
+	}
 	c.success = parseSuccess(o, &faults)
 	o.Done()
 	return c, &faults

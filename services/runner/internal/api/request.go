@@ -15,6 +15,7 @@ import (
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/services/runner/internal/inputs"
 )
 
 // request is a call with its values put in; it can be sent any number of times.
@@ -31,7 +32,7 @@ const userAgent = "Turbocat"
 
 // resolve puts the values of the task's input into the call.
 func (c call) resolve(task executor.Task) (*request, error) {
-	in := &inputs{raw: task.Input, secrets: task.Secrets, log: task.Log}
+	in := inputs.Of(task)
 	u, err := c.url.resolve(in)
 	if err != nil {
 		return nil, err
@@ -65,11 +66,11 @@ func (c call) resolve(task executor.Task) (*request, error) {
 }
 
 // each visits the fields of a template of an object that are not null, with their values put in.
-func each(t *template.Template, in *inputs, visit func(name string, v gjson.Result) error) error {
+func each(t *template.Template, in *inputs.Inputs, visit func(name string, v gjson.Result) error) error {
 	if t == nil {
 		return nil
 	}
-	raw, err := in.render(t, in.lookup)
+	raw, err := in.Render(t, in.Lookup)
 	if err != nil {
 		return err
 	}
@@ -83,11 +84,11 @@ func each(t *template.Template, in *inputs, visit func(name string, v gjson.Resu
 }
 
 // setBody sends a string as it is and anything else as JSON.
-func (c call) setBody(r *request, in *inputs) error {
+func (c call) setBody(r *request, in *inputs.Inputs) error {
 	if c.body == nil {
 		return nil
 	}
-	raw, err := in.render(c.body, in.lookup)
+	raw, err := in.Render(c.body, in.Lookup)
 	if err != nil {
 		return err
 	}
@@ -100,11 +101,11 @@ func (c call) setBody(r *request, in *inputs) error {
 	return nil
 }
 
-func (c call) setAuth(r *request, in *inputs) error {
+func (c call) setAuth(r *request, in *inputs.Inputs) error {
 	if c.auth == nil {
 		return nil
 	}
-	raw, err := in.render(c.auth, in.lookup)
+	raw, err := in.Render(c.auth, in.Lookup)
 	if err != nil {
 		return err
 	}

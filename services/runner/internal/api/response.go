@@ -25,15 +25,19 @@ const (
 	largeAtOnce = 2
 )
 
-// output gives the step's output of an answer; a JSON body stays as its bytes are.
-func (e *Executor) output(ctx context.Context, resp *http.Response, kind string, took *timing) (json.RawMessage, error) {
+// page is one answer.
+type page struct {
+	status int
+	header http.Header
+	body   json.RawMessage // as the bytes are, when they are JSON
+}
+
+// read takes an answer.
+func (a *attempt) read(ctx context.Context, resp *http.Response) (page, error) {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, largeAnswer))
 	if err == nil && len(raw) == largeAnswer {
-		select {
-		case e.large <- struct{}{}:
-			defer func() { <-e.large }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := a.roomForLarge(ctx); err != nil {
+			return page{}, err
 		}
 		whole := bytes.NewBuffer(raw)
 		whole.Grow(int(min(max(resp.ContentLength, largeAnswer), runner.MaxOutput)))
@@ -41,30 +45,45 @@ func (e *Executor) output(ctx context.Context, resp *http.Response, kind string,
 		raw = whole.Bytes()
 	}
 	if errors.Is(err, guard.ErrBodyTooLarge) || len(raw) > runner.MaxOutput {
-		return nil, tooLarge("the body of the answer")
+		return page{}, tooLarge("the body of the answer")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the body: %w", err)
+		return page{}, fmt.Errorf("read the body: %w", err)
 	}
-	body, err := decode(raw, kind, resp.Header.Get("Content-Type"))
-	if err != nil {
-		return nil, err
-	}
-	headers := make(map[string]string, len(resp.Header))
-	for name, values := range resp.Header {
+	body, err := decode(raw, a.call.responseType, resp.Header.Get("Content-Type"))
+	return page{status: resp.StatusCode, header: resp.Header, body: body}, err
+}
+
+// output gives the step's output. With all, its items are the body.
+func (p page) output(took *timing, all *joined) (json.RawMessage, error) {
+	headers := make(map[string]string, len(p.header))
+	for name, values := range p.header {
 		headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
 	encoded, err := json.Marshal(headers)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, len(body)+len(encoded)+160)
+	size := len(p.body)
+	if all != nil {
+		size = all.items.Len()
+	}
+	out := make([]byte, 0, size+len(encoded)+200)
 	out = append(out, `{"status":`...)
-	out = strconv.AppendInt(out, int64(resp.StatusCode), 10)
+	out = strconv.AppendInt(out, int64(p.status), 10)
 	out = append(out, `,"headers":`...)
 	out = append(out, encoded...)
 	out = append(out, `,"body":`...)
-	out = append(out, body...)
+	if all == nil {
+		out = append(out, p.body...)
+	} else {
+		out = append(out, '[')
+		out = append(out, all.items.Bytes()...)
+		out = append(out, `],"pages":`...)
+		out = strconv.AppendInt(out, int64(all.asked), 10)
+		out = append(out, `,"more":`...)
+		out = strconv.AppendBool(out, all.more)
+	}
 	out = append(out, `,"timing":`...)
 	out = took.appendJSON(out)
 	if out = append(out, '}'); len(out) > runner.MaxOutput {

@@ -69,6 +69,12 @@ func trap(t *testing.T) (port int, connections *atomic.Int64) {
 // as the libraries do that take 2130706433 for 127.0.0.1.
 func resolver(t *testing.T, address netip.Addr) *net.Resolver {
 	t.Helper()
+	return resolving(t, func() netip.Addr { return address })
+}
+
+// resolving answers each question for an IPv4 address with another one, and that for an IPv6 address with none.
+func resolving(t *testing.T, next func() netip.Addr) *net.Resolver {
+	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +88,7 @@ func resolver(t *testing.T, address netip.Addr) *net.Resolver {
 			if err != nil {
 				return
 			}
-			_, _ = server.WriteTo(answer(b[:n], address), from)
+			_, _ = server.WriteTo(answer(b[:n], next), from)
 		}
 	}()
 	t.Cleanup(func() { _ = server.Close(); <-done })
@@ -92,7 +98,7 @@ func resolver(t *testing.T, address netip.Addr) *net.Resolver {
 	}}
 }
 
-func answer(question []byte, address netip.Addr) []byte {
+func answer(question []byte, next func() netip.Addr) []byte {
 	end := 12
 	for question[end] != 0 {
 		end += int(question[end]) + 1
@@ -101,7 +107,8 @@ func answer(question []byte, address netip.Addr) []byte {
 	kind := binary.BigEndian.Uint16(question[end-4:])
 	out := append([]byte{}, question[:end]...)
 	copy(out[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0})
-	if kind == 1 && address.Is4() || kind == 28 && address.Is6() {
+	if kind == 1 {
+		address := next()
 		out[7] = 1
 		out = append(out, 0xc0, 12, byte(kind>>8), byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(address.BitLen()/8))
 		out = append(out, address.AsSlice()...)
@@ -173,6 +180,65 @@ func TestRefusesFormsByRedirect(t *testing.T) {
 		}
 		c.CloseIdleConnections()
 		server.Close()
+	}
+	if n := connections.Load(); n != 0 {
+		t.Errorf("the trap saw %d connections", n)
+	}
+}
+
+// TestRefusesRebinding has a name server that tells a permitted address first and then another one, as for a name that is checked before it is dialled.
+func TestRefusesRebinding(t *testing.T) {
+	at := func(address string) net.Listener {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	permitted, trapped := httptest.NewUnstartedServer(nil), httptest.NewUnstartedServer(nil)
+	permitted.Listener = at("127.0.0.2:0")
+	port := permitted.Listener.Addr().(*net.TCPAddr).Port
+	trapped.Listener = at(fmt.Sprintf("127.0.0.1:%d", port))
+	var connections atomic.Int32
+	trapped.Config.ConnState = func(net.Conn, http.ConnState) { connections.Add(1) }
+	permitted.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close") // the next request dials anew
+		if r.URL.Path == "/away" {
+			http.Redirect(w, r, "/", http.StatusFound)
+		}
+	})
+	for _, server := range []*httptest.Server{permitted, trapped} {
+		server.Start()
+		t.Cleanup(server.Close)
+	}
+	public, private := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")
+	for attempt, c := range map[string]struct {
+		first int32 // questions that are answered with the permitted address
+		paths []string
+	}{
+		"the second request": {1, []string{"/", "/"}},
+		"after a redirect":   {1, []string{"/away"}},
+		"the first request":  {0, []string{"/"}},
+	} {
+		var asked atomic.Int32
+		client := client(t, Config{Allow: []netip.Prefix{netip.PrefixFrom(public, 32)}, Resolver: resolving(t, func() netip.Addr {
+			if asked.Add(1) <= c.first {
+				return public
+			}
+			return private
+		})})
+		var err error
+		for _, path := range c.paths {
+			var resp *http.Response
+			if resp, err = client.Get(fmt.Sprintf("http://rebind.example.com:%d%s", port, path)); err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Address != private {
+			t.Errorf("%s: %v", attempt, err)
+		}
+		t.Logf("rebinding, %s -> %v", attempt, err)
 	}
 	if n := connections.Load(); n != 0 {
 		t.Errorf("the trap saw %d connections", n)

@@ -411,7 +411,7 @@ func TestTools(t *testing.T) {
 			return nil, cmp.Or[error](meet(ctx), &runner.StepError{Code: runner.CodeError, Message: "boom"})
 		}
 		got := d.text(only(p, object{"prompt": "1+2?", "tools": []object{
-			{"agentId": "adder", "name": "add", "description": "adds", "parameters": object{"type": "object", "required": []string{"a"}, "properties": object{"a": object{"type": "number"}}}},
+			{"agentId": "adder", "name": "add", "description": "adds", "parameters": object{"required": []string{"a"}, "properties": object{"a": object{"type": "number"}}}},
 			{"agentId": "failer", "name": "fail", "description": "fails"},
 		}}), `{}`)
 		ids := map[string]int{} // which of the two is begun first is left to chance

@@ -65,9 +65,9 @@ func (a *attempt) equip(ctx context.Context) error {
 	b := &a.tools
 	b.tools = map[string]tool{}
 	for _, t := range b.agents {
-		parameters := t.Parameters
-		if len(parameters) == 0 {
-			parameters = json.RawMessage(`{"type":"object"}`)
+		parameters, err := ofObject(t.Parameters)
+		if err != nil {
+			return &runner.StepError{Code: runner.CodeInvalidConfig, Message: "tools: the parameters of " + t.Name + " are no JSON Schema of an object"}
 		}
 		b.add(a.task.Log, tool{
 			offer: offer{name: t.Name, description: t.Description, parameters: parameters}, kind: orchestrator.CallOfAgent,
@@ -91,6 +91,21 @@ func (a *attempt) equip(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ofObject gives a schema that says that it is one of an object, as all providers want it.
+func ofObject(schema json.RawMessage) (json.RawMessage, error) {
+	fields := map[string]json.RawMessage{}
+	if len(schema) > 0 {
+		if err := json.Unmarshal(schema, &fields); err != nil {
+			return nil, err
+		}
+	}
+	if fields == nil || len(fields["type"]) > 0 {
+		return schema, nil
+	}
+	fields["type"] = json.RawMessage(`"object"`)
+	return json.Marshal(fields)
 }
 
 // add has models told of a tool.
