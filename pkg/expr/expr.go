@@ -123,6 +123,20 @@ func Compile(source string) (e *Expression, err error) {
 	return &Expression{eval: root, paths: c.paths, slots: c.slots}, nil
 }
 
+// CompileRow compiles an expression over the rows of a DATA agent: it reads row, the row at hand, and input, the step's input, and nothing else.
+func CompileRow(source string) (*Expression, error) {
+	e, err := Compile(source)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range e.paths {
+		if root := p.Root(); root != "row" && root != "input" {
+			return nil, fmt.Errorf("there is no %s; write row.%s for a field of the row, or input.%s for one of the step's input", root, root, root)
+		}
+	}
+	return e, nil
+}
+
 // References gives every static path that the expression reads, once each, in the order they
 // first stand in it; of a path with a computed part the static beginning. Nothing else is looked
 // up.

@@ -4,6 +4,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"turbocat.io/pkg/dates"
+	"turbocat.io/pkg/expr"
 	"turbocat.io/pkg/fieldpath"
 	"turbocat.io/pkg/pattern"
 )
@@ -17,6 +18,7 @@ func formats() []*jsonschema.Format {
 		format("date-layout", dates.ParseLayout),
 		format("time-zone", dates.ParseZone),
 		format("re2", pattern.Compile),
+		format("row-expression", expr.CompileRow),
 	}
 }
 

@@ -49,3 +49,35 @@ func BenchmarkOperations(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPipelines runs five operations one after the other over 100,000 rows, with and without expressions, and from and to CSV.
+func BenchmarkPipelines(b *testing.B) {
+	const n = 100_000
+	var rows, records strings.Builder
+	records.WriteString("id,price,count,country\n")
+	for i := range n {
+		country := [...]string{"de", "fr", "it", "us"}[i%4]
+		fmt.Fprintf(&rows, `%s{"id":%d,"price":%d.5,"count":%d,"country":"%s"}`, "[,"[min(i, 1):min(i, 1)+1], i, (i*7919)%1000, i%7, country)
+		fmt.Fprintf(&records, "%d,%d.5,%d,%s\n", i, (i*7919)%1000, i%7, country)
+	}
+	rows.WriteByte(']')
+	const stages = `{"operation":"transform","fields":{"id":"id","country":{"field":"country","convert":["upper"]},"total":{"field":"price","convert":["number",{"round":1}]}}},
+		{"operation":"unique","fields":["id"]},{"operation":"sort","sort":[{"field":"total","direction":"desc"}]},
+		{"operation":"group","groupBy":"country","items":false,"aggregations":{"total":{"function":"sum","field":"total"},"n":{"function":"count"}}}]`
+	for _, bench := range []struct{ name, config, input string }{
+		{"plain", `{"pipeline":[{"operation":"filter","field":"count","operator":"gt","value":0},` + stages + `}`, rows.String()},
+		{"expressions", `{"pipeline":[{"operation":"filter","expr":"row.count > input.least"},` + strings.Replace(stages, `{"field":"price","convert":["number",{"round":1}]}`, `{"expr":"row.price * row.count"}`, 1) + `}`, rows.String()},
+		{"CSV", `{"input":{"format":"csv"},"output":{"format":"csv"},"pipeline":[{"operation":"filter","field":"count","operator":"neq","value":"0"},` + stages + `}`, quote(records.String())},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			input := `{"least":0,"data":` + bench.input + `}`
+			b.SetBytes(int64(len(input)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := run(b, bench.config, input); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

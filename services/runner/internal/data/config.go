@@ -17,6 +17,7 @@ type plan struct {
 	steps     []step
 	scalar    bool // the last operation gives one object
 	timeoutMs int64
+	in, out   format
 }
 
 // step is one operation and its name in errors.
@@ -56,6 +57,7 @@ func parse(config json.RawMessage) (plan, *form.Faults) {
 		return p, &faults
 	}
 	p.timeoutMs = o.Int("timeoutMs", 1, maxTimeoutMs, 0)
+	p.in, p.out = parseFormat(o, "input", &faults), parseFormat(o, "output", &faults)
 	single, many := o.Has("operation"), o.Has("pipeline")
 	switch {
 	case many:

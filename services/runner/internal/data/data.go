@@ -70,18 +70,24 @@ func (p plan) run(w *work) (json.RawMessage, error) {
 	if !ok {
 		return nil, dataError(`the input has no "data"; give the step an input of that name`)
 	}
-	if len(p.steps) == 0 && !data.IsArray() {
+	if len(p.steps) == 0 && !data.IsArray() && p.in.name == formatJSON && p.out.name == formatJSON {
 		return one(data.Raw), nil
 	}
-	rows, ok := elements(data)
-	if !ok {
-		return nil, dataError("%s: input.data must be an array of rows, not %s", p.steps[0].where, form.Kind(data))
+	rows, err := p.in.read(w, data)
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range p.steps {
-		var err error
 		if rows, err = s.apply(w, rows); err != nil {
 			return nil, s.explain(err)
 		}
+	}
+	if p.out.name != formatJSON {
+		text, err := p.out.write(w, rows)
+		if err != nil {
+			return nil, err
+		}
+		return output(len(text), len(rows), func(b []byte) []byte { return appendQuoted(b, text) }), nil
 	}
 	if p.scalar {
 		return one(rows[0]), nil
@@ -133,8 +139,9 @@ func elements(v gjson.Result) ([]string, bool) {
 type work struct {
 	ctx   context.Context
 	input gjson.Result
-	read  int // bytes since ctx was looked at
-	made  int // bytes of new rows
+	found map[string]json.RawMessage // of the input, by what expressions call it; nil for what is not there
+	read  int                        // bytes since ctx was looked at
+	made  int                        // bytes of new rows
 }
 
 // named gives a field of the step's input.

@@ -217,7 +217,7 @@ func TestDataErrors(t *testing.T) {
 	tests := []struct{ name, config, input, want string }{
 		{"no data", `{"pipeline":[]}`, `{}`, `no "data"`},
 		{"input is no object", `{"pipeline":[]}`, `[1]`, `no "data"`},
-		{"data is no array", `{"operation":"sort","sort":[{"field":"a"}]}`, `{"data":{"a":1}}`, "sort: input.data must be an array of rows, not an object"},
+		{"data is no array", `{"operation":"sort","sort":[{"field":"a"}]}`, `{"data":{"a":1}}`, "input.data must be an array of rows, not an object"},
 		{
 			"sort of objects", `{"pipeline":[{"operation":"filter","field":"n","operator":"exists"},{"operation":"sort","sort":[{"field":"n"}]}]}`,
 			`{"data":[{"n":1},{"n":{}}]}`, `pipeline[1] sort: row 1 field "n": is an object, which has no order`,

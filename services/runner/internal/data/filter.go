@@ -13,10 +13,11 @@ import (
 type filter struct{ condition }
 
 // condition decides about a row: by the test of a field, or by other conditions, of which all
-// must hold, or any. It may be turned round.
+// must hold, or any; or by an expression. It may be turned round.
 type condition struct {
 	field path
-	test  test // nil for a combination
+	test  test // nil for a combination and a computation
+	value *computation
 	parts []condition
 	any   bool
 	not   bool
@@ -34,7 +35,7 @@ var operators = []string{
 
 // The ways to write a condition; a filter has conditions too, with match.
 var (
-	conditionForms = []string{"all", "any", "not", "field", "operator", "value"}
+	conditionForms = []string{"all", "any", "not", "expr", "field", "operator", "value"}
 	filterForms    = append([]string{"conditions"}, conditionForms...)
 )
 
@@ -79,6 +80,10 @@ func parseCondition(o *form.Object, faults *form.Faults) condition {
 		c := parsePart(v, faults)
 		c.not = !c.not
 		return c
+	case o.Has("expr"):
+		alone(o, "expr", conditionForms, faults)
+		value := parseComputation(o, faults)
+		return condition{value: &value}
 	default:
 		return parseTest(o, faults)
 	}
@@ -287,6 +292,10 @@ func (f filter) apply(w *work, rows []string) ([]string, error) {
 
 // holds tells whether the condition holds for a row; the row of a fault is for the caller to name.
 func (c condition) holds(w *work, row gjson.Result) (bool, error) {
+	if c.value != nil {
+		holds, err := c.value.holds(w, row)
+		return holds != c.not, err
+	}
 	if c.test == nil {
 		for _, part := range c.parts {
 			holds, err := part.holds(w, row)

@@ -35,9 +35,15 @@ func parseMapping(o *form.Object, faults *form.Faults) operation {
 			return source{parsePath(v.Str, v.Path, faults)}
 		case v.IsObject():
 			e, _ := v.Object(faults)
+			if e.Has("expr") {
+				alone(e, "expr", []string{"value"}, faults)
+				made := parseComputation(e, faults)
+				e.Done()
+				return made
+			}
 			value, given := e.Raw("value")
 			if !given {
-				faults.Add(value.Path, `is missing; give {"value":...} or the path of a field`)
+				faults.Add(value.Path, `is missing; give {"value":...}, {"expr":"..."} or the path of a field`)
 			}
 			e.Done()
 			return constant{value.Result}

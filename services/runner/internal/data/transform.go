@@ -10,7 +10,7 @@ import (
 )
 
 // The ways to write where a value comes from.
-var sources = []string{"field", "value", "coalesce", "concat", "object", "cases"}
+var sources = []string{"field", "value", "coalesce", "concat", "object", "cases", "expr"}
 
 // parseTransform reads fields that are paths, constants, or made of other values, and what is
 // done to them.
@@ -76,6 +76,8 @@ func parseSource(o *form.Object, faults *form.Faults) (_ shape, name string) {
 		return n, ""
 	case "cases":
 		return parseCases(o, faults), ""
+	case "expr":
+		return parseComputation(o, faults), ""
 	default:
 		faults.Add(o.At("field"), "is missing; give one of %s", strings.Join(sources, ", "))
 		return constant{}, ""
