@@ -28,6 +28,8 @@ type Config struct {
 	// OpenAIURL and AnthropicURL are instead of the providers' own addresses, for a proxy that the operator trusts with the keys.
 	OpenAIURL    string `env:"TURBOCAT_OPENAI_URL"`
 	AnthropicURL string `env:"TURBOCAT_ANTHROPIC_URL"`
+	// Python is the interpreter that CODE agents of that runtime are run by; "" for the one at a usual place.
+	Python string `env:"TURBOCAT_RUNNER_PYTHON"`
 	// AllowAddresses are private networks that API agents and the code of CODE agents may reach all the same, as CIDRs.
 	AllowAddresses []netip.Prefix `env:"TURBOCAT_RUNNER_ALLOW_ADDRESSES"`
 	// DrainMs is how long running attempts may go on when the runner is stopped.

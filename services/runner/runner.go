@@ -63,7 +63,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	client := guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput})
-	sandbox, err := code.New(code.Config{Client: client})
+	sandbox, err := code.New(code.Config{Client: client, Python: cfg.Python})
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +89,9 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	}
 	if err := sandbox.Available(); err == nil {
 		kinds = append(kinds, kind{catalog.AgentCode, cfg.CodeConcurrency, sandbox})
+		if err := sandbox.PythonAvailable(); err != nil {
+			env.Log.Warn().Err(err).Msg("this host can not run Python; CODE steps of that runtime fail here")
+		}
 	} else {
 		env.Log.Error().Err(err).Msg("this host can not jail code; CODE steps are left to other runners")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/runner"
 )
 
 const agentFields = "id userId name description type status version config inputSchema outputSchema tags isPublic createdAt updatedAt"
@@ -188,5 +189,23 @@ func TestTestOfAnAgent(t *testing.T) {
 	other := data[test](t, c.do(t, "POST", "/agents/"+c.agent(t, "WORKFLOW", object{"workflowId": child})+"/test?wait=60s", object{"input": object{"x": 1}}), 200)
 	if a, _ := other.Output["a"].(object); other.Status != "COMPLETED" || a["x"] != 1.0 {
 		t.Errorf("got %+v", other)
+	}
+}
+
+// TestPython runs a workflow whose code is Python, where the host has one.
+func TestPython(t *testing.T) {
+	t.Parallel()
+	c := user(t)
+	agent := c.agent(t, "CODE", object{"runtime": "python", "source": "def handler(input, context):\n    print('adding')\n    return sum(input['list'])"})
+	e := c.run(t, c.workflow(t, []object{step("add", agent, inputs(object{"list": []int{1, 2, 3}}))}), nil)
+	got := state(t, e, "add")
+	if got.Error != nil && got.Error.Code == runner.CodeNoSandbox {
+		t.Skip(got.Error.Message)
+	}
+	if e.Status != "COMPLETED" || string(got.Output) != "6" {
+		t.Fatalf("%s gives %s, %+v", statuses(e), got.Output, got.Error)
+	}
+	if lines := c.logs(t, e.ID, "", 1); lines[0].Message != "adding" || lines[0].Level != "INFO" {
+		t.Errorf("the log is %+v", lines)
 	}
 }

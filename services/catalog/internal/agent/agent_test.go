@@ -196,7 +196,7 @@ func TestNew(t *testing.T) {
 		},
 		{"WORKFLOW active", `{"name":"n","type":"WORKFLOW","status":"ACTIVE","config":{"workflowId":"0193b7f0-0000-7000-8000-000000000000","inputs":{"x":1},"detached":true,"timeoutMs":1000}}`, ""},
 		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
-		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, "status unsupported"},
+		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, ""},
 		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b","*.b","c.d:8443"]}}`, ""},
 		{"hosts of python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
 		{
@@ -248,7 +248,8 @@ func TestPatch(t *testing.T) {
 		{"read-only is ignored", `{"version":7,"id":"x"}`, "", 1},
 		{"unknown field", `{"verzion":7}`, "verzion unknown_field", 0},
 		{"active and typescript", `{"status":"ACTIVE","config":{"runtime":"typescript","source":"y"}}`, "", 2},
-		{"active and python", `{"status":"ACTIVE","config":{"runtime":"python","source":"y"}}`, "status unsupported", 0},
+		{"active and python", `{"status":"ACTIVE","config":{"runtime":"python","source":"y"}}`, "", 2},
+		{"active and python with hosts", `{"status":"ACTIVE","config":{"runtime":"python","source":"y","allowHosts":["a.b"]}}`, "status unsupported", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			next, err := s.Patch(base, []byte(c.body))

@@ -182,13 +182,8 @@ func notYet(agentType string, config json.RawMessage) string {
 	if json.Unmarshal(config, &c) != nil {
 		return "" // the config is at fault, which is told
 	}
-	if agentType == catalog.AgentCode {
-		switch {
-		case c.Runtime == catalog.RuntimePython && len(c.AllowHosts) > 0:
-			return "CODE agents with the runtime " + c.Runtime + " and allowHosts"
-		case c.Runtime == catalog.RuntimePython:
-			return "CODE agents with the runtime " + c.Runtime
-		}
+	if agentType == catalog.AgentCode && c.Runtime == catalog.RuntimePython && len(c.AllowHosts) > 0 {
+		return "CODE agents with the runtime " + c.Runtime + " and allowHosts"
 	}
 	return ""
 }

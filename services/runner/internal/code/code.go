@@ -16,7 +16,9 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/jail"
+	"turbocat.io/services/runner/internal/code/python"
 	"turbocat.io/services/runner/internal/code/script"
 	"turbocat.io/services/runner/internal/executor"
 )
@@ -27,43 +29,73 @@ type Config struct {
 	Program string
 	// Client is what code fetches with, to be one of guard.NewClient.
 	Client *http.Client
+	// Python is the path of an interpreter; the one at a usual place when empty.
+	Python string
 }
 
 var errTimeUp = errors.New("the code's time is up")
 
 // Executor runs attempts of CODE agents. It is safe for concurrent use.
 type Executor struct {
-	program string
-	client  *http.Client
-	missing error         // why this host can not jail, if so
-	idle    chan *sandbox // sandboxes without a job
-	room    chan struct{} // has an entry for each that is missing
+	client        *http.Client
+	scripts       *nursery // of JavaScript and TypeScript
+	missing       error    // why this host can not jail, if so
+	python        *nursery
+	pythonMissing error // why it can not run Python, if so
 }
 
-// New gives an Executor, and tries once whether this host can jail code; Available tells.
+// New gives an Executor, and tries once whether this host can jail code, and has a Python to be jailed; Available and PythonAvailable tell.
 // It fails only for a wrong Config.
 func New(cfg Config) (*Executor, error) {
-	e := &Executor{program: "/proc/self/exe", client: cfg.Client, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle)}
+	program := "/proc/self/exe"
 	if cfg.Program != "" {
 		if !filepath.IsAbs(cfg.Program) {
 			return nil, fmt.Errorf("code.Config.Program: %q is no absolute path; give one, or leave it empty", cfg.Program)
 		}
-		e.program = cfg.Program
+		program = cfg.Program
 	}
-	e.missing = e.probe()
+	e := &Executor{client: cfg.Client, scripts: newNursery(program, sandboxWord)}
+	if e.missing = e.scripts.probe(limits(config{memoryMb: 128})); e.missing != nil {
+		e.pythonMissing = e.missing
+		return e, nil
+	}
+	e.pythonMissing = e.findPython(program, cfg.Python)
 	return e, nil
+}
+
+// findPython makes the nursery of Python, or tells why there is none.
+func (e *Executor) findPython(program, path string) error {
+	found, err := python.Find(path, python.Bounds{MaxLine: script.MaxLine, MaxLines: maxLines, MaxOutput: runner.MaxOutput})
+	if err != nil {
+		return err
+	}
+	becomes, err := json.Marshal(found)
+	if err != nil {
+		return err
+	}
+	e.python = newNursery(program, pythonWord, string(becomes))
+	return e.python.probe(limits(config{runtime: catalog.RuntimePython, memoryMb: minMemoryMb}))
 }
 
 // Available gives nil, or why this host can not run CODE.
 func (e *Executor) Available() error { return e.missing }
 
-func (e *Executor) probe() error {
-	s, err := e.start(context.Background())
-	if err != nil {
-		return err
+// PythonAvailable gives nil, or why this host can not run Python.
+func (e *Executor) PythonAvailable() error { return e.pythonMissing }
+
+// nurseryOf gives where the sandboxes of a runtime come from, or a *runner.StepError.
+func (e *Executor) nurseryOf(runtime string) (*nursery, error) {
+	missing, what, from := e.missing, "code", e.scripts
+	if runtime == catalog.RuntimePython {
+		missing, what, from = e.pythonMissing, "Python", e.python
 	}
-	defer s.child.Close()
-	return s.close(context.Background(), limits(config{memoryMb: 128}))
+	if missing != nil {
+		return nil, &runner.StepError{
+			Code: runner.CodeNoSandbox, Retryable: true,
+			Message: "this runner can not jail " + what + ", so it runs none: " + missing.Error(),
+		}
+	}
+	return from, nil
 }
 
 // Run implements executor.Interface.
@@ -75,11 +107,9 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	if c.unsupported != "" {
 		return nil, &runner.StepError{Code: runner.CodeUnsupported, Message: c.unsupported}
 	}
-	if e.missing != nil {
-		return nil, &runner.StepError{
-			Code: runner.CodeNoSandbox, Retryable: true,
-			Message: "this runner can not jail code, so it runs none: " + e.missing.Error(),
-		}
+	from, err := e.nurseryOf(c.runtime)
+	if err != nil {
+		return nil, err
 	}
 	if len(task.Input) > runner.MaxInput {
 		return nil, &runner.StepError{Code: runner.CodeInputLimit, Message: fmt.Sprintf("the input has %d bytes, more than %d", len(task.Input), runner.MaxInput)}
@@ -91,11 +121,11 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	for _, name := range c.secrets {
 		secrets[name] = task.Secrets[name]
 	}
-	s, err := e.take(ctx, limits(c))
+	s, err := from.take(ctx, limits(c))
 	if err != nil {
 		return nil, err
 	}
-	defer e.replace(s)
+	defer from.replace(s)
 	return s.run(ctx, c, script.Job{
 		Context: script.Context{
 			ExecutionID: task.ExecutionID, StepKey: task.StepKey,
@@ -136,9 +166,23 @@ func (s *sandbox) run(ctx context.Context, c config, job script.Job, task execut
 			Code: runner.CodeStepTimeout, Retryable: true,
 			Message: fmt.Sprintf("%s ran longer than %d ms", job.Entry, c.timeout.Milliseconds()),
 		}
+	case c.runtime == catalog.RuntimePython:
+		return nil, ended(err, exit)
 	default:
 		return nil, crash(errors.Join(err, errWrite), exit)
 	}
+}
+
+// ended tells of an interpreter that ended without an answer, or wrote something else where answers go. It runs nothing but the code, which can do both.
+func ended(err error, exit jail.Exit) error {
+	message := "the code ended its process: " + exit.Reason
+	if errors.Is(err, frame.ErrBroken) {
+		message = "the code wrote to a descriptor that is not its own: " + err.Error()
+	}
+	if said := strings.TrimSpace(exit.Stderr); said != "" {
+		message += ": " + said
+	}
+	return &runner.StepError{Code: runner.CodeError, Message: strings.ToValidUTF8(message, "\uFFFD"), Retryable: true}
 }
 
 // crash tells what a sandbox that died without an answer died of.

@@ -510,7 +510,7 @@ func runForever() error {
 	job := task(`function handler() { console.log("running"); for (;;); }`, nil)
 	job.Log = func(string, string, string) { fmt.Println("running") }
 	go e.Warm(context.Background(), 2)
-	for len(e.idle) < 2 {
+	for len(e.scripts.idle) < 2 {
 		<-time.After(time.Millisecond)
 	}
 	_, err = e.Run(context.Background(), job)
@@ -615,7 +615,7 @@ func BenchmarkTrivial(b *testing.B) {
 		keepWarm(b, e, 2)
 		attempts(b, e, func() {
 			b.StopTimer()
-			eventually(b, "two sandboxes are ready", func() bool { return len(e.idle) == 2 })
+			eventually(b, "two sandboxes are ready", func() bool { return len(e.scripts.idle) == 2 })
 			b.StartTimer()
 		})
 	})

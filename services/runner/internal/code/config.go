@@ -2,7 +2,6 @@ package code
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ type config struct {
 	memoryMb    uint64
 	secrets     []string // that context.secrets has
 	hosts       hosts    // that it may fetch from
-	unsupported string   // what it asks for that this version can not do; "" when there is nothing
+	unsupported string   // why this version can not run it; "" when it can
 }
 
 // parse reads a config that can be run, and every fault of one that can not.
@@ -59,12 +58,10 @@ func parse(raw json.RawMessage) (config, *form.Faults) {
 }
 
 func (c *config) readRuntime(o *form.Object, faults *form.Faults) {
-	switch c.runtime = o.Required("runtime", "use javascript or typescript"); c.runtime {
-	case catalog.RuntimeJavaScript, catalog.RuntimeTypeScript, "":
-	case catalog.RuntimePython:
-		c.refuse("config.runtime: %s can not be run by this version; use javascript or typescript", c.runtime)
+	switch c.runtime = o.Required("runtime", "use javascript, typescript or python"); c.runtime {
+	case catalog.RuntimeJavaScript, catalog.RuntimeTypeScript, catalog.RuntimePython, "":
 	default:
-		faults.Add("runtime", "is %q, which is not known; use javascript or typescript", c.runtime)
+		faults.Add("runtime", "is %q, which is not known; use javascript, typescript or python", c.runtime)
 	}
 }
 
@@ -108,7 +105,11 @@ func (c *config) readFiles(o *form.Object, faults *form.Faults) {
 		c.files = []script.File{{Name: c.main, Text: []byte(source)}}
 	}
 	if strings.TrimSpace(source) == "" && len(faults.All()) == before {
-		faults.Add(at, "is empty; write function %s(input, context)", c.entry)
+		word := "function"
+		if c.runtime == catalog.RuntimePython {
+			word = "def"
+		}
+		faults.Add(at, "is empty; write %s %s(input, context)", word, c.entry)
 	}
 }
 
@@ -128,14 +129,6 @@ func (c *config) readHosts(o *form.Object, faults *form.Faults) {
 		c.hosts = append(c.hosts, strings.ToLower(text))
 	}
 	if len(list) > 0 && c.runtime == catalog.RuntimePython {
-		c.refuse("config.allowHosts: this version can not give python access to the network; use javascript or typescript, or call hosts from an API step")
+		c.unsupported = "config.allowHosts: python has no network in this version; use javascript or typescript, or call hosts from an API step"
 	}
-}
-
-// refuse notes what this version can not do.
-func (c *config) refuse(format string, args ...any) {
-	if c.unsupported != "" {
-		c.unsupported += "; "
-	}
-	c.unsupported += fmt.Sprintf(format, args...)
 }

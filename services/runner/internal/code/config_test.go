@@ -34,8 +34,9 @@ func TestParse(t *testing.T) {
 		"nothing":        {`{"runtime":"javascript"}`, "source: is empty; write function handler(input, context)"},
 		"empty file":     {`{"runtime":"javascript","files":{"a.js":""}}`, "files.a.js: is empty; write function handler(input, context)"},
 		"no entry":       {`{"runtime":"javascript","source":"x","entry":""}`, "entry: is empty; name the function to call, or leave it out for handler"},
-		"no runtime":     {`{"source":"x"}`, "runtime: is missing; use javascript or typescript"},
-		"other runtime":  {`{"runtime":"ruby","source":"x"}`, `runtime: is "ruby", which is not known; use javascript or typescript`},
+		"no python":      {`{"runtime":"python","source":" "}`, "source: is empty; write def handler(input, context)"},
+		"no runtime":     {`{"source":"x"}`, "runtime: is missing; use javascript, typescript or python"},
+		"other runtime":  {`{"runtime":"ruby","source":"x"}`, `runtime: is "ruby", which is not known; use javascript, typescript or python`},
 		"no JSON":        {`{`, ": the config is not valid JSON; correct its syntax"},
 		"no object":      {`[]`, ": the config must be an object, not an array"},
 		"unknown field":  {`{"runtime":"javascript","source":"x","Entry":"f"}`, "Entry: is not a field of this config; remove it or correct its name"},
@@ -76,8 +77,7 @@ func TestRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ config, code, message string }{
 		"one problem":   {`{"runtime":"javascript"}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: source: is empty; write function handler(input, context)"},
 		"two problems":  {`{"runtime":"javascript","source":" ","timeoutMs":0}`, runner.CodeInvalidConfig, "2 problems in the config of the CODE agent: source: is empty; write function handler(input, context); timeoutMs: must be a whole number from 1 to 3600000"},
-		"python":        {`{"runtime":"python","source":"x"}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript"},
-		"hosts":         {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.runtime: python can not be run by this version; use javascript or typescript; config.allowHosts: this version can not give python access to the network; use javascript or typescript, or call hosts from an API step"},
+		"hosts":         {`{"runtime":"python","source":"x","allowHosts":["a.example"]}`, runner.CodeUnsupported, "config.allowHosts: python has no network in this version; use javascript or typescript, or call hosts from an API step"},
 		"and a problem": {`{"runtime":"python","source":"x","memoryMb":1}`, runner.CodeInvalidConfig, "1 problem in the config of the CODE agent: memoryMb: must be a whole number from 16 to 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestSavedConfigsAreRead(t *testing.T) {
 			saves++
 		}
 		c, faults := parse(config)
-		blank := len(faults.All()) == 1 && (strings.HasPrefix(faults.All()[0].Message, "is empty; write function") || faults.All()[0].Path == "main")
+		blank := len(faults.All()) == 1 && (strings.HasPrefix(faults.All()[0].Message, "is empty; write ") || faults.All()[0].Path == "main")
 		switch read := len(faults.All()) == 0; {
 		case saved == nil && !read && !blank:
 			t.Errorf("%s is saved, and can not be read: %v", config, faults.All())

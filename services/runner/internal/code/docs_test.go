@@ -1,6 +1,7 @@
 package code
 
 import (
+	"strings"
 	"testing"
 
 	"turbocat.io/contracts/catalog"
@@ -16,6 +17,10 @@ func TestDocumentedExamples(t *testing.T) {
 		t.Errorf("only %d examples", len(examples))
 	}
 	for _, example := range examples {
+		if strings.Contains(string(example.Config), `"python"`) && e.PythonAvailable() != nil {
+			t.Logf("an example of Python is left out: %v", e.PythonAvailable())
+			continue
+		}
 		job := task("", nil)
 		job.Config, job.Input = example.Config, example.Input
 		if output, err := e.Run(t.Context(), job); err != nil || !example.Gives(output) {

@@ -18,8 +18,11 @@ import (
 	"turbocat.io/services/runner/internal/code/script"
 )
 
-// sandboxWord as the first argument makes a program a sandbox.
-const sandboxWord = "__turbocat_sandbox"
+// As the first argument sandboxWord makes a program a sandbox, and pythonWord one of Python: the jail.Program that it becomes is the second.
+const (
+	sandboxWord = "__turbocat_sandbox"
+	pythonWord  = "__turbocat_python"
+)
 
 // levels are the levels of log lines as the first byte of a log frame.
 var levels = map[byte]string{'D': "DEBUG", 'I': "INFO", 'W': "WARN", 'E': "ERROR"}
@@ -28,15 +31,36 @@ var levels = map[byte]string{'D': "DEBUG", 'I': "INFO", 'W': "WARN", 'E': "ERROR
 // returns at once. It must be the first thing main does: what runs before it runs outside
 // the jail and delays each attempt.
 func Main() {
-	if len(os.Args) < 2 || os.Args[1] != sandboxWord {
+	if len(os.Args) < 2 {
 		return
 	}
-	os.Clearenv()
-	if err := serve(os.Stdin, os.NewFile(3, "result")); err != nil {
+	var err error
+	switch os.Args[1] {
+	case sandboxWord:
+		os.Clearenv()
+		err = serve(os.Stdin, os.NewFile(3, "result"))
+	case pythonWord:
+		err = become(os.Args[2:])
+	default:
+		return
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox:", err)
 		os.Exit(97) //nolint:forbidigo // this is the main of the sandbox process
 	}
 	os.Exit(0) //nolint:forbidigo // this is the main of the sandbox process
+}
+
+// become makes this process the interpreter that the one argument describes. It returns only with an error.
+func become(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%d arguments, wanted one", len(args))
+	}
+	var p jail.Program
+	if err := json.Unmarshal([]byte(args[0]), &p); err != nil {
+		return err
+	}
+	return jail.Become(p)
 }
 
 func serve(in io.Reader, out io.Writer) error {
@@ -86,8 +110,12 @@ func serve(in io.Reader, out io.Writer) error {
 
 // limits are what the code of c may use.
 func limits(c config) jail.Limits {
+	memory := 2 * c.memoryMb << 20 // half of it is garbage that is not collected yet
+	if c.runtime == catalog.RuntimePython {
+		memory = c.memoryMb << 20
+	}
 	return jail.Limits{
-		Memory:     2 * c.memoryMb << 20,
+		Memory:     memory,
 		CPUSeconds: uint64(c.timeout.Seconds()) + 5, // the deadline is the parent's; this holds when the parent is stopped
 	}
 }

@@ -2,14 +2,15 @@ package code
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/jail"
 )
 
-// maxIdle bounds the sandboxes that wait for a job.
-const maxIdle = 16
+// maxIdle bounds the sandboxes that wait for a job, maxIdlePython those of Python.
+const maxIdle, maxIdlePython = 16, 2
 
 // startTimeout bounds the start of a sandbox. That takes milliseconds, but on a starved host seconds, and there a step, or a runner that tries at its
 // start whether it can jail, is not to fail for it: to begin anew would take as long.
@@ -22,28 +23,61 @@ type sandbox struct {
 	pooled bool // it was started by Warm
 }
 
-// Warm keeps up to n sandboxes ready until ctx ends, and leaves none. Without it each attempt starts its own.
+// nursery starts the sandboxes of one interpreter, and keeps some ready.
+type nursery struct {
+	program string
+	args    []string
+	idle    chan *sandbox // sandboxes without a job
+	room    chan struct{} // has an entry for each that is missing
+	wanted  chan struct{} // closed when there is a reason to have some ready
+	want    func()        // closes it
+}
+
+func newNursery(program string, args ...string) *nursery {
+	n := &nursery{program: program, args: args, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
+	n.want = sync.OnceFunc(func() { close(n.wanted) })
+	return n
+}
+
+// Warm keeps up to most sandboxes ready until ctx ends, and leaves none: of Python at most maxIdlePython, from the first attempt
+// that needs one on. Without it each attempt starts its own.
 //
 // Those at work count, so that the next one is started when an attempt has ended: one after the other, they have at
 // most one processor of those that run.
-func (e *Executor) Warm(ctx context.Context, n int) {
+func (e *Executor) Warm(ctx context.Context, most int) {
 	if e.missing != nil {
 		return
 	}
-	for range min(n, maxIdle) {
-		e.room <- struct{}{}
+	var kept sync.WaitGroup
+	e.scripts.want()
+	kept.Go(func() { e.scripts.keep(ctx, most) })
+	if e.pythonMissing == nil {
+		kept.Go(func() { e.python.keep(ctx, min(most, maxIdlePython)) })
 	}
-	defer e.drain()
+	kept.Wait()
+}
+
+// keep keeps up to most sandboxes ready until ctx ends, and leaves none.
+func (n *nursery) keep(ctx context.Context, most int) {
+	for range min(most, maxIdle) {
+		n.room <- struct{}{}
+	}
+	defer n.drain()
+	select {
+	case <-n.wanted:
+	case <-ctx.Done():
+		return
+	}
 	for {
 		select {
-		case <-e.room:
+		case <-n.room:
 		case <-ctx.Done():
 			return
 		}
-		s, err := e.start(ctx)
+		s, err := n.start(ctx)
 		if err != nil {
 			// Attempts say why; here it is tried again when the host may have come to itself.
-			e.room <- struct{}{}
+			n.room <- struct{}{}
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
@@ -52,15 +86,15 @@ func (e *Executor) Warm(ctx context.Context, n int) {
 			continue
 		}
 		s.pooled = true
-		e.idle <- s
+		n.idle <- s
 	}
 }
 
 // drain ends the sandboxes that wait.
-func (e *Executor) drain() {
+func (n *nursery) drain() {
 	for {
 		select {
-		case s := <-e.idle:
+		case s := <-n.idle:
 			s.child.Close()
 		default:
 			return
@@ -69,16 +103,17 @@ func (e *Executor) drain() {
 }
 
 // take gives a sandbox with its jail closed, or ctx.Err(), or why there is none.
-func (e *Executor) take(ctx context.Context, limits jail.Limits) (*sandbox, error) {
+func (n *nursery) take(ctx context.Context, limits jail.Limits) (*sandbox, error) {
+	n.want()
 	for {
-		s, err := e.next(ctx)
+		s, err := n.next(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if err = s.close(ctx, limits); err == nil {
 			return s, nil
 		}
-		e.replace(s)
+		n.replace(s)
 		// One that died while it waited, say for want of memory, fails nobody.
 		if !s.pooled || ctx.Err() != nil {
 			return nil, err
@@ -86,25 +121,35 @@ func (e *Executor) take(ctx context.Context, limits jail.Limits) (*sandbox, erro
 	}
 }
 
-func (e *Executor) next(ctx context.Context) (*sandbox, error) {
+func (n *nursery) next(ctx context.Context) (*sandbox, error) {
 	select {
-	case s := <-e.idle:
+	case s := <-n.idle:
 		return s, nil
 	default:
-		return e.start(ctx)
+		return n.start(ctx)
 	}
 }
 
-// replace tells Warm that a sandbox has ended.
-func (e *Executor) replace(s *sandbox) {
+// replace tells keep that a sandbox has ended.
+func (n *nursery) replace(s *sandbox) {
 	if s.pooled {
-		e.room <- struct{}{}
+		n.room <- struct{}{}
 	}
+}
+
+// probe tries once whether there can be a sandbox with the limits.
+func (n *nursery) probe(limits jail.Limits) error {
+	s, err := n.start(context.Background())
+	if err != nil {
+		return err
+	}
+	defer s.child.Close()
+	return s.close(context.Background(), limits)
 }
 
 // start gives a sandbox that waits for its limits, or ctx.Err(), or why there is none.
-func (e *Executor) start(ctx context.Context) (*sandbox, error) {
-	child, err := jail.Start(e.program, sandboxWord)
+func (n *nursery) start(ctx context.Context) (*sandbox, error) {
+	child, err := jail.Start(n.program, n.args...)
 	if err != nil {
 		return nil, err
 	}

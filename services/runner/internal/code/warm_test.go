@@ -35,7 +35,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
-func bothReady(e *Executor) func() bool { return func() bool { return len(e.idle) == 2 } }
+func bothReady(e *Executor) func() bool { return func() bool { return len(e.scripts.idle) == 2 } }
 
 func TestWarmSandboxServesOneAttempt(t *testing.T) {
 	e := newExecutor(t)
@@ -86,14 +86,14 @@ func TestWarmSandboxHasTheLimitsOfItsJob(t *testing.T) {
 	keepWarm(t, e, 1)
 	var seen []uint64 // limits of memory
 	for _, mb := range []uint64{64, 256} {
-		eventually(t, "a sandbox is ready", func() bool { return len(e.idle) == 1 })
-		s, err := e.take(t.Context(), limits(config{memoryMb: mb, timeout: 7 * time.Second}))
+		eventually(t, "a sandbox is ready", func() bool { return len(e.scripts.idle) == 1 })
+		s, err := e.scripts.take(t.Context(), limits(config{memoryMb: mb, timeout: 7 * time.Second}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", sandboxes(t)[0]))
 		s.child.Close()
-		e.replace(s)
+		e.scripts.replace(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestWarmLeavesNoSandbox(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var warm sync.WaitGroup
 	warm.Go(func() { e.Warm(ctx, 1000) })
-	eventually(t, "as many as there may be", func() bool { return len(e.idle) == maxIdle })
+	eventually(t, "as many as there may be", func() bool { return len(e.scripts.idle) == maxIdle })
 	cancel()
 	warm.Wait()
 	if left := sandboxes(t); len(left) > 0 {

@@ -48,7 +48,7 @@ func (c Cell) Close(limits Limits) error {
 	if err := c.setLimits(limits); err != nil {
 		return err
 	}
-	return leaveSyscalls()
+	return leaveSyscalls(ownCalls)
 }
 
 // closeStrangers closes what leaked into this process from others: all but the four
@@ -115,11 +115,11 @@ func dataInUse() (uint64, error) {
 	return pages * uint64(os.Getpagesize()), err
 }
 
-// leaveFiles gives up the file system and TCP. The scopes of later Landlock versions are
+// leaveFiles gives up the file system, but for what the rules say, and TCP. The scopes of later Landlock versions are
 // left out: on some kernels they keep threads of one process from signalling each other,
 // and the filter of system calls covers them.
-func leaveFiles() error {
-	if err := landlock.V5.BestEffort().Restrict(); err != nil {
+func leaveFiles(but ...landlock.Rule) error {
+	if err := landlock.V5.BestEffort().Restrict(but...); err != nil {
 		return fmt.Errorf("Landlock: %w", err)
 	}
 	// Best effort may have been none.

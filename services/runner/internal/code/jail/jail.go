@@ -23,3 +23,12 @@ type Exit struct {
 	Reason string // "exit status 2", "signal: killed"
 	Stderr string // the first 16 KiB of it
 }
+
+// Program is what a process becomes in its jail, by Become.
+type Program struct {
+	Path    string   // of the executable, absolute
+	Args    []string // the first is its name
+	Loader  string   // the program that loads it; "" when it is linked statically
+	Folders []string // that it may read, with all that is in them
+	Files   []string // that it may read
+}

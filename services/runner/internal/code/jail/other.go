@@ -27,3 +27,6 @@ func (c *Child) Kill() {}
 
 // Close does nothing: no child was ever started.
 func (c *Child) Close() Exit { return Exit{} }
+
+// Become always gives ErrUnsupported on this system.
+func Become(Program) error { return ErrUnsupported }

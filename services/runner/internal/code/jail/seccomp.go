@@ -6,14 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// calls are what the Go runtime needs to compute, sleep and move bytes over open pipes.
-// Everything else is refused with EPERM.
-var calls = append([]uint32{
+// allowance is what system calls a process keeps. Everything else is refused with EPERM.
+type allowance struct {
+	calls    []uint32
+	programs bool // it becomes a program, which loads libraries
+}
+
+// ownCalls are what the Go runtime needs to compute, sleep and move bytes over open pipes.
+var ownCalls = allowance{calls: append([]uint32{
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
 	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_BRK,
 	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY,
@@ -23,7 +29,19 @@ var calls = append([]uint32{
 	unix.SYS_RESTART_SYSCALL, unix.SYS_GETPID, unix.SYS_GETTID,
 	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EVENTFD2,
 	unix.SYS_GETRANDOM, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
-}, archCalls...)
+}, archCalls...)}
+
+// programCalls are what an interpreter needs beside: it reads the files that it may, and its event loop wakes itself over a pair of
+// sockets. What may be executed is for Landlock to say.
+var programCalls = allowance{programs: true, calls: slices.Concat(ownCalls.calls, archProgramCalls, []uint32{
+	unix.SYS_EXECVE,
+	unix.SYS_OPENAT, unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_LSEEK, unix.SYS_PREAD64, unix.SYS_READV, unix.SYS_WRITEV,
+	unix.SYS_GETDENTS64, unix.SYS_READLINKAT, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_GETCWD,
+	unix.SYS_IOCTL, unix.SYS_FCNTL, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_PIPE2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
+	unix.SYS_SENDTO, unix.SYS_RECVFROM,
+	unix.SYS_MREMAP, unix.SYS_SET_TID_ADDRESS, unix.SYS_UNAME, unix.SYS_SYSINFO, unix.SYS_GETRUSAGE, unix.SYS_TIMES, unix.SYS_CLOCK_GETRES,
+	unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID, unix.SYS_GETPPID,
+})}
 
 // Offsets in struct seccomp_data; of an argument, the low half.
 const (
@@ -42,9 +60,9 @@ const (
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
-// leaveSyscalls gives up all system calls but calls, and some uses of four more.
-func leaveSyscalls() error {
-	filter := filter(uint32(os.Getpid()))
+// leaveSyscalls gives up all system calls but those allowed, and some uses of a few more.
+func leaveSyscalls(kept allowance) error {
+	filter := filter(uint32(os.Getpid()), kept)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	// TSYNC: all threads or none. It gives the id of a thread that could not follow.
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
@@ -61,7 +79,7 @@ func leaveSyscalls() error {
 }
 
 // filter is the program that the kernel runs at each system call of the process pid.
-func filter(pid uint32) []unix.SockFilter {
+func filter(pid uint32, kept allowance) []unix.SockFilter {
 	prog := []unix.SockFilter{
 		load(offsetArch),
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: arch, Jt: 1},
@@ -75,7 +93,7 @@ func filter(pid uint32) []unix.SockFilter {
 		prog = append(prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: uint8(len(then))})
 		prog = append(prog, then...)
 	}
-	for _, call := range calls {
+	for _, call := range kept.calls {
 		on(call, answer(allow))
 	}
 	// Threads, but no processes and no namespaces. glibc falls back to clone.
@@ -85,6 +103,18 @@ func filter(pid uint32) []unix.SockFilter {
 		ifSet(unix.CLONE_THREAD), answer(allow),
 		answer(eperm))
 	on(unix.SYS_CLONE3, answer(enosys))
+	if kept.programs {
+		// Its own limits, and a pair of sockets that reaches nobody else.
+		on(unix.SYS_PRLIMIT64, load(argument(0)), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jf: 1}, answer(allow), answer(eperm))
+		on(unix.SYS_SOCKETPAIR, load(argument(0)), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.AF_UNIX, Jf: 1}, answer(allow), answer(eperm))
+		// Libraries are mapped to be executed, and nothing that can be written to.
+		on(unix.SYS_MMAP,
+			load(argument(3)), ifSet(unix.MAP_SHARED), answer(eperm),
+			load(argument(2)), ifSet(unix.PROT_EXEC), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: 1},
+			answer(allow),
+			ifSet(unix.PROT_WRITE), answer(eperm),
+			answer(allow))
+	}
 	// No code but the program's own; shared memory does not count against RLIMIT_DATA.
 	on(unix.SYS_MMAP,
 		load(argument(2)), ifSet(unix.PROT_EXEC), answer(eperm),

@@ -1,0 +1,49 @@
+//go:build linux && (amd64 || arm64)
+
+package jail
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	landlocked "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+)
+
+// Become takes this process into a jail and makes it a program: of the file system that may read what p names and execute itself, of
+// other processes, the network and writable files it has nothing. How much memory and processor time it may use it limits itself, before
+// it reads anything of a job; more than it has then it can never have. Become returns only with an error, after which the process must end.
+func Become(p Program) error {
+	runtime.LockOSThread()
+	if err := closeStrangers(); err != nil {
+		return fmt.Errorf("close inherited descriptors: %w", err)
+	}
+	for _, l := range []struct {
+		name     string
+		resource int
+		value    uint64
+	}{
+		{"core", unix.RLIMIT_CORE, 0}, {"file size", unix.RLIMIT_FSIZE, 0}, {"descriptors", unix.RLIMIT_NOFILE, 64},
+	} {
+		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
+			return fmt.Errorf("limit the %s: %w", l.name, err)
+		}
+	}
+	executables := []string{p.Path}
+	if p.Loader != "" {
+		executables = append(executables, p.Loader)
+	}
+	if err := leaveFiles(
+		landlock.PathAccess(landlocked.AccessFSReadFile|landlocked.AccessFSExecute, executables...),
+		landlock.PathAccess(landlocked.AccessFSReadFile|landlocked.AccessFSReadDir, p.Folders...),
+		landlock.PathAccess(landlocked.AccessFSReadFile, p.Files...),
+	); err != nil {
+		return err
+	}
+	if err := leaveSyscalls(programCalls); err != nil {
+		return err
+	}
+	return fmt.Errorf("become %s: %w", p.Path, syscall.Exec(p.Path, p.Args, []string{"TZ=UTC"}))
+}
