@@ -122,8 +122,6 @@ func TestResolveAgent(t *testing.T) {
 	refused(c, errs.NotFound, contract.ResolveDefinition, alice, of(private.ID))
 	w := call(c, contract.CreateWorkflow, alice, body(`{"name":"w","steps":[]}`))
 	refused(c, errs.NotFound, contract.ResolveDefinition, alice, of(w.ID))
-	later := call(c, contract.CreateAgent, alice, body(`{"name":"later","type":"CODE","config":{"runtime":"python","source":"x","allowHosts":["a.b"]}}`))
-	refused(c, errs.Conflict, contract.ResolveDefinition, alice, of(later.ID))
 }
 
 func TestValidate(t *testing.T) {

@@ -24,12 +24,13 @@ func newRoot(environ map[string]string) *cobra.Command {
   turbocat serve orchestrator     one service, configured by the environment
   turbocat migrate                bring the database to the newest version
   turbocat run workflow.yaml      run a workflow of a file
+  turbocat agent test sum         run an agent once
   turbocat verify                 check the ledger of an installation
   turbocat audit verify           check that its audit trail is whole`,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDev(environ), newRun(environ), newServe(environ), newMigrate(environ), newVerify(environ), newAudit(environ), newSecrets(environ), newBench(environ), newRawRunner(environ), newVersion())
+	root.AddCommand(newDev(environ), newRun(environ), newAgent(environ), newServe(environ), newMigrate(environ), newVerify(environ), newAudit(environ), newSecrets(environ), newBench(environ), newRawRunner(environ), newVersion())
 	return root
 }
 

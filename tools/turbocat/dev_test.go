@@ -231,6 +231,7 @@ func TestStartsOfADataFolder(t *testing.T) {
 	if x := p.run(t, 1, "--input", "text=@"+p.write(t, "t", "R too short")); x.Status != orchestrator.ExecutionFailed {
 		t.Errorf("a text that is none ended %s", x.Status)
 	}
+	p.testAnAgent(t)
 	p.interruptARun(t)
 	if err := first.signal(syscall.SIGTERM); err != nil {
 		t.Errorf("SIGTERM: %v", err)
@@ -281,6 +282,33 @@ func TestKillInAFirstStart(t *testing.T) {
 	p.run(t, 0)
 	if err := last.signal(syscall.SIGTERM); err != nil {
 		t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+// testAnAgent runs a sample agent alone.
+func (p place) testAnAgent(t *testing.T) {
+	t.Helper()
+	test := func(args ...string) (out, errs string, err error) {
+		var stdout, stderr bytes.Buffer
+		root := newRoot(map[string]string{"TURBOCAT_DATA_DIR": p.dir})
+		root.SetArgs(append([]string{"agent", "test", "--url", p.url()}, args...))
+		root.SetOut(&stdout)
+		root.SetErr(&stderr)
+		err = root.ExecuteContext(t.Context())
+		return stdout.String(), stderr.String(), err
+	}
+	out, errs, err := test("Data Transformer", "--input", `data=[{"id":2},{"id":1}]`)
+	if err != nil || !strings.Contains(out, `"count"`) || !strings.Contains(errs, `Running "Data Transformer", 1 step, as execution`) || !strings.Contains(errs, "agent  completed in") {
+		t.Errorf("the test of an agent says %q, %q, %v", out, errs, err)
+	}
+	out, _, err = test("Data Transformer", "--json")
+	var told exit
+	var x orchestrator.Execution
+	if !errors.As(err, &told) || json.Unmarshal([]byte(out), &x) != nil || x.Status != orchestrator.ExecutionFailed {
+		t.Errorf("without its input it says %q, %v", out, err)
+	}
+	if _, _, err := test("nobody"); err == nil || !strings.Contains(err.Error(), `you have no agent "nobody"`) {
+		t.Errorf("an agent that is not there: %v", err)
 	}
 }
 

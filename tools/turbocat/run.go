@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/tools/internal/allinone"
 	"turbocat.io/tools/internal/client"
@@ -59,43 +61,57 @@ Exit codes: 0 completed, 1 failed, 130 interrupted, which cancels the execution.
 			if err != nil {
 				return err
 			}
-			email, password, err := credentials(environ, address)
-			if err != nil {
-				return err
-			}
-			ctx := cmd.Context()
-			api, err := client.Login(ctx, address, email, password)
-			if err != nil {
-				return err
-			}
-			defer api.Close()
-			progress := &run.Progress{Out: cmd.ErrOrStderr(), Live: isTerminal(os.Stderr)}
-			if asJSON {
-				progress = &run.Progress{Out: io.Discard}
-			}
-			execution, err := run.Run(ctx, api, file, given, progress)
-			var interrupted *run.Interrupted
-			switch {
-			case errors.As(err, &interrupted):
-				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "turbocat:", interrupted)
-				return exit(interruptedCode)
-			case err != nil && ctx.Err() != nil: // before it began
-				return exit(interruptedCode)
-			case err != nil:
-				return err
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), execution)
-			case execution.Status != orchestrator.ExecutionCompleted:
-				return errors.New(run.Failure(ctx, api, execution))
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), run.Pretty(execution.Outputs))
-			return err
+			return against(cmd, environ, address, asJSON, func(ctx context.Context, api *client.Client, p *run.Progress) (orchestrator.Execution, error) {
+				return run.Run(ctx, api, file, given, p)
+			})
 		},
 	}
-	cmd.Flags().StringArrayVarP(&inputs, "input", "i", nil, "@file.json, name=@file or name=value; may be repeated")
-	cmd.Flags().StringVar(&address, "url", "http://127.0.0.1:"+cmp.Or(environ["PORT"], "3001"), "address of Turbocat")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole execution as JSON, and no progress")
+	flags(cmd, environ, &inputs, &address, &asJSON)
 	return cmd
+}
+
+func flags(cmd *cobra.Command, environ map[string]string, inputs *[]string, address *string, asJSON *bool) {
+	cmd.Flags().StringArrayVarP(inputs, "input", "i", nil, "@file.json, name=@file or name=value; may be repeated")
+	cmd.Flags().StringVar(address, "url", "http://127.0.0.1:"+cmp.Or(environ["PORT"], "3001"), "address of Turbocat")
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the whole execution as JSON, and no progress")
+}
+
+// against has an execution run on a Turbocat, and prints what came of it.
+func against(cmd *cobra.Command, environ map[string]string, address string, asJSON bool, begin func(context.Context, *client.Client, *run.Progress) (orchestrator.Execution, error)) error {
+	email, password, err := credentials(environ, address)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	api, err := client.Login(ctx, address, email, password)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	progress := &run.Progress{Out: cmd.ErrOrStderr(), Live: isTerminal(os.Stderr)}
+	if asJSON {
+		progress = &run.Progress{Out: io.Discard}
+	}
+	execution, err := begin(ctx, api, progress)
+	var interrupted *run.Interrupted
+	switch {
+	case errors.As(err, &interrupted):
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "turbocat:", interrupted)
+		return exit(interruptedCode)
+	case err != nil && ctx.Err() != nil: // before it began
+		return exit(interruptedCode)
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(cmd.OutOrStdout(), execution)
+	case execution.Status != orchestrator.ExecutionCompleted:
+		return errors.New(run.Failure(ctx, api, execution))
+	}
+	if tail := run.Log(ctx, api, execution, catalog.TestStep); tail != "" && execution.WorkflowVersion == 0 {
+		_, _ = fmt.Fprint(cmd.ErrOrStderr(), tail)
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), run.Pretty(execution.Outputs))
+	return err
 }
 
 // readRun reads what is to be run.

@@ -112,6 +112,18 @@ func (c *Client) PatchWorkflow(ctx context.Context, id string, body any) (catalo
 	return workflow, err
 }
 
+// Agent gives an agent.
+func (c *Client) Agent(ctx context.Context, id string) (catalog.Agent, error) {
+	agent, _, err := ask[catalog.Agent](ctx, c, http.MethodGet, "/agents/"+id, nil)
+	return agent, err
+}
+
+// TestAgent runs an agent once with an input, a JSON object, and gives the id of that execution, which may still run.
+func (c *Client) TestAgent(ctx context.Context, id string, input json.RawMessage) (executionID string, err error) {
+	test, _, err := ask[struct{ ExecutionID string }](ctx, c, http.MethodPost, "/agents/"+id+"/test?wait=1s", map[string]json.RawMessage{"input": input})
+	return test.ExecutionID, err
+}
+
 // Execute starts a workflow with inputs, a JSON object.
 func (c *Client) Execute(ctx context.Context, workflowID string, inputs json.RawMessage) (orchestrator.Execution, error) {
 	execution, _, err := ask[orchestrator.Execution](ctx, c, http.MethodPost, "/workflows/"+workflowID+"/execute", map[string]json.RawMessage{"inputs": inputs})

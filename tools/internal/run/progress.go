@@ -31,12 +31,12 @@ type Progress struct {
 	running []string
 }
 
-func (p *Progress) begin(w catalog.Workflow, executionID string) {
-	p.total = len(w.Steps)
-	for _, s := range w.Steps {
+func (p *Progress) begin(name string, steps []catalog.Step, executionID string) {
+	p.total = len(steps)
+	for _, s := range steps {
 		p.width = min(max(p.width, len(s.StepKey)), 24)
 	}
-	p.line("Running %q, %s, as execution %s", w.Name, count(p.total, "step"), executionID)
+	p.line("Running %q, %s, as execution %s", name, count(p.total, "step"), executionID)
 	p.status()
 }
 

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/tools/internal/client"
@@ -46,17 +49,62 @@ func Run(ctx context.Context, c *client.Client, f *workflowfile.File, inputs jso
 	if err != nil {
 		return started, err
 	}
-	p.begin(workflow, started.ID)
-	err = c.Follow(ctx, started.ID, p.show)
+	p.begin(workflow.Name, workflow.Steps, started.ID)
+	return await(ctx, c, started.ID, p)
+}
+
+// Test runs an agent once with an input, a JSON object, and gives the execution as Run does. The agent is named by its id, or by its name when it is the user's own.
+func Test(ctx context.Context, c *client.Client, agent string, input json.RawMessage, p *Progress) (orchestrator.Execution, error) {
+	found, err := find(ctx, c, agent)
+	if err != nil {
+		return orchestrator.Execution{}, err
+	}
+	id, err := c.TestAgent(ctx, found.ID, input)
+	if err != nil {
+		return orchestrator.Execution{}, err
+	}
+	p.begin(found.Name, []catalog.Step{{StepKey: catalog.TestStep}}, id)
+	return await(ctx, c, id, p)
+}
+
+func find(ctx context.Context, c *client.Client, agent string) (catalog.Agent, error) {
+	if uuid.Validate(agent) == nil {
+		return c.Agent(ctx, agent)
+	}
+	named, err := c.Agents(ctx, agent)
+	switch {
+	case err != nil:
+		return catalog.Agent{}, err
+	case len(named) == 0:
+		return catalog.Agent{}, fmt.Errorf("you have no agent %q; name one of yours, or give the id of any that you may see", agent)
+	case len(named) > 1:
+		return catalog.Agent{}, ambiguous("agents", agent, len(named))
+	}
+	return named[0], nil
+}
+
+// await follows an execution to its end.
+func await(ctx context.Context, c *client.Client, id string, p *Progress) (orchestrator.Execution, error) {
+	err := c.Follow(ctx, id, p.show)
 	p.end()
 	var ended orchestrator.Execution
 	if err == nil {
-		ended, err = c.Execution(ctx, started.ID)
+		ended, err = c.Execution(ctx, id)
 	}
 	if err != nil && ctx.Err() != nil {
-		return started, interrupt(ctx, c, started.ID)
+		return orchestrator.Execution{ID: id}, interrupt(ctx, c, id)
 	}
 	return ended, err
+}
+
+// Log gives the end of the log of a step that has ended; "" when it wrote nothing, or nothing has come yet.
+func Log(ctx context.Context, c *client.Client, x orchestrator.Execution, stepKey string) string {
+	for _, s := range x.Steps {
+		if s.StepKey == stepKey {
+			return plain(logTail(ctx, c, x.ID, s))
+		}
+	}
+	return ""
 }
 
 func interrupt(ctx context.Context, c *client.Client, id string) error {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 
 	"turbocat.io/contracts/catalog"
-	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/schema"
 )
@@ -68,11 +67,6 @@ func (s Schemas) read(body json.RawMessage, a *catalog.Agent, create bool) error
 	}
 	schema.Check("inputSchema", a.InputSchema, &faults)
 	schema.Check("outputSchema", a.OutputSchema, &faults)
-	if a.Status == catalog.StatusActive {
-		if what := notYet(a.Type, a.Config); what != "" {
-			faults.Add("status", errs.Unsupported, "%s can not run yet; keep the status DRAFT", what)
-		}
-	}
 	o.Only(append(fields, readOnly...)...)
 	return faults.Err("agent")
 }

@@ -198,7 +198,7 @@ func TestNew(t *testing.T) {
 		{"WORKFLOW bad id", `{"name":"n","type":"WORKFLOW","config":{"workflowId":"x"}}`, "config.workflowId bad_value"},
 		{"python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x"}}`, ""},
 		{"hosts active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"javascript","source":"x","allowHosts":["a.b","*.b","c.d:8443"]}}`, ""},
-		{"hosts of python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x","allowHosts":["a.b"]}}`, "status unsupported"},
+		{"hosts of python active", `{"name":"n","type":"CODE","status":"ACTIVE","config":{"runtime":"python","source":"x","allowHosts":["a.b"]}}`, ""},
 		{
 			"no hosts", with(`{"runtime":"javascript","source":"x","allowHosts":["https://a.b","a.b/c","*","a.*.b","a b","a.b:0","","-a"]}`),
 			"config.allowHosts[0] bad_value\nconfig.allowHosts[1] bad_value\nconfig.allowHosts[2] bad_value\nconfig.allowHosts[3] bad_value\n" +
@@ -249,7 +249,6 @@ func TestPatch(t *testing.T) {
 		{"unknown field", `{"verzion":7}`, "verzion unknown_field", 0},
 		{"active and typescript", `{"status":"ACTIVE","config":{"runtime":"typescript","source":"y"}}`, "", 2},
 		{"active and python", `{"status":"ACTIVE","config":{"runtime":"python","source":"y"}}`, "", 2},
-		{"active and python with hosts", `{"status":"ACTIVE","config":{"runtime":"python","source":"y","allowHosts":["a.b"]}}`, "status unsupported", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			next, err := s.Patch(base, []byte(c.body))

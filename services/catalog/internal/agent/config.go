@@ -169,21 +169,3 @@ func within(path, field string) string {
 	}
 	return path + "." + field
 }
-
-// NotYet names what an agent needs and runners can not do yet; "" when it can run.
-func NotYet(a catalog.Agent) string { return notYet(a.Type, a.Config) }
-
-// notYet names what agents with the config need and runners can not do yet; "" when they can run.
-func notYet(agentType string, config json.RawMessage) string {
-	var c struct {
-		Runtime    string
-		AllowHosts []string
-	}
-	if json.Unmarshal(config, &c) != nil {
-		return "" // the config is at fault, which is told
-	}
-	if agentType == catalog.AgentCode && c.Runtime == catalog.RuntimePython && len(c.AllowHosts) > 0 {
-		return "CODE agents with the runtime " + c.Runtime + " and allowHosts"
-	}
-	return ""
-}

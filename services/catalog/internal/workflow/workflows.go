@@ -10,7 +10,6 @@ import (
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/services/catalog/internal/access"
-	"turbocat.io/services/catalog/internal/agent"
 )
 
 // Store keeps workflows and their versions. An id that is not there, deleted or no UUID is NOT_FOUND.
@@ -197,9 +196,6 @@ func (s *Workflows) resolveAgent(ctx context.Context, caller rpc.Caller, id stri
 		return catalog.Definition{}, access.NotFound("agent", id)
 	}
 	a := found[0]
-	if what := agent.NotYet(a); what != "" {
-		return catalog.Definition{}, errs.New(errs.Conflict, "%s can not run yet; test it when they can", what)
-	}
 	a.Status = catalog.StatusActive // a draft is what is tested most
 	step := newStep(0)
 	step.StepKey, step.StepType, step.AgentID = catalog.TestStep, catalog.StepAgent, &a.ID

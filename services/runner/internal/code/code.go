@@ -65,7 +65,10 @@ func New(cfg Config) (*Executor, error) {
 
 // findPython makes the nursery of Python, or tells why there is none.
 func (e *Executor) findPython(program, path string) error {
-	found, err := python.Find(path, python.Bounds{MaxLine: script.MaxLine, MaxLines: maxLines, MaxOutput: runner.MaxOutput})
+	found, err := python.Find(path, python.Bounds{
+		MaxLine: script.MaxLine, MaxLines: maxLines, MaxOutput: runner.MaxOutput,
+		MaxFetches: script.MaxFetches, MaxFetchesAtOnce: script.MaxFetchesAtOnce, MaxFetchBody: script.MaxFetchBody,
+	})
 	if err != nil {
 		return err
 	}
@@ -103,9 +106,6 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	c, faults := parse(task.Config)
 	if err := faults.Err("CODE"); err != nil {
 		return nil, err
-	}
-	if c.unsupported != "" {
-		return nil, &runner.StepError{Code: runner.CodeUnsupported, Message: c.unsupported}
 	}
 	from, err := e.nurseryOf(c.runtime)
 	if err != nil {

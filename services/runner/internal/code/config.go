@@ -21,15 +21,14 @@ const (
 
 // config is the config of a CODE agent, checked and with its defaults filled in.
 type config struct {
-	runtime     string
-	files       []script.File
-	main        string // the file that has the function
-	entry       string
-	timeout     time.Duration
-	memoryMb    uint64
-	secrets     []string // that context.secrets has
-	hosts       hosts    // that it may fetch from
-	unsupported string   // why this version can not run it; "" when it can
+	runtime  string
+	files    []script.File
+	main     string // the file that has the function
+	entry    string
+	timeout  time.Duration
+	memoryMb uint64
+	secrets  []string // that context.secrets has
+	hosts    hosts    // that it may fetch from
 }
 
 // parse reads a config that can be run, and every fault of one that can not.
@@ -127,8 +126,5 @@ func (c *config) readHosts(o *form.Object, faults *form.Faults) {
 			faults.Add(v.Path, "is no host; write it like api.example.com, *.example.com or api.example.com:8443")
 		}
 		c.hosts = append(c.hosts, strings.ToLower(text))
-	}
-	if len(list) > 0 && c.runtime == catalog.RuntimePython {
-		c.unsupported = "config.allowHosts: python has no network in this version; use javascript or typescript, or call hosts from an API step"
 	}
 }

@@ -3,6 +3,8 @@ package code
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/executor"
+	"turbocat.io/services/runner/internal/guard"
 )
 
 // newPython gives an executor that runs Python. A host without one can not run these tests, and says so.
@@ -214,6 +217,53 @@ def handler(input, context):
 	}
 	if !slices.Equal(seen.seen[:len(want)], want) || !strings.HasPrefix(last, "INFO console no endb'bytes' xxx") || !strings.HasSuffix(last, "... (cut)") || len(seen.seen) != len(want)+1 {
 		t.Errorf("got %q", seen.seen)
+	}
+}
+
+func TestPythonFetch(t *testing.T) {
+	newPython(t)
+	server := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch r.URL.Path {
+		case "/missing":
+			http.NotFound(w, r)
+		case "/redirect":
+			http.Redirect(w, r, "/echo", http.StatusTemporaryRedirect)
+		default:
+			w.Header().Add("X-Two", "a")
+			w.Header().Add("X-Two", "b")
+			fmt.Fprintf(w, `{"method":%q,"query":%q,"type":%q,"own":%q,"body":%q}`, r.Method, r.URL.RawQuery, r.Header.Get("Content-Type"), r.Header.Get("X-Own"), body)
+		}
+	})
+	e := fetcher(t, guard.Config{Allow: loopback})
+	run := func(source string, hosts ...string) (string, error) {
+		source = fmt.Sprintf("import asyncio\nURL = %q\n", server.URL) + source
+		output, err := e.Run(t.Context(), pythonTask(source, func(c map[string]any) { c["allowHosts"] = hosts }))
+		return string(output), err
+	}
+	host := server.Listener.Addr().String()
+	for name, tc := range map[string]struct{ source, want string }{
+		"get":       {"def handler(_, c):\n  r = c.fetch(URL + '/echo?q=1')\n  return [r.status, r.ok, r.headers['x-two'], r.json()['query'], r.url == URL + '/echo?q=1', r.redirected]", `[200,true,"a, b","q=1",true,false]`},
+		"post":      {"def handler(_, c):\n  b = c.fetch(URL + '/echo', method='post', headers={'X-Own': 'mine'}, json={'a': 'é'}).json()\n  return [b['method'], b['own'], b['type'], b['body']]", `["POST","mine","application/json","{\"a\": \"é\"}"]`},
+		"bytes":     {"def handler(_, c):\n  return c.fetch(URL + '/echo', method='PUT', body=b'x').json()['body']", `"x"`},
+		"not found": {"def handler(_, c):\n  r = c.fetch(URL + '/missing')\n  return [r.ok, r.status, r.text(), r.body[:3].decode()]", `[false,404,"404 page not found\n","404"]`},
+		"redirect":  {"def handler(_, c):\n  return c.fetch(URL + '/redirect').redirected", `true`},
+		"at once": {
+			"async def handler(_, c):\n  all = await asyncio.gather(*[asyncio.to_thread(c.fetch, URL + '/echo?%d' % i) for i in range(50)])\n  return all[49].json()['query'] + str(len({r.json()['query'] for r in all}))", `"4950"`,
+		},
+		"another host": {"def handler(_, c):\n  try:\n    c.fetch('https://example.com/')\n  except ConnectionError as e:\n    return str(e)[:57]", `"fetch https://example.com/: "`},
+		"no URL":       {"def handler(_, c):\n  try:\n    c.fetch('file:///etc/passwd')\n  except ConnectionError as e:\n    return 'refused'", `"refused"`},
+		"both bodies":  {"def handler(_, c):\n  try:\n    c.fetch(URL, body='a', json=1)\n  except ValueError as e:\n    return str(e)", `"give body or json, not both"`},
+		"too large":    {"def handler(_, c):\n  try:\n    c.fetch(URL, body=b'x' * (8 * 1024 * 1024 + 1))\n  except ValueError as e:\n    return str(e)", `"the body of a request may have 8388608 bytes, not 8388609"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if output, err := run(tc.source, host); err != nil || !strings.HasPrefix(output, strings.TrimSuffix(tc.want, `"`)) {
+				t.Fatalf("got  %s, %v\nwant %s", output, err, tc.want)
+			}
+		})
+	}
+	if output, err := run("def handler(_, c):\n  c.fetch(URL)"); err == nil || !strings.Contains(fault(t, err).Message, "allowHosts") || fault(t, err).Type != "FetchError" {
+		t.Errorf("without hosts it gives %s, %v", output, err)
 	}
 }
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 
-MAX_LINE, MAX_LINES, MAX_OUTPUT, BASE_MEMORY = (int(a) for a in sys.argv[1:5])
+MAX_LINE, MAX_LINES, MAX_OUTPUT, MAX_FETCHES, MAX_FETCHES_AT_ONCE, MAX_FETCH_BODY, BASE_MEMORY = (int(a) for a in sys.argv[1:8])
 MAX_MESSAGE, MAX_TYPE, MAX_STACK = 8 << 10, 256, 16 << 10
 CUT = "... (cut)"
 OUT_OF_MEMORY = json.dumps({"code": "MEMORY_LIMIT", "message": "the code ran out of memory; use less, or raise config.memoryMb"}).encode()
@@ -100,6 +100,85 @@ class Logger:
         Lines(level).say(" ".join(str(v) for v in values))
 
 
+class FetchError(ConnectionError):
+    """Why there is no response."""
+
+
+class Response:
+    """What came of a fetch, whatever its status."""
+
+    def __init__(self, head, body):
+        self.status, self.url, self.redirected, self.body = head.get("status", 0), head.get("url", ""), head.get("redirected", False), body
+        self.headers = {}
+        for name, value in head.get("headers") or []:
+            self.headers[name] = self.headers[name] + ", " + value if name in self.headers else value
+
+    @property
+    def ok(self):
+        return 200 <= self.status < 300
+
+    def text(self):
+        return self.body.decode("utf-8", "replace")
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Network:
+    """Has the runner fetch: this process can reach nobody. Threads may fetch side by side; what is beyond waits."""
+
+    def __init__(self):
+        self.starting, self.places = threading.Lock(), threading.BoundedSemaphore(MAX_FETCHES_AT_ONCE)
+        self.number, self.waiting = 0, {}
+
+    def fetch(self, url, method="GET", headers=None, body=None, json=None, redirect="follow"):
+        sent = [[str(name), str(value)] for name, value in (headers or {}).items()]
+        if json is not None:
+            if body is not None:
+                raise ValueError("give body or json, not both")
+            body = _encode(json)
+            if not any(name.lower() == "content-type" for name, _ in sent):
+                sent.append(["Content-Type", "application/json"])
+        if isinstance(body, str):
+            body = body.encode("utf-8")
+        body = bytes(body or b"")
+        if len(body) > MAX_FETCH_BODY:
+            raise ValueError(f"the body of a request may have {MAX_FETCH_BODY} bytes, not {len(body)}")
+        with self.places:
+            head, body = self.ask({"method": str(method).upper(), "url": str(url), "headers": sent, "redirect": redirect}, body)
+        if head.get("error"):
+            raise FetchError(head["error"])
+        return Response(head, body)
+
+    def ask(self, request, body):
+        done = threading.Event()
+        with self.starting:
+            if self.number == MAX_FETCHES:
+                raise FetchError(f"an attempt may fetch {MAX_FETCHES} times; fetch more at a time, or split the work into several steps")
+            if self.number == 0:
+                threading.Thread(target=self.listen, daemon=True).start()
+            self.number += 1
+            request["id"] = self.number
+            self.waiting[self.number] = slot = [done]
+        head = _encode(request)
+        write(b"Q", len(head).to_bytes(4, "big") + head + body)
+        done.wait()
+        return slot[1:]
+
+    def listen(self):
+        while True:
+            _, packed = read()
+            size = 4 + int.from_bytes(packed[:4], "big")
+            head = json.loads(packed[4:size])
+            slot = self.waiting.pop(head["id"])
+            slot += [head, packed[size:]]
+            slot[0].set()
+
+
+def _encode(value):
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
 class Context:
     """What the function learns of the attempt it runs in."""
 
@@ -108,6 +187,7 @@ class Context:
         self.attempt, self.idempotencyKey = job["attempt"], job["idempotencyKey"]
         self.secrets = job["secrets"] or {}
         self.logger = Logger()
+        self.fetch = Network().fetch
 
 
 class Files(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):

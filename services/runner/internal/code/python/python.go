@@ -35,7 +35,8 @@ var oldest = [2]int{3, 9}
 
 // Bounds are what the inside of a sandbox keeps to.
 type Bounds struct {
-	MaxLine, MaxLines, MaxOutput int
+	MaxLine, MaxLines, MaxOutput               int
+	MaxFetches, MaxFetchesAtOnce, MaxFetchBody int
 }
 
 // baseMemory is what an interpreter takes before it has anything of a job.
@@ -66,7 +67,7 @@ func program(place string, bounds Bounds) (jail.Program, error) {
 		return jail.Program{}, fmt.Errorf("%s: %w", path, err)
 	}
 	p := jail.Program{Path: path, Args: []string{"python3", "-I", "-S", "-B", "-X", "utf8", "-c", child}}
-	for _, n := range []int{bounds.MaxLine, bounds.MaxLines, bounds.MaxOutput, baseMemory} {
+	for _, n := range []int{bounds.MaxLine, bounds.MaxLines, bounds.MaxOutput, bounds.MaxFetches, bounds.MaxFetchesAtOnce, bounds.MaxFetchBody, baseMemory} {
 		p.Args = append(p.Args, strconv.Itoa(n))
 	}
 	for _, place := range append(library, system...) {
