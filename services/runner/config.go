@@ -18,8 +18,16 @@ type Config struct {
 	Pool string `env:"TURBOCAT_RUNNER_POOL"`
 	// Concurrency bounds the attempts of one agent type that run at once; 0 chooses by the processors.
 	Concurrency int `env:"TURBOCAT_RUNNER_CONCURRENCY"`
+	// APIConcurrency, DataConcurrency and LLMConcurrency are that of one type; 0 is Concurrency.
+	APIConcurrency  int `env:"TURBOCAT_RUNNER_API_CONCURRENCY"`
+	DataConcurrency int `env:"TURBOCAT_RUNNER_DATA_CONCURRENCY"`
+	LLMConcurrency  int `env:"TURBOCAT_RUNNER_LLM_CONCURRENCY"`
 	// CodeConcurrency is the bound of CODE, whose attempts are processes; 0 chooses by the processors.
 	CodeConcurrency int `env:"TURBOCAT_RUNNER_CODE_CONCURRENCY"`
+	// CodeMemoryMb is the most that an agent's memoryMb may be here; 0 for what any may have.
+	CodeMemoryMb int64 `env:"TURBOCAT_RUNNER_CODE_MEMORY_MB"`
+	// CodeNice is how far everything else on the host goes before the processes of CODE.
+	CodeNice int `env:"TURBOCAT_RUNNER_CODE_NICE" envDefault:"10"`
 	// LLMPrices is a file with prices of models, over those that Turbocat knows; "" for none.
 	LLMPrices string `env:"TURBOCAT_LLM_PRICES"`
 	// OpenAIKey and AnthropicKey are for providers of LLM agents that have no key and no address of their own.
@@ -47,6 +55,11 @@ func (c Config) complete() (Config, error) {
 	if c.Concurrency == 0 {
 		c.Concurrency = max(64, 16*processors) // most of these attempts wait for somebody else
 	}
+	for _, n := range []*int{&c.APIConcurrency, &c.DataConcurrency, &c.LLMConcurrency} {
+		if *n == 0 {
+			*n = c.Concurrency
+		}
+	}
 	if c.CodeConcurrency == 0 {
 		c.CodeConcurrency = 2 * processors
 	}
@@ -54,7 +67,10 @@ func (c Config) complete() (Config, error) {
 	if !catalog.IsPool(c.Pool) {
 		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_POOL is %q; use up to 64 letters, digits, - and _", c.Pool))
 	}
-	for name, n := range map[string]int{"TURBOCAT_RUNNER_CONCURRENCY": c.Concurrency, "TURBOCAT_RUNNER_CODE_CONCURRENCY": c.CodeConcurrency} {
+	for name, n := range map[string]int{
+		"TURBOCAT_RUNNER_CONCURRENCY": c.Concurrency, "TURBOCAT_RUNNER_CODE_CONCURRENCY": c.CodeConcurrency, "TURBOCAT_RUNNER_API_CONCURRENCY": c.APIConcurrency,
+		"TURBOCAT_RUNNER_DATA_CONCURRENCY": c.DataConcurrency, "TURBOCAT_RUNNER_LLM_CONCURRENCY": c.LLMConcurrency,
+	} {
 		if n < 1 || n > maxConcurrency {
 			faults = append(faults, fmt.Errorf("%s is %d; give a number from 1 to %d", name, n, maxConcurrency))
 		}
@@ -63,6 +79,12 @@ func (c Config) complete() (Config, error) {
 		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			faults = append(faults, fmt.Errorf("%s is %q; write it like https://llm.example.com/v1", name, text))
 		}
+	}
+	if c.CodeNice < 0 || c.CodeNice > 19 {
+		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_CODE_NICE is %d; give a number from 0 to 19", c.CodeNice))
+	}
+	if c.CodeMemoryMb != 0 && c.CodeMemoryMb < 16 {
+		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_CODE_MEMORY_MB is %d; give at least 16, or leave it out", c.CodeMemoryMb))
 	}
 	if c.DrainMs < 0 {
 		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_DRAIN_MS is %d; give 0 or more", c.DrainMs))

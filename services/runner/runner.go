@@ -63,7 +63,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	client := guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput})
-	sandbox, err := code.New(code.Config{Client: client, Python: cfg.Python})
+	sandbox, err := code.New(code.Config{Client: client, Python: cfg.Python, Nice: cfg.CodeNice, MaxMemoryMb: cfg.CodeMemoryMb})
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +81,9 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return 1
 	})
 	kinds := []kind{
-		{catalog.AgentAPI, cfg.Concurrency, api.New(client)},
-		{catalog.AgentData, cfg.Concurrency, data.New()},
-		{catalog.AgentLLM, cfg.Concurrency, llm.New(llm.Config{
+		{catalog.AgentAPI, cfg.APIConcurrency, api.New(client)},
+		{catalog.AgentData, cfg.DataConcurrency, data.New()},
+		{catalog.AgentLLM, cfg.LLMConcurrency, llm.New(llm.Config{
 			Client: client, Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL,
 		})},
 	}

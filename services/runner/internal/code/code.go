@@ -29,6 +29,10 @@ type Config struct {
 	Program string
 	// Client is what code fetches with, to be one of guard.NewClient.
 	Client *http.Client
+	// Nice is how far others of the host go before code, from 0 to 19.
+	Nice int
+	// MaxMemoryMb is the most that an agent's memoryMb may be here; 0 for what any may have.
+	MaxMemoryMb int64
 	// Python is the path of an interpreter; the one at a usual place when empty.
 	Python string
 }
@@ -38,6 +42,7 @@ var errTimeUp = errors.New("the code's time is up")
 // Executor runs attempts of CODE agents. It is safe for concurrent use.
 type Executor struct {
 	client        *http.Client
+	maxMemoryMb   uint64   // 0 for no bound
 	scripts       *nursery // of JavaScript and TypeScript
 	missing       error    // why this host can not jail, if so
 	python        *nursery
@@ -54,18 +59,18 @@ func New(cfg Config) (*Executor, error) {
 		}
 		program = cfg.Program
 	}
-	e := &Executor{client: cfg.Client, scripts: newNursery(program, sandboxWord)}
+	e := &Executor{client: cfg.Client, maxMemoryMb: uint64(max(cfg.MaxMemoryMb, 0)), scripts: newNursery(cfg.Nice, program, sandboxWord)}
 	if e.missing = e.scripts.probe(limits(config{memoryMb: 128})); e.missing != nil {
 		e.pythonMissing = e.missing
 		return e, nil
 	}
-	e.pythonMissing = e.findPython(program, cfg.Python)
+	e.pythonMissing = e.findPython(cfg, program)
 	return e, nil
 }
 
 // findPython makes the nursery of Python, or tells why there is none.
-func (e *Executor) findPython(program, path string) error {
-	found, err := python.Find(path, python.Bounds{
+func (e *Executor) findPython(cfg Config, program string) error {
+	found, err := python.Find(cfg.Python, python.Bounds{
 		MaxLine: script.MaxLine, MaxLines: maxLines, MaxOutput: runner.MaxOutput,
 		MaxFetches: script.MaxFetches, MaxFetchesAtOnce: script.MaxFetchesAtOnce, MaxFetchBody: script.MaxFetchBody,
 	})
@@ -76,7 +81,7 @@ func (e *Executor) findPython(program, path string) error {
 	if err != nil {
 		return err
 	}
-	e.python = newNursery(program, pythonWord, string(becomes))
+	e.python = newNursery(cfg.Nice, program, pythonWord, string(becomes))
 	return e.python.probe(limits(config{runtime: catalog.RuntimePython, memoryMb: minMemoryMb}))
 }
 
@@ -106,6 +111,9 @@ func (e *Executor) Run(ctx context.Context, task executor.Task) (json.RawMessage
 	c, faults := parse(task.Config)
 	if err := faults.Err("CODE"); err != nil {
 		return nil, err
+	}
+	if e.maxMemoryMb > 0 && c.memoryMb > e.maxMemoryMb {
+		return nil, &runner.StepError{Code: runner.CodeInvalidConfig, Message: fmt.Sprintf("memoryMb is %d, and this runner gives code at most %d; lower it, or name a pool of larger runners in config.runner", c.memoryMb, e.maxMemoryMb)}
 	}
 	from, err := e.nurseryOf(c.runtime)
 	if err != nil {

@@ -626,3 +626,17 @@ func BenchmarkTrivial(b *testing.B) {
 		attempts(b, e, func() {})
 	})
 }
+
+func TestMemoryOfARunner(t *testing.T) {
+	e, err := New(Config{MaxMemoryMb: 64, Nice: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = e.Run(t.Context(), task("function handler() { return 1 }", memoryMb(65)))
+	if got := fault(t, err); got.Code != runner.CodeInvalidConfig || !strings.Contains(got.Message, "memoryMb is 65, and this runner gives code at most 64") {
+		t.Errorf("got %+v", got)
+	}
+	if output, err := e.Run(t.Context(), task("function handler() { return 1 }", memoryMb(64))); err != nil || string(output) != "1" {
+		t.Errorf("got %s, %v", output, err)
+	}
+}

@@ -25,6 +25,7 @@ type sandbox struct {
 
 // nursery starts the sandboxes of one interpreter, and keeps some ready.
 type nursery struct {
+	nice    int // of its sandboxes
 	program string
 	args    []string
 	idle    chan *sandbox // sandboxes without a job
@@ -33,8 +34,8 @@ type nursery struct {
 	want    func()        // closes it
 }
 
-func newNursery(program string, args ...string) *nursery {
-	n := &nursery{program: program, args: args, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
+func newNursery(nice int, program string, args ...string) *nursery {
+	n := &nursery{nice: nice, program: program, args: args, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
 	n.want = sync.OnceFunc(func() { close(n.wanted) })
 	return n
 }
@@ -149,7 +150,7 @@ func (n *nursery) probe(limits jail.Limits) error {
 
 // start gives a sandbox that waits for its limits, or ctx.Err(), or why there is none.
 func (n *nursery) start(ctx context.Context) (*sandbox, error) {
-	child, err := jail.Start(n.program, n.args...)
+	child, err := jail.Start(n.nice, n.program, n.args...)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ var roomy = Limits{Memory: 64 << 20, CPUSeconds: 10}
 // answersOf runs an inmate to its end and gives the lines it wrote, by their first word.
 func answersOf(t *testing.T, inmate string) map[string]string {
 	t.Helper()
-	child, err := Start("/proc/self/exe", inmate)
+	child, err := Start(0, "/proc/self/exe", inmate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +308,7 @@ func spin(io.Writer) error {
 }
 
 func TestCPUTimeIsLimited(t *testing.T) {
-	child, err := Start("/proc/self/exe", "__spin")
+	child, err := Start(0, "/proc/self/exe", "__spin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func hang(out io.Writer) error {
 }
 
 func TestKernelSeesTheJail(t *testing.T) {
-	child, err := Start("/proc/self/exe", "__hang")
+	child, err := Start(0, "/proc/self/exe", "__hang")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func floodStderr(io.Writer) error {
 }
 
 func TestStderrIsBounded(t *testing.T) {
-	child, err := Start("/proc/self/exe", "__stderr")
+	child, err := Start(0, "/proc/self/exe", "__stderr")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +436,7 @@ func TestLeakedDescriptorsAreClosed(t *testing.T) {
 }
 
 func TestStartOfNothing(t *testing.T) {
-	if _, err := Start("/nowhere"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Start(0, "/nowhere"); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -11,7 +11,7 @@ type Child struct {
 }
 
 // Start always gives ErrUnsupported on this system.
-func Start(string, ...string) (*Child, error) { return nil, ErrUnsupported }
+func Start(int, string, ...string) (*Child, error) { return nil, ErrUnsupported }
 
 // Cell is a jail whose door is still open.
 type Cell struct{}

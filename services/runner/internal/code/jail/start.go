@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -39,8 +40,9 @@ type Child struct {
 	dead bool
 }
 
-// Start runs program with args as a child that dies with this process. The caller must Close it.
-func Start(program string, args ...string) (*Child, error) {
+// Start runs program with args as a child that dies with this process, and that is as nice as said, from 0 to 19, to all others of the host.
+// The caller must Close it.
+func Start(nice int, program string, args ...string) (*Child, error) {
 	jobR, jobW, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the job pipe: %w", err)
@@ -65,7 +67,7 @@ func Start(program string, args ...string) (*Child, error) {
 		c.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	started := make(chan error)
-	go c.life(started)
+	go c.life(nice, started)
 	err = <-started
 	// The child has its own copies; with ours closed, its death ends the pipes.
 	err = errors.Join(err, jobR.Close(), resultW.Close())
@@ -78,7 +80,7 @@ func Start(program string, args ...string) (*Child, error) {
 
 // life starts the child, and reaps it. It holds one thread all along, for the child is
 // killed when the thread that forked it ends, not when the process does.
-func (c *Child) life(started chan<- error) {
+func (c *Child) life(nice int, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(c.done)
@@ -89,6 +91,7 @@ func (c *Child) life(started chan<- error) {
 		started <- err
 		return
 	}
+	beNice(c.cmd.Process.Pid, nice)
 	started <- nil
 	// The dead child keeps its process id until Wait, so that until then the id of its
 	// group can not be another's.
@@ -103,6 +106,13 @@ func (c *Child) life(started chan<- error) {
 	c.dead = true
 	c.mu.Unlock()
 	_ = c.cmd.Wait() // how it ended stands in ProcessState
+}
+
+// beNice has the processor go to others first. A child is a session of its own, and where the kernel shares the processor out by sessions
+// (sched_autogroup) the session is to be nice, not its threads. A host that allows neither shares it out evenly.
+func beNice(pid, nice int) {
+	_ = unix.Setpriority(unix.PRIO_PGRP, pid, nice)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte(strconv.Itoa(nice)), 0)
 }
 
 // Kill kills the child and all of its group. It may be called again.
