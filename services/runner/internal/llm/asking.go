@@ -150,19 +150,23 @@ func (a *attempt) reserve(ctx context.Context, p candidate, q *question) (begunC
 			a.task.Log("WARN", "engine", fmt.Sprintf("the price of %s is not known: its tokens count, its money does not; an operator adds it to the file of TURBOCAT_LLM_PRICES", q.model))
 		}
 		most := usage{input: q.estimate(), output: maxTokens(a.config)}
-		begun, err := a.task.Calls.Begin(ctx, executor.BeginCall{
+		call := executor.BeginCall{
 			N: a.calls, Kind: orchestrator.CallOfModel, Name: q.model, Provider: p.name, Input: input, Within: p.timeout + time.Minute,
-			ReserveTokens: most.input + most.output, ReserveMicros: found.cost(most), Budgets: a.budgets, Waiting: a.waits,
-		})
+			ReserveTokens: most.input + most.output, ReserveMicros: found.cost(most), Budgets: a.budgets,
+		}
+		call.Waiting = func(d orchestrator.DeniedCall) {
+			a.task.Log("WARN", "engine", exceeded(&d, call)+"; the step waits until somebody approves of more, or refuses")
+		}
+		begun, err := a.task.Calls.Begin(ctx, call)
 		switch {
 		case err != nil:
 			return begunCall{}, err
 		case begun.Denied == nil:
 			return begunCall{id: begun.ID, price: found, most: most}, nil
 		case begun.Denied.Action != catalog.BudgetDowngrade || begun.Denied.Budget < 0 || begun.Denied.Budget >= len(a.budgets):
-			return begunCall{}, denied(begun.Denied)
+			return begunCall{}, denied(begun.Denied, call)
 		}
-		a.downgrade(begun.Denied)
+		a.downgrade(begun.Denied, call)
 	}
 }
 
@@ -194,19 +198,15 @@ func (a *attempt) fresh() any {
 }
 
 // downgrade goes on with the model of a budget, which does not bound anything any more.
-func (a *attempt) downgrade(d *orchestrator.DeniedCall) {
+func (a *attempt) downgrade(d *orchestrator.DeniedCall, call executor.BeginCall) {
 	a.instead = a.budgets[d.Budget].Model
-	a.task.Log("WARN", "engine", fmt.Sprintf("%s; going on with %s", exceeded(d), a.instead))
+	a.task.Log("WARN", "engine", fmt.Sprintf("%s; going on with %s", exceeded(d, call), a.instead))
 	a.budgets = append([]catalog.Budget(nil), a.budgets...)
 	a.budgets[d.Budget] = catalog.Budget{Scope: d.Scope}
 }
 
-func (a *attempt) waits(d orchestrator.DeniedCall) {
-	a.task.Log("WARN", "engine", exceeded(&d)+"; the step waits until somebody approves of more, or refuses")
-}
-
-func denied(d *orchestrator.DeniedCall) *runner.StepError {
-	message := exceeded(d)
+func denied(d *orchestrator.DeniedCall, call executor.BeginCall) *runner.StepError {
+	message := exceeded(d, call)
 	switch {
 	case d.Pending:
 		message += "; nobody decided in time"
@@ -219,18 +219,20 @@ func denied(d *orchestrator.DeniedCall) *runner.StepError {
 	return &runner.StepError{Code: runner.CodeBudget, Message: message}
 }
 
-// exceeded names a budget that has no room.
-func exceeded(d *orchestrator.DeniedCall) string {
+// exceeded names a budget that has no room for a call.
+func exceeded(d *orchestrator.DeniedCall, call executor.BeginCall) string {
 	which := fmt.Sprintf("budgets[%d], of the %s,", d.Budget, d.Scope)
 	if d.Budget < 0 {
 		which = "the operator's budget for a user and a day"
 	}
-	var used []string
+	var used, needs []string
 	if d.MaxMicros > 0 {
 		used = append(used, fmt.Sprintf("$%g of $%g", orchestrator.USD(d.UsedMicros), orchestrator.USD(d.MaxMicros)))
+		needs = append(needs, fmt.Sprintf("$%g", orchestrator.USD(call.ReserveMicros)))
 	}
 	if d.MaxTokens > 0 {
 		used = append(used, fmt.Sprintf("%d of %d tokens", d.UsedTokens, d.MaxTokens))
+		needs = append(needs, fmt.Sprintf("%d tokens", call.ReserveTokens))
 	}
-	return fmt.Sprintf("%s has no room for another call: %s are used or reserved", which, strings.Join(used, " and "))
+	return fmt.Sprintf("%s has no room for another call: %s are used or reserved, and with its maxTokens it may take %s", which, strings.Join(used, " and "), strings.Join(needs, " and "))
 }
