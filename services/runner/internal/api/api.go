@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"turbocat.io/contracts/runner"
@@ -233,19 +231,10 @@ func (r *request) noAnswer(err error) *runner.StepError {
 	case errors.As(err, &refused):
 		return &runner.StepError{Code: runner.CodeAddress, Message: r.name() + ": " + refused.Error()}
 	case errors.Is(err, guard.ErrScheme), errors.Is(err, guard.ErrRedirects):
-		return &runner.StepError{Code: runner.CodeHTTPError, Message: r.name() + ": " + reason(err)}
+		return &runner.StepError{Code: runner.CodeHTTPError, Message: r.name() + ": " + guard.Reason(err)}
 	default:
-		return &runner.StepError{Code: runner.CodeHTTPError, Message: r.name() + ": " + reason(err), Retryable: true}
+		return &runner.StepError{Code: runner.CodeHTTPError, Message: r.name() + ": " + guard.Reason(err), Retryable: true}
 	}
-}
-
-// reason gives the text of an error without the URL that net/http and net/url put before it.
-func reason(err error) string {
-	var named *url.Error
-	if errors.As(err, &named) {
-		err = named.Err
-	}
-	return err.Error()
 }
 
 func (c call) timedOut(r *request) *runner.StepError {
@@ -279,21 +268,9 @@ const (
 // runner waits; the failure then is the step's.
 func (r retry) wait(done int, retryAfter string) (time.Duration, bool) {
 	backoff := min(r.delay<<done, maxBackoff)
-	asked, ok := parseRetryAfter(retryAfter, time.Now())
+	asked, ok := guard.RetryAfter(retryAfter, time.Now())
 	if !ok {
 		return backoff, true
 	}
 	return asked, asked <= maxRetryAfter
-}
-
-// parseRetryAfter reads the header, which holds seconds or a date.
-func parseRetryAfter(text string, now time.Time) (time.Duration, bool) {
-	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(n) * time.Second, true
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0, false
-	}
-	return max(0, at.Sub(now)), true
 }

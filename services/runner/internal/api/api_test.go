@@ -290,7 +290,7 @@ func TestBackoffDoubles(t *testing.T) {
 		}
 	}
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	if d, ok := parseRetryAfter("Thu, 01 Jan 2026 00:00:30 GMT", now); d != 30*time.Second || !ok {
+	if d, ok := guard.RetryAfter("Thu, 01 Jan 2026 00:00:30 GMT", now); d != 30*time.Second || !ok {
 		t.Errorf("a date: %v %v", d, ok)
 	}
 }

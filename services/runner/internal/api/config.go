@@ -13,6 +13,7 @@ import (
 
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/form"
+	"turbocat.io/services/runner/internal/guard"
 )
 
 // call is a config that can be run.
@@ -229,7 +230,7 @@ func parseURL(text string) (*url.URL, string) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, "is no URL: " + reason(err)
+		return nil, "is no URL: " + guard.Reason(err)
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, "must begin with http:// or https://"
 	case u.Hostname() == "":

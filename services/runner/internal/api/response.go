@@ -168,7 +168,7 @@ func (r *request) refused(status int, retryAfter, why string) *runner.StepError 
 	if why != "" {
 		message += ", " + why
 	}
-	asked, _ := parseRetryAfter(retryAfter, time.Now())
+	asked, _ := guard.RetryAfter(retryAfter, time.Now())
 	return &runner.StepError{Code: runner.CodeHTTPStatus, Message: message, Retryable: transient(status), RetryAfterMs: asked.Milliseconds()}
 }
 

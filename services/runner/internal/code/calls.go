@@ -130,11 +130,7 @@ func reason(r script.Request, err error) string {
 	if u, err := url.Parse(r.URL); err == nil {
 		where = " " + (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 	}
-	var named *url.Error
-	if errors.As(err, &named) {
-		err = named.Err
-	}
-	return "fetch" + where + ": " + err.Error()
+	return "fetch" + where + ": " + guard.Reason(err)
 }
 
 func (c *calls) try(ctx context.Context, r script.Request) (script.Response, error) {

@@ -50,14 +50,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if ms, err := strconv.ParseUint(h.Get("Retry-After-Ms"), 10, 31); err == nil {
 		return time.Duration(ms) * time.Millisecond
 	}
-	text := h.Get("Retry-After")
-	if s, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(s) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
+	asked, _ := guard.RetryAfter(h.Get("Retry-After"), now)
+	return asked
 }
 
 // broken makes a failure of an error that is no answer of a provider. began tells that something of the answer had come.
@@ -69,19 +63,19 @@ func broken(ctx context.Context, err error, began bool) error {
 	case errors.As(err, &refusedAddress):
 		return &failure{message: refusedAddress.Error(), address: true}
 	case errors.Is(err, guard.ErrScheme), errors.Is(err, guard.ErrRedirects):
-		return &failure{message: reasonOf(err)}
+		return &failure{message: guard.Reason(err)}
 	case errors.Is(context.Cause(ctx), errSlow):
 		return &failure{message: errSlow.Error(), transient: true, spent: true}
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &named) && errors.As(err, &dialled) && dialled.Op == "dial":
-		return &failure{message: reasonOf(err), transient: true}
+		return &failure{message: guard.Reason(err), transient: true}
 	}
 	what := "the connection failed"
 	if began {
 		what = "the answer broke off"
 	}
-	return &failure{message: what + ": " + reasonOf(err), transient: true, spent: true}
+	return &failure{message: what + ": " + guard.Reason(err), transient: true, spent: true}
 }
 
 // errSlow is the cause why the context of a question ends whose provider takes too long.
@@ -89,14 +83,6 @@ var errSlow = errors.New("no complete answer within the provider's timeoutMs")
 
 // errTruncated is what a stream ends with that has no end: the decoders of both providers take it for a whole one.
 var errTruncated = errors.New("the stream ended before the answer did")
-
-func reasonOf(err error) string {
-	var named *url.Error
-	if errors.As(err, &named) {
-		err = named.Err
-	}
-	return err.Error()
-}
 
 // errorOf reads the error object that both providers answer with: {"error":{"type","code","message"}}. Servers that are compatible put
 // a text there, or the object itself.

@@ -135,7 +135,7 @@ func reasonOfMCP(err error) error {
 	if errors.As(err, &refusedAddress) {
 		return refusedAddress
 	}
-	return errors.New(reasonOf(err))
+	return errors.New(guard.Reason(err))
 }
 
 // headed adds headers to the requests to one host, and to no other that it redirects to.
