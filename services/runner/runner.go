@@ -84,7 +84,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		{catalog.AgentAPI, cfg.APIConcurrency, api.New(client)},
 		{catalog.AgentData, cfg.DataConcurrency, data.New()},
 		{catalog.AgentLLM, cfg.LLMConcurrency, llm.New(llm.Config{
-			Client: client, Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL,
+			Client: guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: llm.MaxAnswer}), Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL,
 		})},
 	}
 	if err := sandbox.Available(); err == nil {

@@ -143,6 +143,15 @@ func promptOf(input json.RawMessage) string {
 	return string(input)
 }
 
+// size gives the bytes of the conversation.
+func (a *attempt) size() int {
+	size := len(a.system)
+	for _, m := range a.messages {
+		size += m.size()
+	}
+	return size
+}
+
 // say adds a message to the conversation.
 func (a *attempt) say(m message) { a.messages = append(a.messages, m) }
 

@@ -89,6 +89,21 @@ type failure struct {
 
 func (f *failure) Error() string { return f.message }
 
+// size gives the bytes of a message, roughly.
+func (m message) size() int {
+	size := len(m.Text)
+	for _, image := range m.Images {
+		size += len(image)
+	}
+	for _, c := range m.Calls {
+		size += len(c.Name) + len(c.Arguments)
+	}
+	for _, r := range m.Results {
+		size += len(r.Text)
+	}
+	return size
+}
+
 // What a token and an image are estimated at before a provider has counted. English has four bytes in a token, numbers and other scripts
 // fewer; the largest image that providers take as it is has some 1,600 tokens.
 const (

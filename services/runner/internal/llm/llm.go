@@ -20,9 +20,15 @@ import (
 	"turbocat.io/services/runner/internal/executor"
 )
 
+// MaxAnswer bounds what a provider or an MCP server may send for one request, in bytes. A stream takes some ten times its text.
+const MaxAnswer = 16 << 20
+
+// maxConversation bounds what a model is told in one request, in bytes: the messages before and images among it.
+const maxConversation = 16 << 20
+
 // Config of an Executor.
 type Config struct {
-	Client       *http.Client // one of guard.NewClient, whose MaxBody bounds an answer
+	Client       *http.Client // one of guard.NewClient with MaxAnswer
 	Prices       *Prices
 	OpenAIKey    string // the operator's, for providers without apiKey and baseUrl; "" for none
 	AnthropicKey string
@@ -97,6 +103,12 @@ func (a *attempt) converse(ctx context.Context) (Output, error) {
 	}
 	repaired := false
 	for a.out.Turns = 1; a.out.Turns <= a.turns; a.out.Turns++ {
+		if size := a.size(); size > maxConversation {
+			return Output{}, &runner.StepError{
+				Code:    runner.CodeInputLimit,
+				Message: fmt.Sprintf("the conversation has %d bytes, more than %d; give smaller images or a shorter prompt, or have tools tell less", size, maxConversation),
+			}
+		}
 		said, err := a.ask(ctx)
 		if err != nil {
 			return Output{}, err

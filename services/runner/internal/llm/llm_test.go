@@ -94,7 +94,7 @@ func newDesk(t *testing.T, answer func(llmtest.Request) llmtest.Reply) *desk {
 		t.Fatal(err)
 	}
 	server := llmtest.New(t, answer)
-	client := guard.NewClient(guard.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, MaxBody: 1 << 20})
+	client := guard.NewClient(guard.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, MaxBody: llm.MaxAnswer})
 	t.Cleanup(client.CloseIdleConnections)
 	return &desk{
 		t: t, server: server, live: map[int]string{}, wrote: func() {},
@@ -667,6 +667,24 @@ func TestBudgets(t *testing.T) {
 		}
 		d.fails(config(), runner.CodeBudget, "nobody decided in time")
 	})
+}
+
+func TestLargeConversations(t *testing.T) {
+	p := object{"type": "openai", "model": "gpt-5-mini"}
+	d := newDesk(t, func(llmtest.Request) llmtest.Reply { return llmtest.Reply{Text: "seen"} })
+	image := func(size int) string { return `{"image":"data:image/png;base64,` + strings.Repeat("A", size) + `"}` }
+	config := func() object { return only(p, object{"prompt": "x", "images": []string{"{{image}}"}}) }
+	if got := d.text(config(), image(16<<20-100)); got.Text != "seen" {
+		t.Errorf("it gives %+v", got)
+	}
+	_, failed := d.run(t.Context(), config(), image(16<<20))
+	if failed == nil || failed.Code != runner.CodeInputLimit || !strings.Contains(failed.Message, "more than 16777216") {
+		t.Errorf("it gives %v", failed)
+	}
+	d = newDesk(t, func(llmtest.Request) llmtest.Reply {
+		return llmtest.Reply{Pieces: []string{strings.Repeat("x", 17<<20)}}
+	})
+	d.fails(only(p, object{"prompt": "x"}), runner.CodeLLMUnavailable, "the response is too large")
 }
 
 func TestUncountedAndUnpriced(t *testing.T) {
