@@ -155,6 +155,11 @@ func TestPythonEscapes(t *testing.T) {
 		"more memory":               {"import resource; resource.setrlimit(resource.RLIMIT_DATA, (1 << 40, 1 << 40))", "ValueError: not allowed to raise maximum limit"},
 		"more processor time":       {"import resource; resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY,) * 2)", "ValueError: not allowed to raise maximum limit"},
 		"limits of others":          {"import resource, os; resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))", "PermissionError"},
+		"a signal by a socket":      {"import fcntl, os, socket; fcntl.fcntl(socket.socketpair()[0], 8, os.getppid())", "PermissionError: [Errno 1]"},
+		"a signal of its choice":    {"import fcntl, os; fcntl.fcntl(os.pipe()[0], 10, 9)", "PermissionError: [Errno 1]"},
+		"a signal by an ioctl":      {"import fcntl, os, socket, struct; fcntl.ioctl(socket.socketpair()[0], 0x8902, struct.pack('i', os.getppid()))", "PermissionError: [Errno 1]"},
+		"a larger pipe":             {"import fcntl, os; fcntl.fcntl(os.pipe()[0], 1031, 1 << 20)", "PermissionError: [Errno 1]"},
+		"a deep stack":              {"import resource; resource.setrlimit(resource.RLIMIT_STACK, (1 << 40, 1 << 40))", "ValueError: not allowed to raise maximum limit"},
 		"its user":                  {"import os; os.setuid(0)", "PermissionError: [Errno 1]"},
 		"many files":                {"x = [open('/dev/null') for _ in range(100)]", "PermissionError: [Errno 13]"},
 		"many pipes":                {"import os; x = [os.pipe() for _ in range(100)]", "OSError: [Errno 24]"},
@@ -169,6 +174,14 @@ func TestPythonEscapes(t *testing.T) {
 			t.Logf("%s -> %s", attempt, text)
 		})
 	}
+	t.Run("a bomb of small threads", func(t *testing.T) {
+		output, err := e.Run(t.Context(), pythonTask("import threading, time\ndef handler():\n  threading.stack_size(65536)\n  n = 0\n  try:\n    while True:\n      threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); n += 1\n  except RuntimeError as e:\n    return [n, str(e)]", memoryMb(maxMemoryMb)))
+		var got []any
+		if err != nil || json.Unmarshal(output, &got) != nil || got[1] != "can't start new thread" || got[0].(float64) < 16 || got[0].(float64) > 8000 {
+			t.Fatalf("got %s, %v", output, err)
+		}
+		t.Logf("a bomb of small threads -> %v after %v", got[1], got[0])
+	})
 	for attempt, c := range map[string]struct{ source, code, message string }{
 		"a thread bomb":           {"import threading, time\ndef handler():\n  while True: threading.Thread(target=time.sleep, args=(1000,)).start()", "", ""},
 		"ends its process":        {"import os\ndef handler(): os._exit(0)", runner.CodeError, "the code ended its process: exit status 0"},

@@ -4,7 +4,10 @@ package jail
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -20,12 +23,19 @@ func Become(p Program) error {
 	if err := closeStrangers(); err != nil {
 		return fmt.Errorf("close inherited descriptors: %w", err)
 	}
+	running, err := threadsOfHost()
+	if err != nil {
+		return fmt.Errorf("count the threads of the host: %w", err)
+	}
 	for _, l := range []struct {
 		name     string
 		resource int
 		value    uint64
 	}{
 		{"core", unix.RLIMIT_CORE, 0}, {"file size", unix.RLIMIT_FSIZE, 0}, {"descriptors", unix.RLIMIT_NOFILE, 64},
+		{"stack", unix.RLIMIT_STACK, 8 << 20},
+		// It counts the threads of all processes of the user, of whom the host may have any number.
+		{"threads", unix.RLIMIT_NPROC, running + maxThreads},
 	} {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
 			return fmt.Errorf("limit the %s: %w", l.name, err)
@@ -46,4 +56,18 @@ func Become(p Program) error {
 		return err
 	}
 	return fmt.Errorf("become %s: %w", p.Path, syscall.Exec(p.Path, p.Args, []string{"TZ=UTC"}))
+}
+
+// maxThreads is how many threads a program may have more than there were on the host when it began.
+const maxThreads = 256
+
+// threadsOfHost gives how many threads there are, of whomever.
+func threadsOfHost() (uint64, error) {
+	raw, err := os.ReadFile("/proc/loadavg") // 0.20 0.18 0.12 1/80 11206
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(raw), "/")
+	count, _, _ := strings.Cut(rest, " ")
+	return strconv.ParseUint(count, 10, 64)
 }

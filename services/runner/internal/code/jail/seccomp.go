@@ -37,7 +37,7 @@ var programCalls = allowance{programs: true, calls: slices.Concat(ownCalls.calls
 	unix.SYS_EXECVE,
 	unix.SYS_OPENAT, unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_LSEEK, unix.SYS_PREAD64, unix.SYS_READV, unix.SYS_WRITEV,
 	unix.SYS_GETDENTS64, unix.SYS_READLINKAT, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_GETCWD,
-	unix.SYS_IOCTL, unix.SYS_FCNTL, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_PIPE2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
+	unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_PIPE2, unix.SYS_PPOLL, unix.SYS_PSELECT6,
 	unix.SYS_SENDTO, unix.SYS_RECVFROM,
 	unix.SYS_MREMAP, unix.SYS_SET_TID_ADDRESS, unix.SYS_UNAME, unix.SYS_SYSINFO, unix.SYS_GETRUSAGE, unix.SYS_TIMES, unix.SYS_CLOCK_GETRES,
 	unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID, unix.SYS_GETPPID,
@@ -56,6 +56,9 @@ const (
 	eperm  = uint32(unix.SECCOMP_RET_ERRNO | unix.EPERM)
 	enosys = uint32(unix.SECCOMP_RET_ERRNO | unix.ENOSYS)
 )
+
+// Numbers of ioctl that package unix has not (asm-generic/ioctls.h).
+const fionbio, fionclex, fioclex = 0x5421, 0x5450, 0x5451
 
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
@@ -105,8 +108,11 @@ func filter(pid uint32, kept allowance) []unix.SockFilter {
 	on(unix.SYS_CLONE3, answer(enosys))
 	if kept.programs {
 		// Its own limits, and a pair of sockets that reaches nobody else.
-		on(unix.SYS_PRLIMIT64, load(argument(0)), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jf: 1}, answer(allow), answer(eperm))
-		on(unix.SYS_SOCKETPAIR, load(argument(0)), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.AF_UNIX, Jf: 1}, answer(allow), answer(eperm))
+		on(unix.SYS_PRLIMIT64, oneOf(argument(0), 0)...)
+		on(unix.SYS_SOCKETPAIR, oneOf(argument(0), unix.AF_UNIX)...)
+		// Nothing by which a descriptor gets an owner, whom the kernel sends any signal when there is something to be read; and no larger pipes.
+		on(unix.SYS_FCNTL, oneOf(argument(1), unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC)...)
+		on(unix.SYS_IOCTL, oneOf(argument(1), unix.TCGETS, unix.TIOCGWINSZ, unix.TIOCINQ, fionbio, fionclex, fioclex)...)
 		// Libraries are mapped to be executed, and nothing that can be written to.
 		on(unix.SYS_MMAP,
 			load(argument(3)), ifSet(unix.MAP_SHARED), answer(eperm),
@@ -128,6 +134,15 @@ func filter(pid uint32, kept allowance) []unix.SockFilter {
 		load(argument(0)),
 		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: pid, Jf: 1}, answer(allow),
 		answer(eperm))
+	return append(prog, answer(eperm))
+}
+
+// oneOf allows a call whose argument at an offset is one of values.
+func oneOf(offset uint32, values ...uint32) []unix.SockFilter {
+	prog := []unix.SockFilter{load(offset)}
+	for _, value := range values {
+		prog = append(prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: 1}, answer(allow))
+	}
 	return append(prog, answer(eperm))
 }
 

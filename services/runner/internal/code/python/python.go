@@ -25,7 +25,10 @@ var child string
 var usual = []string{"/usr/bin/python3", "/usr/local/bin/python3"}
 
 // system is what programs are linked with, and the time zones.
-var system = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo"}
+var system = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"}
+
+// local is what programs of localPrograms are linked with, beside.
+const local, localPrograms = "/usr/local/lib", "/usr/local/bin/"
 
 // askWithin bounds how long an interpreter is asked for its version and its library.
 const askWithin = 30 * time.Second
@@ -69,6 +72,9 @@ func program(place string, bounds Bounds) (jail.Program, error) {
 	p := jail.Program{Path: path, Args: []string{"python3", "-I", "-S", "-B", "-X", "utf8", "-c", child}}
 	for _, n := range []int{bounds.MaxLine, bounds.MaxLines, bounds.MaxOutput, bounds.MaxFetches, bounds.MaxFetchesAtOnce, bounds.MaxFetchBody, baseMemory} {
 		p.Args = append(p.Args, strconv.Itoa(n))
+	}
+	if strings.HasPrefix(path, localPrograms) {
+		library = append(library, local)
 	}
 	for _, place := range append(library, system...) {
 		switch info, err := os.Stat(place); {
