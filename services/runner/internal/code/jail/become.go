@@ -32,7 +32,9 @@ func Become(p Program) error {
 		resource int
 		value    uint64
 	}{
-		{"core", unix.RLIMIT_CORE, 0}, {"file size", unix.RLIMIT_FSIZE, 0}, {"descriptors", unix.RLIMIT_NOFILE, 64},
+		{"core", unix.RLIMIT_CORE, 0},
+		{"file size", unix.RLIMIT_FSIZE, 0},
+		{"descriptors", unix.RLIMIT_NOFILE, 64},
 		{"stack", unix.RLIMIT_STACK, 8 << 20},
 		// It counts the threads of all processes of the user, of whom the host may have any number.
 		{"threads", unix.RLIMIT_NPROC, running + maxThreads},
