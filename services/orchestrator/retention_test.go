@@ -25,7 +25,9 @@ func TestRetentionUnderLoad(t *testing.T) {
 	db := in.db()
 	in.start()
 	in.play(echo)
-	waits := in.workflow(catalog.Step{StepKey: "before"}, waitStep("wait", `{"signal":"go"}`, "before"), catalog.Step{StepKey: "after", DependsOn: []string{"wait"}})
+	wait := waitStep("wait", `{"signal":"go"}`, "before")
+	wait.TimeoutMs = 3_600_000 // it waits through all of the load, which on a starved host takes minutes
+	waits := in.define(catalog.Definition{TimeoutMs: 3_600_000}, catalog.Step{StepKey: "before"}, wait, catalog.Step{StepKey: "after", DependsOn: []string{"wait"}})
 	begin := func() string {
 		t.Helper()
 		x := in.submit(waits, `{}`)
