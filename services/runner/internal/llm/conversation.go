@@ -89,17 +89,23 @@ type failure struct {
 
 func (f *failure) Error() string { return f.message }
 
-// size gives the bytes of a message, roughly.
-func (m message) size() int {
+// written gives the bytes of a message's texts, roughly.
+func (m message) written() int {
 	size := len(m.Text)
-	for _, image := range m.Images {
-		size += len(image)
-	}
 	for _, c := range m.Calls {
 		size += len(c.Name) + len(c.Arguments)
 	}
 	for _, r := range m.Results {
 		size += len(r.Text)
+	}
+	return size
+}
+
+// size is written with the images.
+func (m message) size() int {
+	size := m.written()
+	for _, image := range m.Images {
+		size += len(image)
 	}
 	return size
 }
@@ -121,16 +127,8 @@ func (q question) estimate() int64 {
 		tokens += tokensOfMessage
 	}
 	for _, m := range q.messages {
-		size += len(m.Text)
-		for _, c := range m.Calls {
-			size += len(c.Name) + len(c.Arguments)
-			tokens += tokensOfMessage
-		}
-		for _, r := range m.Results {
-			size += len(r.Text)
-			tokens += tokensOfMessage
-		}
-		tokens += tokensOfMessage + int64(len(m.Images))*tokensPerImage
+		size += m.written()
+		tokens += int64(1+len(m.Calls)+len(m.Results))*tokensOfMessage + int64(len(m.Images))*tokensPerImage
 	}
 	return tokens + tokensOf(size)
 }
