@@ -85,6 +85,7 @@ func Methods() []Method {
 		method(orchestrator.Resume, "commits the command to go on with a paused execution", gateway),
 		method(orchestrator.SendSignal, "commits a signal for an execution that waits for it, or is going to", gateway),
 		method(orchestrator.Retry, "accepts an execution that runs what has not completed in an ended one", gateway),
+		method(orchestrator.Replay, "accepts an execution that repeats an ended one by what is recorded of it, and reaches nothing outside", gateway),
 		method(orchestrator.Rerun, "accepts an execution that runs an ended one again from a step on", gateway),
 		method(orchestrator.Bulk, "cancels or retries the executions that a filter names", gateway),
 		method(orchestrator.Explain, "tells why an execution, and each of its steps, is where it is", gateway),

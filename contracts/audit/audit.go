@@ -90,6 +90,7 @@ const (
 	ExecutionResumed   Action = "execution.resumed"
 	ExecutionSignalled Action = "execution.signalled"
 	ExecutionRetried   Action = "execution.retried"
+	ExecutionReplayed  Action = "execution.replayed"
 	BudgetDecided      Action = "execution.budget_decided"
 
 	UserRegistered Action = "user.registered"
@@ -160,6 +161,7 @@ func Actions() []Description {
 		{ExecutionPaused, "somebody asked that no more steps of an execution start"},
 		{ExecutionResumed, "somebody asked that a paused execution goes on"},
 		{ExecutionSignalled, "somebody sent an execution a signal, or decided an approval"},
+		{ExecutionReplayed, "somebody had an ended execution repeated by what is recorded of it, as a new execution"},
 		{ExecutionRetried, "somebody had an ended execution run again, from what failed or from a step on, as a new execution"},
 		{BudgetDecided, "somebody let a step of an execution go on beyond a budget of its agent, or not"},
 		{UserRegistered, "somebody made an account, or tried to with an address that has one"},

@@ -167,6 +167,28 @@ type Definition struct {
 	StrictTemplates bool              `json:"strictTemplates,omitempty"`
 	Steps           []Step            `json:"steps"` // in the workflow's order
 	Agents          []DefinitionAgent `json:"agents"`
+	Recording       *Recording        `json:"recording,omitempty"` // of a replay; absent for most
+}
+
+// Recording says what a replay does not do again: it takes what came of it in the execution that it replays.
+type Recording struct {
+	ExecutionID string   `json:"executionId"`
+	Steps       []string `json:"steps,omitempty"`  // keys of steps that are taken whole, sorted
+	Agents      []string `json:"agents,omitempty"` // ids of agents whose results are taken, sorted: those that reach outside
+}
+
+// ReachesOutside tells whether what the agent does has to do with something beyond the execution: a server, a model, another execution.
+func (a DefinitionAgent) ReachesOutside() bool {
+	switch a.Type {
+	case AgentData:
+		return false
+	case AgentCode:
+		var c struct {
+			AllowHosts []string `json:"allowHosts"`
+		}
+		return json.Unmarshal(a.Config, &c) != nil || len(c.AllowHosts) > 0
+	}
+	return true
 }
 
 // ResolveRequest names a workflow, and the Definition of it that the caller has, if any.

@@ -59,6 +59,7 @@ type Execution struct {
 	Priority          int               `json:"priority"`
 	ParentExecutionID *string           `json:"parentExecutionId"`
 	RetryOf           *string           `json:"retryOf"`
+	ReplayOf          *string           `json:"replayOf,omitempty"`                // only when it is read by its id
 	AgentID           *string           `json:"agentId,omitempty" format:"uuid"`   // of a test of an agent, which stands for the workflow; absent for others
 	CompensationOf    *string           `json:"compensationOf,omitempty"`          // the execution whose steps this one undoes
 	CompensatedBy     *string           `json:"compensatedBy,omitempty"`           // the execution that undoes its steps; of several that were tried the last
@@ -190,6 +191,13 @@ type RerunRequest struct {
 	IdempotencyKey string                     `json:"idempotencyKey"`
 }
 
+// ReplayRequest runs an execution that has ended once more, as a new one with the same definition and inputs. Nothing outside is asked
+// again: what agents that reach outside have given or failed with, and what a WAIT was told, is taken from the one that is replayed.
+type ReplayRequest struct {
+	ID             string `json:"id"`
+	IdempotencyKey string `json:"idempotencyKey"` // "" for none; per caller, 24 h
+}
+
 // What a BulkRequest can ask for.
 const (
 	BulkCancel = "CANCEL"
@@ -313,6 +321,7 @@ var (
 	SendSignal    = rpc.Method[SignalRequest, CommandResponse]{Service: Service, Name: "signal", Version: 1}
 	Retry         = rpc.Method[RetryRequest, SubmitResponse]{Service: Service, Name: "retry", Version: 1}
 	Rerun         = rpc.Method[RerunRequest, SubmitResponse]{Service: Service, Name: "rerun", Version: 1}
+	Replay        = rpc.Method[ReplayRequest, SubmitResponse]{Service: Service, Name: "replay", Version: 1}
 	Bulk          = rpc.Method[BulkRequest, BulkResponse]{Service: Service, Name: "bulk", Version: 1}
 	Explain       = rpc.Method[IDRequest, Explanation]{Service: Service, Name: "explain", Version: 1}
 	// AttemptAwaited is asked by runners that a step is delivered to once more. System callers only.

@@ -119,6 +119,7 @@ const (
 	CodeChildFailed    = "CHILD_FAILED"      // the execution of a WORKFLOW agent FAILED, or could not begin
 	CodeChildTimeout   = "CHILD_TIMEOUT"     // it ran into its TIMEOUT
 	CodeChildStopped   = "CHILD_CANCELLED"   // somebody cancelled it
+	CodeNotRecorded    = "NOT_RECORDED"      // a replay has come to a step that has no result in the execution it replays
 	CodeDepth          = "DEPTH_LIMIT"       // it would stand deeper than ten others
 	CodeCancelled      = "CANCELLED"         // stopped on request; never reported by a runner
 	CodeWorkflowTime   = "WORKFLOW_TIMEOUT"  // the execution ran out of its timeoutMs

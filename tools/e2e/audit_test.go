@@ -251,6 +251,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	l.do(c, "POST", first+"/retry", nil, 201, "execution.retried executionId")
 	l.do(c, "POST", first+"/rerun", object{"from": "a"}, 201, "execution.retried executionId")
 	l.do(c, "POST", "/executions/bulk", object{"action": "CANCEL", "filter": object{"workflowId": workflow}}, 200, "execution.cancelled x2")
+	l.do(c, "POST", first+"/replay", nil, 201, "execution.replayed executionId")
 	l.do(c, "POST", "/executions/"+begin()+"/signals/go", object{"payload": object{"token": canary}}, 202, "execution.signalled name")
 	costly := c.overBudget(t)
 	c.awaitBudget(t, costly.ID)

@@ -185,7 +185,7 @@ func lastFixed(path string) string {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	last := parts[len(parts)-1]
 	switch last {
-	case "execute", "retry", "rerun", "test":
+	case "execute", "retry", "rerun", "replay", "test":
 		return "executions"
 	case "import":
 		return "workflows"

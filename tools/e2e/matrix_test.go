@@ -48,7 +48,7 @@ var matrix = map[string]audience{
 	"listSkips":      theOwner,
 	"listExecutions": themself, "bulkExecutions": themself, "getExecution": theOwner, "explainExecution": theOwner, "listExecutionLogs": theOwner,
 	"streamExecutionEvents": theOwner, "cancelExecution": theOwner, "pauseExecution": theOwner, "resumeExecution": theOwner, "signalExecution": theOwner,
-	"retryExecution": theOwner, "rerunExecution": theOwner, "listCalls": theOwner, "decideBudget": theOwner,
+	"retryExecution": theOwner, "replayExecution": theOwner, "rerunExecution": theOwner, "listCalls": theOwner, "decideBudget": theOwner,
 	"listSecrets": themself, "putSecret": themself, "deleteSecret": themself, // by a name, which is each user's own
 	"listApiKeys": themself, "createApiKey": themself, "updateApiKey": theOwner, "revokeApiKey": theOwner, "rotateApiKey": theOwner,
 }

@@ -72,6 +72,10 @@ Exit codes: 0 completed, 1 failed, 130 interrupted, which cancels the execution.
 
 func flags(cmd *cobra.Command, environ map[string]string, inputs *[]string, address *string, asJSON *bool) {
 	cmd.Flags().StringArrayVarP(inputs, "input", "i", nil, "@file.json, name=@file or name=value; may be repeated")
+	connectionFlags(cmd, environ, address, asJSON)
+}
+
+func connectionFlags(cmd *cobra.Command, environ map[string]string, address *string, asJSON *bool) {
 	cmd.Flags().StringVar(address, "url", "http://127.0.0.1:"+cmp.Or(environ["PORT"], "3001"), "address of Turbocat")
 	cmd.Flags().BoolVar(asJSON, "json", false, "print the whole execution as JSON, and no progress")
 }

@@ -130,6 +130,12 @@ func (c *Client) Execute(ctx context.Context, workflowID string, inputs json.Raw
 	return execution, err
 }
 
+// Replay repeats an execution that has ended, as a new one, by what is recorded of it.
+func (c *Client) Replay(ctx context.Context, id string) (orchestrator.Execution, error) {
+	execution, _, err := ask[orchestrator.Execution](ctx, c, http.MethodPost, "/executions/"+id+"/replay", nil)
+	return execution, err
+}
+
 // Execution gives an execution with its steps.
 func (c *Client) Execution(ctx context.Context, id string) (orchestrator.Execution, error) {
 	execution, _, err := ask[orchestrator.Execution](ctx, c, http.MethodGet, "/executions/"+id, nil)

@@ -92,17 +92,14 @@ func (a *API) routeControl() {
 			command, err := ask(ctx, a, orchestrator.SendSignal, signal)
 			return answerWith(ctx, command, err)
 		})
-	register(a, route{
-		method: http.MethodPost, path: "/executions/{id}/retry", id: "retryExecution", tag: tag,
-		summary: "Run again, as a new execution, what has not completed in one that failed, was cancelled or timed out",
-		status:  http.StatusCreated, errors: []errs.Code{errs.NotFound, errs.Conflict},
-	},
-		func(ctx context.Context, in *struct {
-			IDParam
-			KeyParam
-		},
-		) (*answer[orchestrator.Execution], error) {
+	register(a, again("retry", "retryExecution", "Run again, as a new execution, what has not completed in one that failed, was cancelled or timed out"),
+		func(ctx context.Context, in *againInput) (*answer[orchestrator.Execution], error) {
 			accepted, err := ask(ctx, a, orchestrator.Retry, orchestrator.RetryRequest{ID: in.ID, IdempotencyKey: in.IdempotencyKey})
+			return answerWith(ctx, accepted.Execution, err)
+		})
+	register(a, again("replay", "replayExecution", "Repeat an execution that has ended, as a new one, by what is recorded of it: nothing outside is asked again"),
+		func(ctx context.Context, in *againInput) (*answer[orchestrator.Execution], error) {
+			accepted, err := ask(ctx, a, orchestrator.Replay, orchestrator.ReplayRequest{ID: in.ID, IdempotencyKey: in.IdempotencyKey})
 			return answerWith(ctx, accepted.Execution, err)
 		})
 	register(a, route{
@@ -144,6 +141,20 @@ func (a *API) routeControl() {
 			done, err := ask(ctx, a, orchestrator.Bulk, orchestrator.BulkRequest{Action: in.Body.Action, Filter: in.Body.Filter.request()})
 			return answerWith(ctx, done, err)
 		})
+}
+
+// againInput names an execution that is run again.
+type againInput struct {
+	IDParam
+	KeyParam
+}
+
+// again routes what runs an execution again without more being said.
+func again(verb, id, summary string) route {
+	return route{
+		method: http.MethodPost, path: "/executions/{id}/" + verb, id: id, tag: "executions", summary: summary,
+		status: http.StatusCreated, errors: []errs.Code{errs.NotFound, errs.Conflict},
+	}
 }
 
 // command routes what is asked of an execution without more being said.

@@ -28,6 +28,7 @@ func TestControlReachesTheOrchestrator(t *testing.T) {
 		{"signal without a body", request{method: "POST", path: path("/signals/paid")}, 202, []string{`"payload":null`}},
 		{"refusal", request{method: "POST", path: path("/signals/ok"), body: `{"approve":false}`}, 202, []string{`"approve":false`}},
 		{"retry", request{method: "POST", path: path("/retry"), header: key}, 201, []string{`"retryOf":"` + thingID + `"`, `"parentExecutionId":"k1"`}},
+		{"replay", request{method: "POST", path: path("/replay"), header: key}, 201, []string{`"replayOf":"` + thingID + `"`, `"parentExecutionId":"k1"`}},
 		{
 			"rerun",
 			request{method: "POST", path: path("/rerun"), body: `{"from":"b","inputs":{"n":1},"outputs":{"a":null,"c":[1e400]}}`, header: key},

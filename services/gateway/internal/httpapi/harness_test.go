@@ -304,6 +304,11 @@ func (w *world) serve() {
 		e.RetryOf, e.ParentExecutionID = &r.ID, &r.IdempotencyKey
 		return orchestrator.SubmitResponse{Execution: e}, nil
 	})
+	answer(w, orch, orchestrator.Replay, func(c rpc.Caller, r orchestrator.ReplayRequest) (orchestrator.SubmitResponse, error) {
+		e := w.execution(c.UserID)
+		e.ReplayOf, e.ParentExecutionID = &r.ID, &r.IdempotencyKey
+		return orchestrator.SubmitResponse{Execution: e}, nil
+	})
 	answer(w, orch, orchestrator.Rerun, func(c rpc.Caller, r orchestrator.RerunRequest) (orchestrator.SubmitResponse, error) {
 		e := w.execution(c.UserID)
 		raw, err := json.Marshal(r)

@@ -16,7 +16,7 @@ func TestIdempotencyKeysAreCarried(t *testing.T) {
 		"/agents": "catalog.create_agent", agent + "/duplicate": "catalog.duplicate_agent", agent + "/test": "orchestrator.submit",
 		"/workflows": "catalog.create_workflow", workflow + "/duplicate": "catalog.duplicate_workflow", "/workflows/import": "catalog.import_workflow",
 		workflow + "/execute": "orchestrator.submit", workflow + "/triggers": "orchestrator.create_trigger",
-		execution + "/retry": "orchestrator.retry", execution + "/rerun": "orchestrator.rerun", execution + "/signals/{name}": "orchestrator.signal",
+		execution + "/retry": "orchestrator.retry", execution + "/replay": "orchestrator.replay", execution + "/rerun": "orchestrator.rerun", execution + "/signals/{name}": "orchestrator.signal",
 		"/templates": "catalog.create_template", template + "/instantiate": "catalog.instantiate_template",
 		"/api-keys": "identity.create_api_key", "/api-keys/" + thingID + "/rotate": "identity.rotate_api_key",
 	}

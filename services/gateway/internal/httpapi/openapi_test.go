@@ -288,6 +288,7 @@ func TestAnswersMatchTheDocument(t *testing.T) {
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/resume", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/signals/paid", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/retry", token: aliceToken},
+		{method: "POST", path: "/api/v1/executions/" + thingID + "/replay", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/rerun", token: aliceToken, body: `{"from":"a"}`},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/explain", token: aliceToken},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/steps/think/calls", token: aliceToken},

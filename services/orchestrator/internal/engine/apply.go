@@ -363,7 +363,7 @@ func (a *applier) ruleHolds(i int) bool {
 // start begins a step.
 func (a *applier) start(i int) {
 	s, def := &a.x.Steps[i], &a.x.Definition.Steps[i]
-	if def.Type == catalog.StepAgent {
+	if def.Works() {
 		a.attempt(Place{Step: i})
 		return
 	}
@@ -411,7 +411,7 @@ func (a *applier) attempt(p Place) {
 		}
 		a.out.Warnings = append(a.out.Warnings, warnings...)
 	}
-	if x.Definition.Steps[p.Step].Work(p.Iteration).Child != nil {
+	if x.Definition.Steps[p.Step].Work(p.Iteration).Elsewhere() {
 		t.Child = a.keys.childID(t.Token, x.LastInput)
 		t.Backstop = x.LastInput.Add(x.Definition.Steps[p.Step].childTimeoutMs(p.Iteration)) // nobody else keeps its time
 		a.out.Children = append(a.out.Children, p)

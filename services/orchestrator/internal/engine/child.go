@@ -29,10 +29,16 @@ func (x *Execution) ChildInputs(p Place) (json.RawMessage, []Warning, *runner.St
 	return raw, warnings, nil
 }
 
+// recordedWithinMs is how long it may take to read what is recorded. It is no work of the step, whose own time may be short.
+const recordedWithinMs = 10 * 60 * 1000
+
 // childTimeoutMs is how long a child may take: what the step and the agent allow.
 func (d *StepDefinition) childTimeoutMs(iteration int) int64 {
-	if own := d.Work(iteration).Child.TimeoutMs; own > 0 && own < d.TimeoutMs {
-		return own
+	switch w := d.Work(iteration); {
+	case w.Recorded:
+		return recordedWithinMs
+	case w.Child.TimeoutMs > 0 && w.Child.TimeoutMs < d.TimeoutMs:
+		return w.Child.TimeoutMs
 	}
 	return d.TimeoutMs
 }

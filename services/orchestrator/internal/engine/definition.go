@@ -19,6 +19,7 @@ type Definition struct {
 	WorkflowVersion int
 	TimeoutMs       int64
 	Strict          bool
+	Recording       *catalog.Recording // of a replay; nil for most
 	Steps           []StepDefinition
 	source          catalog.Definition
 	outputs         *template.Template // nil: every completed step's output by key
@@ -56,6 +57,7 @@ type Work struct {
 	InputSchema  json.RawMessage         // of the agent; nil for none
 	OutputSchema json.RawMessage         // of the agent; nil for none
 	Child        *catalog.WorkflowConfig // of a WORKFLOW agent; nil for those that runners run
+	Recorded     bool                    // in a replay: nobody does it, its result is the one that is recorded
 	Secrets      []string                // what the config and the inputs name of the user's, sorted; nil for most
 	owners       []secretOwner           // whose those must be
 	inputs       *template.Template
@@ -68,6 +70,12 @@ func (d *StepDefinition) Work(iteration int) *Work {
 	}
 	return &d.work
 }
+
+// Works tells whether the step itself has attempts: of an agent, or in a replay of nobody.
+func (d *StepDefinition) Works() bool { return d.work.inputs != nil && d.loop == nil }
+
+// Elsewhere tells whether no runner does the work: another execution does, or one has done it.
+func (w *Work) Elsewhere() bool { return w.Child != nil || w.Recorded }
 
 // FansOut tells whether the step has items, each with a row of its own.
 func (d *StepDefinition) FansOut() bool { return d.loop != nil || d.parallel != nil }
@@ -84,10 +92,10 @@ func (d *Definition) FansOut() bool {
 // definition of a newer version.
 func Compile(d catalog.Definition) (*Definition, error) {
 	out := &Definition{
-		WorkflowID: d.WorkflowID, WorkflowVersion: d.WorkflowVersion, TimeoutMs: d.TimeoutMs, Strict: d.StrictTemplates, source: d,
+		WorkflowID: d.WorkflowID, WorkflowVersion: d.WorkflowVersion, TimeoutMs: d.TimeoutMs, Strict: d.StrictTemplates, Recording: d.Recording, source: d,
 		Steps: make([]StepDefinition, len(d.Steps)), byKey: make(map[string]int, len(d.Steps)),
 	}
-	known := agents{owner: d.WorkflowOwner, byID: make(map[string]catalog.DefinitionAgent, len(d.Agents))}
+	known := agents{owner: d.WorkflowOwner, byID: make(map[string]catalog.DefinitionAgent, len(d.Agents)), recording: d.Recording}
 	for _, a := range d.Agents {
 		known.byID[a.ID] = a
 	}
@@ -139,13 +147,21 @@ func Compile(d catalog.Definition) (*Definition, error) {
 
 // agents are those of a workflow.
 type agents struct {
-	owner string // of the workflow
-	byID  map[string]catalog.DefinitionAgent
+	owner     string // of the workflow
+	byID      map[string]catalog.DefinitionAgent
+	recording *catalog.Recording // of a replay; nil for most
 }
 
 func compileStep(s catalog.Step, known agents) (d StepDefinition, err error) {
 	d = StepDefinition{
 		Key: s.StepKey, Type: s.StepType, OnError: s.OnError, RetryCount: s.RetryCount, RetryDelayMs: s.RetryDelayMs, TimeoutMs: s.TimeoutMs, Rule: s.TriggerRule,
+	}
+	switch {
+	case known.recording != nil && slices.Contains(known.recording.Steps, s.StepKey):
+		d.work = Work{Recorded: true, inputs: noInputs}
+		return d, nil
+	case known.recording != nil:
+		s.Compensate = nil // a replay has done nothing outside that could be undone
 	}
 	switch s.StepType {
 	case catalog.StepAgent:
@@ -188,6 +204,7 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 	work := Work{
 		AgentID: agent.ID, AgentType: agent.Type, Pool: subject.DefaultPool, Config: agent.Config, InputSchema: agent.InputSchema, OutputSchema: agent.OutputSchema, inputs: t,
 	}
+	work.Recorded = known.recording != nil && slices.Contains(known.recording.Agents, agent.ID)
 	if err == nil && agent.Type != catalog.AgentWorkflow {
 		pool, rest, ok := catalog.SplitPool(agent.Config)
 		if !ok {
@@ -198,11 +215,16 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 	if err == nil {
 		err = work.lendSecrets(known.owner, agent)
 	}
-	if err == nil && agent.Type == catalog.AgentWorkflow {
+	if work.Recorded {
+		work.owners = nil // nobody is told them
+	} else if err == nil && agent.Type == catalog.AgentWorkflow {
 		err = wrap("the agent's config", json.Unmarshal(agent.Config, &work.Child))
 	}
 	return work, err
 }
+
+// noInputs are those of a step that is recorded whole.
+var noInputs, _ = template.Parse([]byte("null"))
 
 func parseTemplate(what string, raw json.RawMessage) (*template.Template, error) {
 	t, problems := template.Parse(raw)

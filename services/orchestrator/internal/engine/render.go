@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/template"
@@ -18,7 +17,7 @@ import (
 func (x *Execution) Input(p Place) (json.RawMessage, []template.Path, *runner.StepError) {
 	def := &x.Definition.Steps[p.Step]
 	inputs := def.Work(p.Iteration).inputs
-	if p.Iteration == 0 && def.Type != catalog.StepAgent {
+	if p.Iteration == 0 && !def.Works() {
 		return json.RawMessage("null"), nil, nil
 	}
 	b, unresolved, err := inputs.RenderWithin(runner.MaxInput, x.lookupAt(p))

@@ -137,7 +137,7 @@ type Store interface {
 	// Named reads the ids of the executions of List that have one of the statuses, the oldest first and at most limit, and
 	// counts all of them. Left out are, of a BulkRetry, those that were run again before, and of a BulkCancel those that undo others.
 	Named(ctx context.Context, userID string, req orchestrator.ListRequest, action string, statuses []string, limit int) (ids []string, matched int, err error)
-	// Step reads a step of an execution, or one of its items, as it is recorded; false when it is still PENDING there.
+	// Step reads a step of an execution, or one of its items, as it is recorded, and its large output by its reference; false when it is still PENDING there.
 	// NOT_FOUND when the execution or the step is not there.
 	Step(ctx context.Context, id, key string, iteration int) (task engine.Task, recorded bool, err error)
 	partition.PayloadStore

@@ -102,6 +102,8 @@ func explainStep(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrat
 		return notBegun(x, i)
 	case s.RetryAt != 0:
 		return backingOff(x, &s.Task, now)
+	case s.Child != "" && def.Work(0).Recorded:
+		return orchestrator.StepExplanation{Reason: reasonRunning, Message: "its result is read from " + x.Definition.Recording.ExecutionID + ", which is replayed"}
 	case def.Type == catalog.StepWait:
 		return waits(r, i)
 	case def.FansOut():

@@ -44,6 +44,8 @@ func remedy(code string) string {
 		return "retry it to ask again, or rerun it from an earlier step"
 	case runner.CodeChildFailed, runner.CodeChildTimeout, runner.CodeChildStopped:
 		return "see why the other execution ended so, then retry this one"
+	case runner.CodeNotRecorded:
+		return "retry the execution that is replayed, and replay that; or run the workflow again"
 	case runner.CodeDepth:
 		return "let the workflow not run itself without end" + andRetry
 	case runner.CodeConcurrency:

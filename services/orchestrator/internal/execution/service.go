@@ -197,6 +197,8 @@ func waitingFor(r Record, i int) *orchestrator.WaitingFor {
 		return nil
 	case s.RetryAt != 0:
 		return &orchestrator.WaitingFor{Reason: "RETRY", Until: moment(s.RetryAt)}
+	case s.Child != "" && def.Work(0).Recorded:
+		return nil // it is being read
 	case s.Child != "":
 		return &orchestrator.WaitingFor{Reason: "CHILD", Until: moment(s.Backstop)}
 	case ready(x, i) && !heldBack(r, i):

@@ -21,6 +21,9 @@ func (s *Service) view(ctx context.Context, r Record) (orchestrator.Execution, e
 		TriggerID: r.TriggerID, ScheduledFor: r.ScheduledFor, Progress: x.Progress(), CreatedAt: x.CreatedAt.Std(), Steps: make([]orchestrator.StepState, len(x.Steps)),
 	}
 	out.AgentID = testedAgent(x.WorkflowID, r.WorkflowVersion)
+	if recording := x.Definition.Recording; recording != nil {
+		out.ReplayOf = &recording.ExecutionID
+	}
 	if x.CompensationOf != "" {
 		out.CompensationOf = &x.CompensationOf
 	}
@@ -100,7 +103,11 @@ func viewStep(r Record, i int) orchestrator.StepState {
 	if used, ok := r.Usage[i]; ok {
 		out.Usage = &used
 	}
-	if s.Child != "" {
+	switch recorded := x.Definition.Recording; {
+	case s.Child == "":
+	case def.Work(0).Recorded:
+		out.ReusedFrom = &recorded.ExecutionID
+	default:
 		out.ChildExecutionID = &s.Child
 	}
 	out.StartedAt, out.CompletedAt, out.DurationMs = span(s.StartedAt, s.CompletedAt)

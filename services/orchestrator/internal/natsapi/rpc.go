@@ -24,6 +24,7 @@ func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *sch
 	bus.Handle(server, orchestrator.SendSignal, s.SendSignal)
 	bus.Handle(server, orchestrator.Retry, s.Retry)
 	bus.Handle(server, orchestrator.Rerun, s.Rerun)
+	bus.Handle(server, orchestrator.Replay, s.Replay)
 	bus.Handle(server, orchestrator.Bulk, s.Bulk)
 	bus.Handle(server, orchestrator.Explain, s.Explain)
 	bus.Handle(server, orchestrator.ListEvents, s.Events)

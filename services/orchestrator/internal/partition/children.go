@@ -26,6 +26,7 @@ type Child struct {
 	Detached   bool // the task goes on once it has begun
 	WorkflowID string
 	AgentID    string // instead of a workflow: the agent alone
+	Recording  string // instead of both: the execution in which it is recorded what comes of the task
 	Inputs     Inputs
 	Priority   int
 
@@ -37,7 +38,7 @@ type Inputs func(context.Context) ([]byte, *runner.StepError, error)
 
 // Children are the executions that steps wait for.
 type Children interface {
-	// Begin accepts a child, unless it is there already or nobody waits for it any more, and tells whether it has ended: with an
+	// Begin gives what is recorded of a child that has a Recording. Any other it accepts, unless it is there already or nobody waits for it any more, and tells whether it has ended: with an
 	// output or a failure, which is also what a child gets that can not be. A detached one that is there has not. Safe to repeat.
 	Begin(ctx context.Context, c Child) (ended bool, output []byte, failure *runner.StepError, err error)
 }
@@ -113,8 +114,13 @@ func resultOf(parent engine.Parent, output []byte, failure *runner.StepError) *C
 // watchChild begins the execution that a task waits for, or asks for it when nothing was heard of it.
 func (r *run) watchChild(ctx context.Context, x *engine.Execution, p engine.Place) {
 	t, def := x.Task(p), &x.Definition.Steps[p.Step]
-	config := def.Work(p.Iteration).Child
 	parent := engine.Parent{ExecutionID: x.ID, StepKey: def.Key, Place: p, Token: t.Token}
+	if def.Work(p.Iteration).Recorded {
+		recorded := Child{ID: t.Child, Parent: parent, Recording: x.Definition.Recording.ExecutionID}
+		r.background.Go(func() { r.beginChild(ctx, recorded) })
+		return
+	}
+	config := def.Work(p.Iteration).Child
 	c := Child{
 		ID: t.Child, Parent: parent, Depth: x.Depth + 1, Detached: config.Detached, WorkflowID: config.WorkflowID, Priority: x.Priority,
 		UserID: x.UserID, TriggerType: x.TriggerType, RequestID: x.RequestID, Traceparent: x.Traceparent,

@@ -82,7 +82,7 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 // goes with them in a transaction.
 func (s *Store) plain(executions []execution.Accepted) bool {
 	return !slices.ContainsFunc(executions, func(x execution.Accepted) bool {
-		return x.Key != nil || x.Parent != nil || x.Scheduled != nil || x.RetryOf != "" || x.CompensationOf != "" || x.Limit != nil || len(x.Reused) > 0 ||
+		return x.Key != nil || x.Parent != nil || x.Scheduled != nil || x.RetryOf != "" || x.CompensationOf != "" || x.Limit != nil || len(x.Reused) > 0 || x.Definition.Recording != nil ||
 			len(x.Inputs) > runner.MaxInline || !s.known(x.DefinitionHash)
 	})
 }
@@ -434,5 +434,6 @@ func (s *Store) Step(ctx context.Context, id, key string, iteration int) (engine
 	if err != nil {
 		return engine.Task{}, false, postgres.Translate(err)
 	}
-	return engine.Task{Status: step.Status, Attempt: step.Attempt, Token: step.Token}, true, nil
+	task, err := step.task()
+	return task, true, err
 }

@@ -69,11 +69,15 @@ func signalTold(c execution.Command) any {
 // recordAgain tells of executions that are run again, each by its own caller.
 func recordAgain(ctx context.Context, tx *postgres.PreparedTx, executions []execution.Accepted) error {
 	for _, x := range executions {
-		if x.RetryOf == "" {
+		action, of := audit.ExecutionRetried, x.RetryOf
+		if recording := x.Definition.Recording; recording != nil && of == "" {
+			action, of = audit.ExecutionReplayed, recording.ExecutionID
+		}
+		if of == "" {
 			continue
 		}
 		if err := trail.Record(rpc.WithCaller(ctx, x.Caller), tx, trail.Deed{
-			Action: audit.ExecutionRetried, ResourceID: x.RetryOf, OwnerID: x.Caller.UserID, After: map[string]string{"executionId": x.ID},
+			Action: action, ResourceID: of, OwnerID: x.Caller.UserID, After: map[string]string{"executionId": x.ID},
 		}); err != nil {
 			return err
 		}
