@@ -89,6 +89,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	}
 	if err := sandbox.Available(); err == nil {
 		kinds = append(kinds, kind{catalog.AgentCode, cfg.CodeConcurrency, sandbox})
+		env.Log.Info().Strs("controlGroups", sandbox.Bounded()).Msg("code is jailed")
 		if err := sandbox.PythonAvailable(); err != nil {
 			env.Log.Warn().Err(err).Msg("this host can not run Python; CODE steps of that runtime fail here")
 		}

@@ -10,8 +10,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"turbocat.io/contracts/catalog"
@@ -42,7 +44,8 @@ var errTimeUp = errors.New("the code's time is up")
 // Executor runs attempts of CODE agents. It is safe for concurrent use.
 type Executor struct {
 	client        *http.Client
-	maxMemoryMb   uint64   // 0 for no bound
+	maxMemoryMb   uint64 // 0 for no bound
+	host          jail.Host
 	scripts       *nursery // of JavaScript and TypeScript
 	missing       error    // why this host can not jail, if so
 	python        *nursery
@@ -59,7 +62,8 @@ func New(cfg Config) (*Executor, error) {
 		}
 		program = cfg.Program
 	}
-	e := &Executor{client: cfg.Client, maxMemoryMb: uint64(max(cfg.MaxMemoryMb, 0)), scripts: newNursery(cfg.Nice, program, sandboxWord)}
+	e := &Executor{client: cfg.Client, maxMemoryMb: uint64(max(cfg.MaxMemoryMb, 0)), host: jail.Host{Nice: cfg.Nice, Groups: jail.FindGroups()}}
+	e.scripts = newNursery(e.host, program, sandboxWord)
 	if e.missing = e.scripts.probe(limits(config{memoryMb: 128})); e.missing != nil {
 		e.pythonMissing = e.missing
 		return e, nil
@@ -81,9 +85,12 @@ func (e *Executor) findPython(cfg Config, program string) error {
 	if err != nil {
 		return err
 	}
-	e.python = newNursery(cfg.Nice, program, pythonWord, string(becomes))
+	e.python = newNursery(e.host, program, pythonWord, string(becomes))
 	return e.python.probe(limits(config{runtime: catalog.RuntimePython, memoryMb: minMemoryMb}))
 }
+
+// Bounded tells by which controllers the host bounds sandboxes, sorted; none when there are no control groups that may be written.
+func (e *Executor) Bounded() []string { return slices.Sorted(maps.Keys(e.host.Groups)) }
 
 // Available gives nil, or why this host can not run CODE.
 func (e *Executor) Available() error { return e.missing }
@@ -174,6 +181,8 @@ func (s *sandbox) run(ctx context.Context, c config, job script.Job, task execut
 			Code: runner.CodeStepTimeout, Retryable: true,
 			Message: fmt.Sprintf("%s ran longer than %d ms", job.Entry, c.timeout.Milliseconds()),
 		}
+	case exit.Starved:
+		return nil, outOfMemory()
 	case c.runtime == catalog.RuntimePython:
 		return nil, ended(err, exit)
 	default:
@@ -207,7 +216,7 @@ func crash(err error, exit jail.Exit) error {
 	// As the Go runtime says it, the race detector, which has ENOMEM by its number, and the
 	// collector, which does not check all that it allocates.
 	case says("out of memory", "cannot allocate memory", "errno=12", "errno: 12", "SIGSEGV: segmentation violation\nPC="):
-		return &runner.StepError{Code: runner.CodeMemoryLimit, Message: "the code ran out of memory; use less, or raise config.memoryMb"}
+		return outOfMemory()
 	case says("stack overflow"):
 		return &runner.StepError{
 			Code: runner.CodeError, Type: "RangeError", Retryable: true,
@@ -216,6 +225,10 @@ func crash(err error, exit jail.Exit) error {
 	default:
 		return died("the sandbox died", err, exit)
 	}
+}
+
+func outOfMemory() error {
+	return &runner.StepError{Code: runner.CodeMemoryLimit, Message: "the code ran out of memory; use less, or raise config.memoryMb"}
 }
 
 func died(what string, err error, exit jail.Exit) error {

@@ -25,7 +25,7 @@ type sandbox struct {
 
 // nursery starts the sandboxes of one interpreter, and keeps some ready.
 type nursery struct {
-	nice    int // of its sandboxes
+	host    jail.Host
 	program string
 	args    []string
 	idle    chan *sandbox // sandboxes without a job
@@ -34,8 +34,8 @@ type nursery struct {
 	want    func()        // closes it
 }
 
-func newNursery(nice int, program string, args ...string) *nursery {
-	n := &nursery{nice: nice, program: program, args: args, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
+func newNursery(host jail.Host, program string, args ...string) *nursery {
+	n := &nursery{host: host, program: program, args: args, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
 	n.want = sync.OnceFunc(func() { close(n.wanted) })
 	return n
 }
@@ -150,7 +150,7 @@ func (n *nursery) probe(limits jail.Limits) error {
 
 // start gives a sandbox that waits for its limits, or ctx.Err(), or why there is none.
 func (n *nursery) start(ctx context.Context) (*sandbox, error) {
-	child, err := jail.Start(n.nice, n.program, n.args...)
+	child, err := n.host.Start(n.program, n.args...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +163,9 @@ func (n *nursery) start(ctx context.Context) (*sandbox, error) {
 
 // close closes the jail.
 func (s *sandbox) close(ctx context.Context, limits jail.Limits) error {
+	if err := s.child.Bound(limits.Memory); err != nil {
+		return died("the sandbox can not be bounded", err, s.child.Close())
+	}
 	// A sandbox that is dead can not be written to, and says nothing.
 	_ = writeLimits(s.child.Job, limits)
 	return s.await(ctx, frame.Jailed)

@@ -22,6 +22,8 @@ type Limits struct {
 type Exit struct {
 	Reason string // "exit status 2", "signal: killed"
 	Stderr string // the first 16 KiB of it
+	// Starved tells that the kernel has killed it because its control group had no memory left.
+	Starved bool
 }
 
 // Program is what a process becomes in its jail, by Become.

@@ -30,6 +30,7 @@ var inmates = map[string]func(out io.Writer) error{
 	"__hang":       hang,
 	"__stderr":     floodStderr,
 	"__descriptor": descriptor,
+	"__hoard":      hoard,
 }
 
 func TestMain(m *testing.M) {
@@ -57,7 +58,7 @@ var roomy = Limits{Memory: 64 << 20, CPUSeconds: 10}
 // answersOf runs an inmate to its end and gives the lines it wrote, by their first word.
 func answersOf(t *testing.T, inmate string) map[string]string {
 	t.Helper()
-	child, err := Start(0, "/proc/self/exe", inmate)
+	child, err := Host{}.Start("/proc/self/exe", inmate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +309,7 @@ func spin(io.Writer) error {
 }
 
 func TestCPUTimeIsLimited(t *testing.T) {
-	child, err := Start(0, "/proc/self/exe", "__spin")
+	child, err := Host{}.Start("/proc/self/exe", "__spin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +335,7 @@ func hang(out io.Writer) error {
 }
 
 func TestKernelSeesTheJail(t *testing.T) {
-	child, err := Start(0, "/proc/self/exe", "__hang")
+	child, err := Host{}.Start("/proc/self/exe", "__hang")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +391,7 @@ func floodStderr(io.Writer) error {
 }
 
 func TestStderrIsBounded(t *testing.T) {
-	child, err := Start(0, "/proc/self/exe", "__stderr")
+	child, err := Host{}.Start("/proc/self/exe", "__stderr")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +437,7 @@ func TestLeakedDescriptorsAreClosed(t *testing.T) {
 }
 
 func TestStartOfNothing(t *testing.T) {
-	if _, err := Start(0, "/nowhere"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := (Host{}).Start("/nowhere"); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -10,8 +10,23 @@ type Child struct {
 	Result *os.File
 }
 
+// Groups are control groups.
+type Groups map[string]struct{}
+
+// FindGroups finds none on this system.
+func FindGroups() Groups { return nil }
+
+// Host is how children stand among the processes of this host.
+type Host struct {
+	Nice   int
+	Groups Groups
+}
+
 // Start always gives ErrUnsupported on this system.
-func Start(int, string, ...string) (*Child, error) { return nil, ErrUnsupported }
+func (Host) Start(string, ...string) (*Child, error) { return nil, ErrUnsupported }
+
+// Bound does nothing: no child was ever started.
+func (c *Child) Bound(uint64) error { return nil }
 
 // Cell is a jail whose door is still open.
 type Cell struct{}

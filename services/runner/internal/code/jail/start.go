@@ -32,17 +32,24 @@ type Child struct {
 	Job    *os.File // what is written here the child reads from its standard input
 	Result *os.File // what the child writes to its descriptor 3 is read here
 
-	cmd    *exec.Cmd
-	stderr *head
-	done   chan struct{} // closed when the child is reaped
+	cmd     *exec.Cmd
+	stderr  *head
+	groups  Groups        // of its own
+	starved bool          // it was killed for want of memory; set when it is reaped
+	done    chan struct{} // closed when the child is reaped
 
 	mu   sync.Mutex
 	dead bool
 }
 
-// Start runs program with args as a child that dies with this process, and that is as nice as said, from 0 to 19, to all others of the host.
-// The caller must Close it.
-func Start(nice int, program string, args ...string) (*Child, error) {
+// Host is how children stand among the processes of this host.
+type Host struct {
+	Nice   int    // to all others, from 0 to 19
+	Groups Groups // in which each has one of its own; nil for none
+}
+
+// Start runs program with args as a child that dies with this process. The caller must Close it.
+func (h Host) Start(program string, args ...string) (*Child, error) {
 	jobR, jobW, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the job pipe: %w", err)
@@ -67,7 +74,7 @@ func Start(nice int, program string, args ...string) (*Child, error) {
 		c.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	started := make(chan error)
-	go c.life(nice, started)
+	go c.life(h, started)
 	err = <-started
 	// The child has its own copies; with ours closed, its death ends the pipes.
 	err = errors.Join(err, jobR.Close(), resultW.Close())
@@ -80,9 +87,10 @@ func Start(nice int, program string, args ...string) (*Child, error) {
 
 // life starts the child, and reaps it. It holds one thread all along, for the child is
 // killed when the thread that forked it ends, not when the process does.
-func (c *Child) life(nice int, started chan<- error) {
+func (c *Child) life(h Host, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer func() { c.groups.remove() }() // nobody waits for that
 	defer close(c.done)
 	if err := c.cmd.Start(); err != nil {
 		c.mu.Lock()
@@ -91,8 +99,10 @@ func (c *Child) life(nice int, started chan<- error) {
 		started <- err
 		return
 	}
-	beNice(c.cmd.Process.Pid, nice)
-	started <- nil
+	beNice(c.cmd.Process.Pid, h.Nice)
+	var err error
+	c.groups, err = h.Groups.hold(c.cmd.Process.Pid)
+	started <- err
 	// The dead child keeps its process id until Wait, so that until then the id of its
 	// group can not be another's.
 	for {
@@ -106,6 +116,7 @@ func (c *Child) life(nice int, started chan<- error) {
 	c.dead = true
 	c.mu.Unlock()
 	_ = c.cmd.Wait() // how it ended stands in ProcessState
+	c.starved = c.groups.starved()
 }
 
 // beNice has the processor go to others first. A child is a session of its own, and where the kernel shares the processor out by sessions
@@ -114,6 +125,10 @@ func beNice(pid, nice int) {
 	_ = unix.Setpriority(unix.PRIO_PGRP, pid, nice)
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte(strconv.Itoa(nice)), 0)
 }
+
+// Bound bounds, by the control group of the child if it has one, what it may take beyond what its own limits count. It is to be told before
+// a job.
+func (c *Child) Bound(memory uint64) error { return c.groups.bound(memory) }
 
 // Kill kills the child and all of its group. It may be called again.
 func (c *Child) Kill() {
@@ -133,7 +148,7 @@ func (c *Child) Close() Exit {
 	<-c.done
 	_ = c.Job.Close()
 	_ = c.Result.Close()
-	exit := Exit{Stderr: c.stderr.String()}
+	exit := Exit{Stderr: c.stderr.String(), Starved: c.starved}
 	if c.cmd.ProcessState != nil {
 		exit.Reason = c.cmd.ProcessState.String()
 	}
