@@ -1,6 +1,9 @@
 package catalog
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"regexp"
+)
 
 // LLMConfig is the config of an LLM agent. schemas/LLM.json bounds it.
 type LLMConfig struct {
@@ -60,13 +63,19 @@ type LLMTool struct {
 	MCP         *MCPServer      `json:"mcp,omitempty"`
 }
 
-// MCPServer is a server of tools over streamable HTTP. A model knows them by its name, "_" and theirs.
+// MCPServer is a server of tools: over streamable HTTP, or a program of the runner's operator. A model knows them by its name, "_" and theirs.
 type MCPServer struct {
 	Name    string            `json:"name"`
 	URL     string            `json:"url,omitempty"`
+	Program string            `json:"program,omitempty"` // instead of the URL
 	Headers map[string]string `json:"headers,omitempty"` // values are templates
 	Allow   []string          `json:"allow,omitempty"`   // names of the tools that may be called; none for all
 }
+
+var mcpName = regexp.MustCompile(`^[a-zA-Z0-9-]{1,32}$`)
+
+// IsMCPName tells whether an MCP server, or a program that is one, may be called so.
+func IsMCPName(name string) bool { return mcpName.MatchString(name) }
 
 // LLMMemory has the conversation of the agent with a user go on from one step to the next.
 type LLMMemory struct {

@@ -30,6 +30,8 @@ type Config struct {
 	CodeNice int `env:"TURBOCAT_RUNNER_CODE_NICE" envDefault:"10"`
 	// LLMPrices is a file with prices of models, over those that Turbocat knows; "" for none.
 	LLMPrices string `env:"TURBOCAT_LLM_PRICES"`
+	// MCPPrograms is a file with programs that are MCP servers over their standard input and output; "" for none.
+	MCPPrograms string `env:"TURBOCAT_RUNNER_MCP_PROGRAMS"`
 	// OpenAIKey and AnthropicKey are for providers of LLM agents that have no key and no address of their own.
 	OpenAIKey    string `env:"OPENAI_API_KEY"`
 	AnthropicKey string `env:"ANTHROPIC_API_KEY"`

@@ -17,6 +17,7 @@ import (
 	"turbocat.io/services/runner/internal/data"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 func neighbour(config, input string) executor.Task {
@@ -44,7 +45,7 @@ func BenchmarkNeighbours(b *testing.B) {
 	defer close(slow)
 	client := guard.NewClient(guard.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	defer client.CloseIdleConnections()
-	sandbox, err := code.New(code.Config{Client: client, Nice: 10})
+	sandbox, err := code.New(code.Config{Client: client, Host: jail.Host{Nice: 10}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,8 @@ package runner
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"turbocat.io/services/runner/internal/data"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/services/runner/internal/jail"
 	"turbocat.io/services/runner/internal/llm"
 	"turbocat.io/services/runner/internal/natsapi"
 	"turbocat.io/services/runner/internal/work"
@@ -63,13 +66,18 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	client := guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput})
-	sandbox, err := code.New(code.Config{Client: client, Python: cfg.Python, Nice: cfg.CodeNice, MaxMemoryMb: cfg.CodeMemoryMb})
+	host := jail.Host{Nice: cfg.CodeNice, Groups: jail.FindGroups()}
+	sandbox, err := code.New(code.Config{Client: client, Python: cfg.Python, Host: host, MaxMemoryMb: cfg.CodeMemoryMb})
 	if err != nil {
 		return nil, err
 	}
 	prices, err := llm.LoadPrices(cfg.LLMPrices)
 	if err != nil {
 		return nil, fmt.Errorf("TURBOCAT_LLM_PRICES: %w", err)
+	}
+	programs, err := llm.LoadPrograms(cfg.MCPPrograms)
+	if err != nil {
+		return nil, fmt.Errorf("TURBOCAT_RUNNER_MCP_PROGRAMS: %w", err)
 	}
 	env.Health.Add("sandbox", func(context.Context) error { return sandbox.Available() })
 	promauto.With(env.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
@@ -84,12 +92,12 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		{catalog.AgentAPI, cfg.APIConcurrency, api.New(client)},
 		{catalog.AgentData, cfg.DataConcurrency, data.New()},
 		{catalog.AgentLLM, cfg.LLMConcurrency, llm.New(llm.Config{
-			Client: guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: llm.MaxAnswer}), Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL,
+			Client: guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: llm.MaxAnswer}), Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL, Programs: programs, Host: host,
 		})},
 	}
 	if err := sandbox.Available(); err == nil {
 		kinds = append(kinds, kind{catalog.AgentCode, cfg.CodeConcurrency, sandbox})
-		env.Log.Info().Strs("controlGroups", sandbox.Bounded()).Msg("code is jailed")
+		env.Log.Info().Strs("controlGroups", slices.Sorted(maps.Keys(host.Groups))).Msg("code is jailed")
 		if err := sandbox.PythonAvailable(); err != nil {
 			env.Log.Warn().Err(err).Msg("this host can not run Python; CODE steps of that runtime fail here")
 		}

@@ -167,7 +167,7 @@ func TestNew(t *testing.T) {
 		{
 			"LLM with all", llm(`{"providers":[{"type":"openai"}],"model":"m","system":"s {{a}}","prompt":"{{q}}","images":["{{i}}","https://x/y.png","data:image/png;base64,AA"],"temperature":1.5,` +
 				`"maxTokens":5,"topP":1,"frequencyPenalty":1,"presencePenalty":-1,"stop":["x"],"responseFormat":{"type":"json","schema":{"type":"object"}},"maxTurns":3,"memory":{"key":"{{user}}"},` +
-				`"tools":[{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"t","description":"d","parameters":{"type":"object"}},{"mcp":{"name":"s","url":"https://m/x","headers":{"X-Key":"{{secrets.K}}"},"allow":["a"]}}],` +
+				`"tools":[{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"t","description":"d","parameters":{"type":"object"}},{"mcp":{"name":"s","url":"https://m/x","headers":{"X-Key":"{{secrets.K}}"},"allow":["a"]}},{"mcp":{"name":"p","program":"docs"}}],` +
 				`"budgets":[{"scope":"user","period":"day","maxCostUsd":1,"action":"downgrade","model":"n"},{"scope":"step","maxTokens":10}],"timeoutMs":1000,"runner":"eu"}`), "",
 		},
 		{"LLM without a model", llm(`{"providers":[{"type":"openai"}]}`), "config.providers[0].model required"},
@@ -186,9 +186,10 @@ func TestNew(t *testing.T) {
 		},
 		{
 			"LLM tools", llm(`{"providers":[{"type":"openai","model":"m"}],"tools":[{"name":"a"},{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"b","description":"d","parameters":{"type":"array"}},` +
-				`{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"b","description":"d"},{"mcp":{"name":"s","command":"rm"}},{"mcp":{"name":"s","url":"https://x","headers":{"a b":"c"}}}]}`),
-			"config.tools[0].agentId required\nconfig.tools[0].description required\nconfig.tools[3].mcp.command unknown_field\nconfig.tools[3].mcp.url required\n" +
-				"config.tools[1].parameters.type bad_value\nconfig.tools[2].name bad_value\nconfig.tools[4].mcp.name bad_value\nconfig.tools[4].mcp.headers[\"a b\"] bad_value",
+				`{"agentId":"0193b7f0-0000-7000-8000-000000000000","name":"b","description":"d"},{"mcp":{"name":"s","command":"rm"}},{"mcp":{"name":"s","url":"https://x","headers":{"a b":"c"}}},{"mcp":{"name":"q","url":"https://x","program":"docs"}},{"mcp":{"name":"r","program":"docs","headers":{"X-K":"v"}}},{"mcp":{"name":"u"}}]}`),
+			"config.tools[0].agentId required\nconfig.tools[0].description required\nconfig.tools[3].mcp.command unknown_field\n" +
+				"config.tools[1].parameters.type bad_value\nconfig.tools[2].name bad_value\nconfig.tools[3].mcp.url required\nconfig.tools[4].mcp.name bad_value\nconfig.tools[4].mcp.headers[\"a b\"] bad_value\n" +
+				"config.tools[5].mcp.program not_applicable\nconfig.tools[6].mcp.headers not_applicable\nconfig.tools[7].mcp.url required",
 		},
 		{
 			"LLM budgets", llm(`{"providers":[{"type":"openai","model":"m"}],"budgets":[{"scope":"user"},{"scope":"day","maxTokens":1},{"scope":"step","maxTokens":1,"action":"downgrade"}]}`),

@@ -97,6 +97,14 @@ func checkTools(tools []catalog.LLMTool, faults *form.Faults) {
 			faults.Add(form.Join(at, "name"), errs.BadValue, "is the name of another MCP server; give each its own")
 		}
 		servers = append(servers, t.MCP.Name)
+		switch {
+		case t.MCP.URL == "" && t.MCP.Program == "":
+			faults.Add(form.Join(at, "url"), errs.Required, "is missing; give the URL of the server, or in program the name of one of the operator's programs")
+		case t.MCP.URL != "" && t.MCP.Program != "":
+			faults.Add(form.Join(at, "program"), errs.NotApplicable, "stands beside url; leave one of them out")
+		case t.MCP.Program != "" && len(t.MCP.Headers) > 0:
+			faults.Add(form.Join(at, "headers"), errs.NotApplicable, "are of servers with a url alone; leave them out")
+		}
 		for _, name := range slices.Sorted(maps.Keys(t.MCP.Headers)) {
 			if !headerName.MatchString(name) {
 				faults.Add(form.Join(form.Join(at, "headers"), name), errs.BadValue, "is no name of a header; use letters, digits and -")

@@ -10,19 +10,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/code/frame"
-	"turbocat.io/services/runner/internal/code/jail"
 	"turbocat.io/services/runner/internal/code/python"
 	"turbocat.io/services/runner/internal/code/script"
 	"turbocat.io/services/runner/internal/executor"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 // Config says how sandboxes are started.
@@ -31,8 +29,8 @@ type Config struct {
 	Program string
 	// Client is what code fetches with, to be one of guard.NewClient.
 	Client *http.Client
-	// Nice is how far others of the host go before code, from 0 to 19.
-	Nice int
+	// Host is how the processes of code stand among others.
+	Host jail.Host
 	// MaxMemoryMb is the most that an agent's memoryMb may be here; 0 for what any may have.
 	MaxMemoryMb int64
 	// Python is the path of an interpreter; the one at a usual place when empty.
@@ -44,8 +42,7 @@ var errTimeUp = errors.New("the code's time is up")
 // Executor runs attempts of CODE agents. It is safe for concurrent use.
 type Executor struct {
 	client        *http.Client
-	maxMemoryMb   uint64 // 0 for no bound
-	host          jail.Host
+	maxMemoryMb   uint64   // 0 for no bound
 	scripts       *nursery // of JavaScript and TypeScript
 	missing       error    // why this host can not jail, if so
 	python        *nursery
@@ -62,8 +59,8 @@ func New(cfg Config) (*Executor, error) {
 		}
 		program = cfg.Program
 	}
-	e := &Executor{client: cfg.Client, maxMemoryMb: uint64(max(cfg.MaxMemoryMb, 0)), host: jail.Host{Nice: cfg.Nice, Groups: jail.FindGroups()}}
-	e.scripts = newNursery(e.host, program, sandboxWord)
+	e := &Executor{client: cfg.Client, maxMemoryMb: uint64(max(cfg.MaxMemoryMb, 0))}
+	e.scripts = newNursery(func() (*jail.Child, error) { return cfg.Host.Start(program, sandboxWord) })
 	if e.missing = e.scripts.probe(limits(config{memoryMb: 128})); e.missing != nil {
 		e.pythonMissing = e.missing
 		return e, nil
@@ -81,16 +78,9 @@ func (e *Executor) findPython(cfg Config, program string) error {
 	if err != nil {
 		return err
 	}
-	becomes, err := json.Marshal(found)
-	if err != nil {
-		return err
-	}
-	e.python = newNursery(e.host, program, pythonWord, string(becomes))
+	e.python = newNursery(func() (*jail.Child, error) { return cfg.Host.StartProgram(program, found) })
 	return e.python.probe(limits(config{runtime: catalog.RuntimePython, memoryMb: minMemoryMb}))
 }
-
-// Bounded tells by which controllers the host bounds sandboxes, sorted; none when there are no control groups that may be written.
-func (e *Executor) Bounded() []string { return slices.Sorted(maps.Keys(e.host.Groups)) }
 
 // Available gives nil, or why this host can not run CODE.
 func (e *Executor) Available() error { return e.missing }

@@ -19,6 +19,7 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/executor"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 var _ executor.Interface = (*Executor)(nil)
@@ -628,7 +629,7 @@ func BenchmarkTrivial(b *testing.B) {
 }
 
 func TestMemoryOfARunner(t *testing.T) {
-	e, err := New(Config{MaxMemoryMb: 64, Nice: 10})
+	e, err := New(Config{MaxMemoryMb: 64, Host: jail.Host{Nice: 10}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/code/frame"
-	"turbocat.io/services/runner/internal/code/jail"
 	"turbocat.io/services/runner/internal/code/script"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 func frames(t testing.TB, parts ...string) []byte {

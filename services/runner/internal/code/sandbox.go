@@ -14,15 +14,12 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/code/frame"
-	"turbocat.io/services/runner/internal/code/jail"
 	"turbocat.io/services/runner/internal/code/script"
+	"turbocat.io/services/runner/internal/jail"
 )
 
-// As the first argument sandboxWord makes a program a sandbox, and pythonWord one of Python: the jail.Program that it becomes is the second.
-const (
-	sandboxWord = "__turbocat_sandbox"
-	pythonWord  = "__turbocat_python"
-)
+// sandboxWord makes a program a sandbox as the first argument.
+const sandboxWord = "__turbocat_sandbox"
 
 // levels are the levels of log lines as the first byte of a log frame.
 var levels = map[byte]string{'D': "DEBUG", 'I': "INFO", 'W': "WARN", 'E': "ERROR"}
@@ -31,36 +28,16 @@ var levels = map[byte]string{'D': "DEBUG", 'I': "INFO", 'W': "WARN", 'E': "ERROR
 // returns at once. It must be the first thing main does: what runs before it runs outside
 // the jail and delays each attempt.
 func Main() {
-	if len(os.Args) < 2 {
+	jail.Main() // of Python
+	if len(os.Args) < 2 || os.Args[1] != sandboxWord {
 		return
 	}
-	var err error
-	switch os.Args[1] {
-	case sandboxWord:
-		os.Clearenv()
-		err = serve(os.Stdin, os.NewFile(3, "result"))
-	case pythonWord:
-		err = become(os.Args[2:])
-	default:
-		return
-	}
-	if err != nil {
+	os.Clearenv()
+	if err := serve(os.Stdin, os.NewFile(3, "result")); err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox:", err)
 		os.Exit(97) //nolint:forbidigo // this is the main of the sandbox process
 	}
 	os.Exit(0) //nolint:forbidigo // this is the main of the sandbox process
-}
-
-// become makes this process the interpreter that the one argument describes. It returns only with an error.
-func become(args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%d arguments, wanted one", len(args))
-	}
-	var p jail.Program
-	if err := json.Unmarshal([]byte(args[0]), &p); err != nil {
-		return err
-	}
-	return jail.Become(p)
 }
 
 func serve(in io.Reader, out io.Writer) error {

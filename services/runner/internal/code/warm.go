@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"turbocat.io/services/runner/internal/code/frame"
-	"turbocat.io/services/runner/internal/code/jail"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 // maxIdle bounds the sandboxes that wait for a job, maxIdlePython those of Python.
@@ -25,17 +25,15 @@ type sandbox struct {
 
 // nursery starts the sandboxes of one interpreter, and keeps some ready.
 type nursery struct {
-	host    jail.Host
-	program string
-	args    []string
-	idle    chan *sandbox // sandboxes without a job
-	room    chan struct{} // has an entry for each that is missing
-	wanted  chan struct{} // closed when there is a reason to have some ready
-	want    func()        // closes it
+	begin  func() (*jail.Child, error)
+	idle   chan *sandbox // sandboxes without a job
+	room   chan struct{} // has an entry for each that is missing
+	wanted chan struct{} // closed when there is a reason to have some ready
+	want   func()        // closes it
 }
 
-func newNursery(host jail.Host, program string, args ...string) *nursery {
-	n := &nursery{host: host, program: program, args: args, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
+func newNursery(begin func() (*jail.Child, error)) *nursery {
+	n := &nursery{begin: begin, idle: make(chan *sandbox, maxIdle), room: make(chan struct{}, maxIdle), wanted: make(chan struct{})}
 	n.want = sync.OnceFunc(func() { close(n.wanted) })
 	return n
 }
@@ -150,7 +148,7 @@ func (n *nursery) probe(limits jail.Limits) error {
 
 // start gives a sandbox that waits for its limits, or ctx.Err(), or why there is none.
 func (n *nursery) start(ctx context.Context) (*sandbox, error) {
-	child, err := n.host.Start(n.program, n.args...)
+	child, err := n.begin()
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/executor"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 // MaxAnswer bounds what a provider or an MCP server may send for one request, in bytes. A stream takes some ten times its text.
@@ -34,6 +35,8 @@ type Config struct {
 	AnthropicKey string
 	OpenAIURL    string // of the official provider; "" for its own
 	AnthropicURL string
+	Programs     Programs  // that may be MCP servers
+	Host         jail.Host // how they stand among others; this program's main begins with jail.Main
 }
 
 // Executor runs LLM agents.

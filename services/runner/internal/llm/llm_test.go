@@ -89,6 +89,12 @@ type desk struct {
 // newDesk has a server answer for both providers, also for those at its own address.
 func newDesk(t *testing.T, answer func(llmtest.Request) llmtest.Reply) *desk {
 	t.Helper()
+	return newDeskWith(t, llm.Config{}, answer)
+}
+
+// newDeskWith is newDesk with a config, but for the providers.
+func newDeskWith(t *testing.T, cfg llm.Config, answer func(llmtest.Request) llmtest.Reply) *desk {
+	t.Helper()
 	prices, err := llm.LoadPrices("")
 	if err != nil {
 		t.Fatal(err)
@@ -96,9 +102,10 @@ func newDesk(t *testing.T, answer func(llmtest.Request) llmtest.Reply) *desk {
 	server := llmtest.New(t, answer)
 	client := guard.NewClient(guard.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, MaxBody: llm.MaxAnswer})
 	t.Cleanup(client.CloseIdleConnections)
+	cfg.Client, cfg.Prices, cfg.OpenAIKey, cfg.AnthropicKey, cfg.OpenAIURL, cfg.AnthropicURL = client, prices, "openai-key", "anthropic-key", server.URL+"/v1", server.URL
 	return &desk{
 		t: t, server: server, live: map[int]string{}, wrote: func() {},
-		runs: llm.New(llm.Config{Client: client, Prices: prices, OpenAIKey: "openai-key", AnthropicKey: "anthropic-key", OpenAIURL: server.URL + "/v1", AnthropicURL: server.URL}),
+		runs: llm.New(cfg),
 		book: &book{ended: map[string]executor.EndedCall{}, memory: map[string][]json.RawMessage{}, agents: map[string]func(context.Context, json.RawMessage) (json.RawMessage, error){}},
 	}
 }

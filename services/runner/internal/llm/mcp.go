@@ -17,6 +17,7 @@ import (
 	"turbocat.io/contracts/runner"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 const (
@@ -27,32 +28,29 @@ const (
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`) // what both providers take
 
-// server is an MCP server over streamable HTTP.
+// server is an MCP server: over streamable HTTP, or a program in a jail.
 type server struct {
 	name, url string
 	headers   map[string]string
+	program   string // instead of url
+	child     *jail.Child
 	allow     []string
 	session   *mcp.ClientSession
 }
 
-// open asks the server what it has.
-func (s *server) open(ctx context.Context, client *http.Client, log executor.Logger) ([]tool, error) {
-	endpoint, err := url.Parse(s.url)
+// open asks the server what it has. A *runner.StepError says that it can not be here.
+func (s *server) open(ctx context.Context, cfg *Config, log executor.Logger) ([]tool, error) {
+	transport, err := s.transport(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sending := *client
-	sending.Transport = &headed{next: client.Transport, host: endpoint.Host, scheme: endpoint.Scheme, headers: s.headers}
-	s.session, err = mcp.NewClient(&mcp.Implementation{Name: "turbocat", Version: "1"}, nil).Connect(ctx, &mcp.StreamableClientTransport{
-		Endpoint: s.url, HTTPClient: &sending, MaxRetries: -1, DisableStandaloneSSE: true, MaxEventSize: runner.MaxOutput,
-	}, nil)
-	if err != nil {
-		return nil, reasonOfMCP(err)
+	if s.session, err = mcp.NewClient(&mcp.Implementation{Name: "turbocat", Version: "1"}, nil).Connect(ctx, transport, nil); err != nil {
+		return nil, s.reason(err)
 	}
 	var tools []tool
 	for t, err := range s.session.Tools(ctx, nil) {
 		if err != nil {
-			return nil, reasonOfMCP(err)
+			return nil, s.reason(err)
 		}
 		if len(s.allow) > 0 && !slices.Contains(s.allow, t.Name) {
 			continue
@@ -69,6 +67,41 @@ func (s *server) open(ctx context.Context, client *http.Client, log executor.Log
 		tools = append(tools, made)
 	}
 	return tools, nil
+}
+
+func (s *server) transport(cfg *Config) (mcp.Transport, error) {
+	if s.program != "" {
+		p, has := cfg.Programs[s.program]
+		if !has {
+			return nil, &runner.StepError{
+				Code: runner.CodeNoSandbox, Retryable: true,
+				Message: fmt.Sprintf("this runner has no program %q; its operator names programs in the file of TURBOCAT_RUNNER_MCP_PROGRAMS", s.program),
+			}
+		}
+		var err error
+		if s.child, err = cfg.Host.StartProgram("/proc/self/exe", p); err != nil {
+			return nil, err
+		}
+		return &mcp.IOTransport{Reader: s.child.Result, Writer: s.child.Job, MaxLineLength: runner.MaxOutput}, nil
+	}
+	endpoint, err := url.Parse(s.url)
+	if err != nil {
+		return nil, err
+	}
+	sending := *cfg.Client
+	sending.Transport = &headed{next: cfg.Client.Transport, host: endpoint.Host, scheme: endpoint.Scheme, headers: s.headers}
+	return &mcp.StreamableClientTransport{
+		Endpoint: s.url, HTTPClient: &sending, MaxRetries: -1, DisableStandaloneSSE: true, MaxEventSize: runner.MaxOutput,
+	}, nil
+}
+
+// reason tells why a server can not be used. A program that has ended is asked no more, and says why.
+func (s *server) reason(err error) error {
+	if s.child == nil {
+		return reasonOfMCP(err)
+	}
+	exit := s.child.Close()
+	return fmt.Errorf("%w (%s): %s", err, exit.Reason, strings.ToValidUTF8(strings.TrimSpace(exit.Stderr), "\uFFFD"))
 }
 
 func (s *server) tool(t *mcp.Tool) (tool, string) {
@@ -123,6 +156,10 @@ func (s *server) call(ctx context.Context, name string, arguments json.RawMessag
 }
 
 func (s *server) close() {
+	if s.child != nil {
+		defer s.child.Close()
+		s.child.Kill() // else the session would wait for what is asked
+	}
 	if s.session != nil {
 		_ = s.session.Close() // it is asked for nothing any more
 		s.session = nil

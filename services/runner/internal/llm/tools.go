@@ -47,7 +47,7 @@ func (b *toolbox) resolve(tools []catalog.LLMTool, f *fields) {
 		at := fmt.Sprintf("tools[%d]", i)
 		switch {
 		case t.MCP != nil:
-			s := server{name: t.MCP.Name, url: t.MCP.URL, allow: t.MCP.Allow, headers: map[string]string{}}
+			s := server{name: t.MCP.Name, url: t.MCP.URL, program: t.MCP.Program, allow: t.MCP.Allow, headers: map[string]string{}}
 			for name, value := range t.MCP.Headers {
 				s.headers[name] = f.secret(at+".mcp.headers."+name, value)
 			}
@@ -78,11 +78,15 @@ func (a *attempt) equip(ctx context.Context) error {
 	}
 	for i := range b.servers {
 		s := &b.servers[i]
-		tools, err := s.open(ctx, a.executor.cfg.Client, a.task.Log)
+		tools, err := s.open(ctx, &a.executor.cfg, a.task.Log)
 		if err != nil {
 			b.close()
-			if ctx.Err() != nil {
+			var missing *runner.StepError
+			switch {
+			case ctx.Err() != nil:
 				return ctx.Err()
+			case errors.As(err, &missing):
+				return missing
 			}
 			return &runner.StepError{Code: runner.CodeHTTPError, Message: fmt.Sprintf("the MCP server %s can not be used: %v", s.name, err), Retryable: true}
 		}

@@ -3,10 +3,8 @@ package python
 
 import (
 	"context"
-	"debug/elf"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"turbocat.io/services/runner/internal/code/jail"
+	"turbocat.io/services/runner/internal/jail"
 )
 
 //go:embed child.py
@@ -23,9 +21,6 @@ var child string
 
 // usual is where interpreters are looked for, in this order.
 var usual = []string{"/usr/bin/python3", "/usr/local/bin/python3"}
-
-// system is what programs are linked with, and the time zones.
-var system = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"}
 
 // local is what programs of localPrograms are linked with, beside.
 const local, localPrograms = "/usr/local/lib", "/usr/local/bin/"
@@ -76,21 +71,7 @@ func program(place string, bounds Bounds) (jail.Program, error) {
 	if strings.HasPrefix(path, localPrograms) {
 		library = append(library, local)
 	}
-	for _, place := range append(library, system...) {
-		switch info, err := os.Stat(place); {
-		case err != nil: // this system has none
-		case info.IsDir():
-			p.Folders = append(p.Folders, place)
-		default:
-			p.Files = append(p.Files, place)
-		}
-	}
-	loader, err := loaderOf(path)
-	if err != nil {
-		return jail.Program{}, fmt.Errorf("%s: %w", path, err)
-	}
-	p.Loader = loader
-	return p, nil
+	return p, p.Link(library...)
 }
 
 // ask gives the folders of an interpreter's standard library. It runs it outside of a jail, with none of anybody's code.
@@ -116,24 +97,4 @@ print(json.dumps({"version": sys.version_info[:2], "library": [p["stdlib"], p["p
 		return nil, fmt.Errorf("it is version %d.%d; at least %d.%d is needed", said.Version[0], said.Version[1], oldest[0], oldest[1])
 	}
 	return said.Library, nil
-}
-
-// loaderOf gives the program that loads a dynamically linked one; "" for none.
-func loaderOf(path string) (string, error) {
-	f, err := elf.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	for _, p := range f.Progs {
-		if p.Type != elf.PT_INTERP {
-			continue
-		}
-		raw := make([]byte, p.Filesz)
-		if _, err := p.ReadAt(raw, 0); err != nil {
-			return "", err
-		}
-		return strings.TrimRight(string(raw), "\x00"), err
-	}
-	return "", err
 }

@@ -82,23 +82,14 @@ func closeStrangers() error {
 }
 
 func (c Cell) setLimits(limits Limits) error {
-	for _, l := range []struct {
-		name     string
-		resource int
-		value    uint64
-	}{
+	return keepTo([]limit{
 		{"core", unix.RLIMIT_CORE, 0},
 		{"file size", unix.RLIMIT_FSIZE, 0},
 		{"descriptors", unix.RLIMIT_NOFILE, 16},
 		{"CPU time", unix.RLIMIT_CPU, limits.CPUSeconds},
 		// Not the address space: Go reserves gigabytes of it and uses little.
 		{"memory", unix.RLIMIT_DATA, c.dataInUse + limits.Memory},
-	} {
-		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
-			return fmt.Errorf("limit the %s: %w", l.name, err)
-		}
-	}
-	return nil
+	})
 }
 
 // dataInUse gives the bytes that count against RLIMIT_DATA.

@@ -3,6 +3,7 @@
 package jail
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +51,27 @@ type Host struct {
 
 // Start runs program with args as a child that dies with this process. The caller must Close it.
 func (h Host) Start(program string, args ...string) (*Child, error) {
+	return h.start(&head{}, program, args)
+}
+
+// StartProgram has a child of self, a program whose main begins with Main, become p. The caller must Close it.
+func (h Host) StartProgram(self string, p Program) (*Child, error) {
+	becomes, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	c, err := h.start(&head{rest: p.Speaks}, self, []string{word, string(becomes)})
+	if err == nil && p.Limits.Memory > 0 {
+		err = c.Bound(p.Limits.Memory)
+	}
+	if err != nil && c != nil {
+		c.Close()
+		c = nil
+	}
+	return c, err
+}
+
+func (h Host) start(stderr *head, program string, args []string) (*Child, error) {
 	jobR, jobW, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the job pipe: %w", err)
@@ -58,7 +80,7 @@ func (h Host) Start(program string, args ...string) (*Child, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make the result pipe: %w", err), jobR.Close(), jobW.Close())
 	}
-	c := &Child{Job: jobW, Result: resultR, stderr: &head{}, done: make(chan struct{})}
+	c := &Child{Job: jobW, Result: resultR, stderr: stderr, done: make(chan struct{})}
 	c.cmd = &exec.Cmd{
 		Path:        program,
 		Args:        append([]string{"turbocat-sandbox"}, args...),
@@ -155,10 +177,11 @@ func (c *Child) Close() Exit {
 	return exit
 }
 
-// head keeps the start of what is written to it and refuses the rest.
+// head keeps the start of what is written to it and refuses the rest, unless it takes that, too.
 type head struct {
-	mu  sync.Mutex
-	buf []byte
+	rest bool
+	mu   sync.Mutex
+	buf  []byte
 }
 
 func (h *head) Write(p []byte) (int, error) {
@@ -166,10 +189,10 @@ func (h *head) Write(p []byte) (int, error) {
 	defer h.mu.Unlock()
 	n := min(len(p), maxStderr-len(h.buf))
 	h.buf = append(h.buf, p[:n]...)
-	if n < len(p) {
+	if n < len(p) && !h.rest {
 		return n, errors.New("the child wrote too much to stderr")
 	}
-	return n, nil
+	return len(p), nil
 }
 
 func (h *head) String() string {

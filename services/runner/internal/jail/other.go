@@ -25,6 +25,9 @@ type Host struct {
 // Start always gives ErrUnsupported on this system.
 func (Host) Start(string, ...string) (*Child, error) { return nil, ErrUnsupported }
 
+// StartProgram always gives ErrUnsupported on this system.
+func (Host) StartProgram(string, Program) (*Child, error) { return nil, ErrUnsupported }
+
 // Bound does nothing: no child was ever started.
 func (c *Child) Bound(uint64) error { return nil }
 

@@ -25,12 +25,3 @@ type Exit struct {
 	// Starved tells that the kernel has killed it because its control group had no memory left.
 	Starved bool
 }
-
-// Program is what a process becomes in its jail, by Become.
-type Program struct {
-	Path    string   // of the executable, absolute
-	Args    []string // the first is its name
-	Loader  string   // the program that loads it; "" when it is linked statically
-	Folders []string // that it may read, with all that is in them
-	Files   []string // that it may read
-}
