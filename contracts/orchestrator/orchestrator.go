@@ -121,7 +121,7 @@ type ItemCounts struct {
 
 // WaitingFor says what a RUNNING step waits for: for a RUNNER until one has said that it has begun, which it does after 200 ms.
 type WaitingFor struct {
-	Reason string     `json:"reason" enum:"RETRY,TIMER,SIGNAL,CHILD,RUNNER,LIMIT"`
+	Reason string     `json:"reason" enum:"RETRY,TIMER,SIGNAL,CHILD,RUNNER,LIMIT,BUDGET"`
 	Until  *time.Time `json:"until"`
 }
 
@@ -251,7 +251,7 @@ type LimitExplanation struct {
 type StepExplanation struct {
 	StepKey string     `json:"stepKey"`
 	Status  string     `json:"status"`
-	Reason  string     `json:"reason" enum:"DEPENDENCIES,LIMIT,QUEUED,RUNNER,RUNNING,RETRY,TIMER,SIGNAL,CHILD,ITEMS,PAUSED,FAILED,SKIPPED"`
+	Reason  string     `json:"reason" enum:"DEPENDENCIES,LIMIT,QUEUED,RUNNER,RUNNING,RETRY,TIMER,SIGNAL,CHILD,BUDGET,ITEMS,PAUSED,FAILED,SKIPPED"`
 	Message string     `json:"message"` // a sentence
 	Until   *time.Time `json:"until"`   // when that is over at the latest; null when nobody knows
 	Remedy  string     `json:"remedy"`  // what to do; "" when nothing is to be done

@@ -128,6 +128,14 @@ func TestLLMApproval(t *testing.T) {
 	t.Parallel()
 	c := user(t)
 	e := c.overBudget(t)
+	c.awaitBudget(t, e.ID)
+	if w := state(t, c.execution(t, e.ID), "ask").WaitingFor; w == nil || w.Reason != "BUDGET" {
+		t.Errorf("it waits for %+v", w)
+	}
+	explained := data[orchestrator.Explanation](t, c.do(t, "GET", "/executions/"+e.ID+"/explain", nil), 200)
+	if s := explained.Steps[0]; s.Reason != "BUDGET" || !strings.Contains(s.Remedy, "/executions/"+e.ID+"/steps/ask/budget") || explained.Summary != "It is running: 1 step waits for somebody to decide about a budget." {
+		t.Errorf("explained by %+v", explained)
+	}
 	c.decide(t, e.ID, object{"approved": true, "maxTokens": 11})
 	c.decide(t, e.ID, object{"approved": false, "comment": "too dear"})
 	if e = c.awaitEnd(t, e.ID); e.Status != "FAILED" || state(t, e, "ask").Error.Code != runner.CodeBudget || !strings.HasSuffix(state(t, e, "ask").Error.Message, "more was refused: too dear") {

@@ -158,6 +158,10 @@ func TestNew(t *testing.T) {
 			"config.pipeline[0].by unknown_field\nconfig.pipeline[0].sort required\nconfig.pipeline[1].operation bad_enum\nconfig.pipeline[2].operation required\n" +
 				"config.pipeline[3].field bad_value\nconfig.pipeline[3].operator bad_enum",
 		},
+		{
+			"DATA expressions", data(`{"pipeline":[{"operation":"filter","expr":"row.a > "},{"operation":"map","fields":{"x":{"expr":"steps.y + 1"},"y":{"expr":"row.a * input.b"}}},{"operation":"transform","fields":{"expr":{"expr":"[row"}}}]}`),
+			"config.pipeline[0].expr bad_value\nconfig.pipeline[1].fields.x.expr bad_value\nconfig.pipeline[2].fields.expr.expr bad_value",
+		},
 		{"DATA too deep", data(`{"operation":"map","fields":{"a":{"value":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}}`), "config bad_value"},
 		{"DATA too large", data(`{"operation":"map","fields":{"a":{"value":"` + strings.Repeat("x", catalog.MaxDataConfig) + `"}}}`), "config out_of_range"},
 		{"a name twice", data(`{"operation":"pick","fields":["a"],"fields":["b"]}`), "config.fields bad_value"},
@@ -224,6 +228,23 @@ func TestNew(t *testing.T) {
 				t.Errorf("faults of %s\n got %q\nwant %q\n%+v", c.body, got, c.want, err)
 			}
 		})
+	}
+}
+
+// TestExpressionsAreCheckedWhenSaved wants to be told where an expression over rows is wrong.
+func TestExpressionsAreCheckedWhenSaved(t *testing.T) {
+	for text, want := range map[string]string{
+		"row.a + * 2": "column 9", "row.a +\n  )": "line 2, column 3", "steps.x": "there is no steps; write row.steps for a field of the row",
+	} {
+		raw, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = schemas(t).New([]byte(`{"name":"n","type":"DATA","config":{"operation":"filter","expr":` + string(raw) + `}}`))
+		var refused *errs.Error
+		if !errors.As(err, &refused) || len(refused.Details) != 1 || refused.Details[0].Field != "config.expr" || !strings.Contains(refused.Details[0].Message, want) {
+			t.Errorf("%q: %+v, want %s", text, refused, want)
+		}
 	}
 }
 

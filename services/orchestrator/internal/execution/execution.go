@@ -88,6 +88,7 @@ type Record struct {
 	ScheduledFor    *time.Time
 	Reused          map[int]string             // by step: the execution that its result is of, when that is another
 	Usage           map[int]orchestrator.Usage // by step: of the models that its attempts have called
+	Undecided       map[int]int                // by step: of how many of its items, or of itself, somebody is asked to approve of more than a budget has
 	Compensation    *Compensation              // what undoes its steps; nil for nothing
 	Sent            map[engine.Place]uint64    // the sequences in STEPS of messages of current attempts, as far as they are known
 }

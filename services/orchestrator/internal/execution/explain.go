@@ -65,6 +65,7 @@ const (
 	reasonTimer        = "TIMER"
 	reasonSignal       = "SIGNAL"
 	reasonChild        = "CHILD"
+	reasonBudget       = "BUDGET"
 	reasonItems        = "ITEMS"
 	reasonPaused       = "PAUSED"
 	reasonFailed       = "FAILED"
@@ -113,6 +114,10 @@ func explainStep(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrat
 			Reason: reasonChild, Message: fmt.Sprintf("attempt %d is the execution %s, which has not ended", s.Attempt, s.Child), Until: moment(s.Backstop),
 			Remedy: "see why: GET /api/v1/executions/" + s.Child + "/explain",
 		}
+	case r.Undecided[i] > 0:
+		return orchestrator.StepExplanation{
+			Reason: reasonBudget, Message: fmt.Sprintf("attempt %d waits until somebody approves of more than a budget has, or refuses", s.Attempt), Until: moment(s.Backstop), Remedy: decide(x, i),
+		}
 	case ready(x, i):
 		return waitsForRunner(r, d, i, now)
 	case s.Backstop == 0: // the engine itself runs it
@@ -124,6 +129,11 @@ func explainStep(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrat
 		out.Message = fmt.Sprintf("attempt %d began on a runner, and now %s: unless it ends all the same, it begins again on another one", s.Attempt, lack)
 	}
 	return out
+}
+
+// decide tells how it is decided about the budgets of a step.
+func decide(x *engine.Execution, i int) string {
+	return fmt.Sprintf(`decide: POST /api/v1/executions/%s/steps/%s/budget with {"approved":true} or {"approved":false}; its log says which budget`, x.ID, x.Definition.Steps[i].Key)
 }
 
 func failed(s *engine.Step) orchestrator.StepExplanation {
@@ -219,6 +229,10 @@ func items(r Record, d *dealing.Dealer, i int, now engine.Time) orchestrator.Ste
 	}
 	if waiting > 0 {
 		out.Message += fmt.Sprintf(", %d wait for another attempt, the first of them for %s", waiting, ago(next, now))
+	}
+	if n := r.Undecided[i]; n > 0 {
+		out.Message += fmt.Sprintf("; %d of them wait until somebody approves of more than a budget has, or refuses", n)
+		out.Remedy = decide(x, i)
 	}
 	for _, work := range atRunners(x, i) {
 		if lack, remedy := lacking(d, work.Pool, work.AgentType); lack != "" {
@@ -396,6 +410,7 @@ func summary(r Record, reasons map[string]int) string {
 		{reasonTimer, "step waits for a time", "steps wait for a time"},
 		{reasonChild, "step waits for another execution", "steps wait for other executions"},
 		{reasonSignal, "step waits for a signal", "steps wait for a signal"},
+		{reasonBudget, "step waits for somebody to decide about a budget", "steps wait for somebody to decide about budgets"},
 		{reasonDependencies, "step waits for others", "steps wait for others"},
 		{reasonPaused, "step could start", "steps could start"},
 	} {

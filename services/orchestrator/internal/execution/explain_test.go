@@ -91,6 +91,14 @@ func TestExplain(t *testing.T) {
 			message: `somebody to approve or refuse "w"`, remedy: `{"approve":true}`, until: 60 * time.Second,
 		},
 		{
+			name: "budget", story: begin(t, `{}`, a).then(time.Second, engine.Input{Kind: engine.StepStarted, Step: "a"}).undecided(1), step: "a", reason: reasonBudget, until: 71 * time.Second,
+			message: "attempt 1 waits until somebody approves", remedy: "/steps/a/budget", summary: "It is running: 1 step waits for somebody to decide about a budget.",
+		},
+		{
+			name: "budget of items", story: begin(t, `{"list":[1,2,3]}`, retriedLoop).undecided(2), step: "l", reason: reasonItems, until: 60 * time.Second,
+			message: "0 failed; 2 of them wait until somebody approves", remedy: "/steps/l/budget",
+		},
+		{
 			name: "items", story: begin(t, `{"list":[1,2,3]}`, retriedLoop), step: "l", reason: reasonItems, until: 60 * time.Second,
 			message: "2 of 2 items begun so far run or wait for a runner, 0 completed, 0 failed", summary: "It is running: 1 step works on its items.",
 		},

@@ -201,6 +201,8 @@ func waitingFor(r Record, i int) *orchestrator.WaitingFor {
 		return nil // it is being read
 	case s.Child != "":
 		return &orchestrator.WaitingFor{Reason: "CHILD", Until: moment(s.Backstop)}
+	case r.Undecided[i] > 0 && !def.FansOut():
+		return &orchestrator.WaitingFor{Reason: reasonBudget, Until: moment(s.Backstop)}
 	case ready(x, i) && !heldBack(r, i):
 		return &orchestrator.WaitingFor{Reason: "RUNNER"}
 	case def.Type != catalog.StepWait:

@@ -76,6 +76,12 @@ func (s *story) sent(key string) *story {
 	return s
 }
 
+// undecided has somebody asked about the budgets of so many items of the first step.
+func (s *story) undecided(items int) *story {
+	s.r.Undecided = map[int]int{0: items}
+	return s
+}
+
 func (s *story) completed(key, output string) *story {
 	return s.then(time.Second, engine.Input{Kind: engine.StepCompleted, Step: key, Output: json.RawMessage(output)})
 }

@@ -450,6 +450,22 @@ func (s *Store) usageOf(ctx context.Context, executionID string) (map[int]orches
 	return out, nil
 }
 
+// undecidedOf tells of each step of how many of its items, or of itself, somebody is asked to approve.
+func (s *Store) undecidedOf(ctx context.Context, executionID string) (map[int]int, error) {
+	var rows []struct {
+		Step  int `db:"step_index"`
+		Items int `db:"items"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT step_index, count(DISTINCT iteration) AS items FROM budget_approvals WHERE execution_id = $1 AND status = 'PENDING' GROUP BY step_index`, executionID); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	out := make(map[int]int, len(rows))
+	for _, r := range rows {
+		out[r.Step] = r.Items
+	}
+	return out, nil
+}
+
 // DecideBudget implements calls.Store.
 func (s *Store) DecideBudget(ctx context.Context, d calls.Decision) (items int, err error) {
 	err = postgres.InTx(ctx, s.lists, func(tx *sqlx.Tx) error {

@@ -372,15 +372,19 @@ func (s *Store) Get(ctx context.Context, id string) (execution.Record, error) {
 		return execution.Record{}, err
 	}
 	var usage map[int]orchestrator.Usage
+	var undecided map[int]int
 	if slices.ContainsFunc(def.Source.Agents, func(a catalog.DefinitionAgent) bool { return a.Type == catalog.AgentLLM }) {
 		if usage, err = s.usageOf(ctx, id); err != nil {
+			return execution.Record{}, err
+		}
+		if undecided, err = s.undecidedOf(ctx, id); err != nil {
 			return execution.Record{}, err
 		}
 	}
 	return execution.Record{
 		Execution: loaded.Execution, Definition: def.Source, DefinitionHash: row.Definition, WorkflowOwner: row.WorkflowOwner, WorkflowVersion: row.WorkflowVersion,
 		ParentID: row.ParentID, RetryOf: row.RetryOf, TriggerID: row.TriggerID, ScheduledFor: utc(row.ScheduledFor.Time, row.ScheduledFor.Valid), Reused: reused,
-		Compensation: compensation, Sent: loaded.Sent, Usage: usage,
+		Compensation: compensation, Sent: loaded.Sent, Usage: usage, Undecided: undecided,
 	}, nil
 }
 
