@@ -41,8 +41,15 @@ func newReceiver(t *testing.T) *receiver {
 
 func (r *receiver) makeStream() {
 	r.t.Helper()
-	if _, err := r.conn.JetStream().CreateStream(r.t.Context(), jetstream.StreamConfig{Name: "TOLD", Subjects: []string{"told.>"}}); err != nil {
-		r.t.Fatal(err)
+	// A server that is still removing the files of one of that name refuses another, for a moment.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		_, err := r.conn.JetStream().CreateStream(r.t.Context(), jetstream.StreamConfig{Name: "TOLD", Subjects: []string{"told.>"}})
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatal(err)
+		}
 	}
 }
 

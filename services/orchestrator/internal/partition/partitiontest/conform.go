@@ -746,7 +746,15 @@ func testStep(t *testing.T, s store) {
 	}
 	step(engine.Task{Status: orchestrator.StepPending}, false)
 	s.commit(begun(id, pos, 0, 10))
-	step(engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "t"}, true)
+	step(engine.Task{Status: orchestrator.StepRunning, Attempt: 1, Token: "t", Dispatch: 1}, true)
+	failed := engine.Task{
+		Status: orchestrator.StepFailed, Attempt: 2, Token: "u", Dispatch: 1, Output: json.RawMessage(`{"a": 1}`), Error: &runner.StepError{Code: "x", Message: "m", Retryable: true}, StartedAt: 20, CompletedAt: 30,
+	}
+	end := begun(id, pos, 10, 20)
+	end.Partitions[0].EventN, end.Executions[0].EventSeq, end.Events = 2, 2, []partition.EventRow{EventOf(id, pos.P, 2, 2)}
+	end.Steps[0].Task = failed
+	s.commit(end)
+	step(failed, true)
 	for _, other := range [][2]string{{id, "b"}, {uuid.NewString(), "a"}, {"x", "a"}} {
 		if _, _, err := s.Step(t.Context(), other[0], other[1], 0); errs.CodeOf(err) != errs.NotFound {
 			t.Errorf("step %q of %q: %v", other[1], other[0], err)

@@ -465,7 +465,7 @@ func (l *Ledger) Step(ctx context.Context, id, key string, iteration int) (engin
 	if !begun {
 		return engine.Task{Status: orchestrator.StepPending}, x.completedAt != 0, nil
 	}
-	return engine.Task{Status: row.Status, Attempt: row.Attempt, Token: row.Token}, true, nil
+	return row.Task, true, nil
 }
 
 // isUUID tells whether id is a UUID as the ledger writes it.
