@@ -1,9 +1,13 @@
 package contracts
 
 import (
+	"embed"
+	"encoding/json"
+
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/contracts/telemetry"
 )
 
 // Events gives every public event.
@@ -27,6 +31,18 @@ func Events() []Message {
 	}
 }
 
+//go:embed schema/event
+var eventSchemas embed.FS
+
+// EventSchema gives the JSON Schema of a public event, by its type; nil for what is none.
+func EventSchema(name string) json.RawMessage {
+	raw, err := eventSchemas.ReadFile("schema/event/" + name + ".json")
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
 // EventAttributes gives what a public event has beside its data, in the order of the encoder.
 func EventAttributes() []Field {
 	return []Field{
@@ -47,7 +63,7 @@ func EventAttributes() []Field {
 func public[T any](t event.Type[T], doc string) Message {
 	d := t.Describe()
 	return Message{
-		Name: d.Type, Doc: doc, Senders: []string{orchestrator.Service}, Receivers: []string{gateway},
+		Name: d.Type, Doc: doc, Senders: []string{orchestrator.Service}, Receivers: []string{gateway, telemetry.Service},
 		Subject: "evt.{p}", Stream: subject.EventsStream, Mode: Batched, Data: d.Data,
 		Headers: []Field{
 			{Name: event.HeaderContentType, Doc: "says that the body is an array of whole events", Value: event.BatchContentType},

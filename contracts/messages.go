@@ -56,6 +56,11 @@ func Messages() []Message {
 			Subject: subject.RunnerHeartbeat, Mode: Plain, Data: reflect.TypeFor[runner.Heartbeat](),
 		},
 		{
+			Name: "feed.news.v1", Doc: "feeds of users have new events; whoever misses it looks again by itself",
+			Senders: []string{telemetry.Service}, Receivers: []string{gateway},
+			Subject: subject.FeedNews, Mode: Plain, Data: reflect.TypeFor[telemetry.FeedNews](),
+		},
+		{
 			Name: "log.batch.v1", Doc: "log lines of executions of one partition, in order",
 			Senders: []string{runner.Service, orchestrator.Service}, Receivers: []string{telemetry.Service},
 			Subject: "log.{p}", Stream: subject.LogsStream, Mode: Plain, Data: reflect.TypeFor[telemetry.LogBatch](),

@@ -112,6 +112,9 @@ func Methods() []Method {
 		method(orchestrator.PreviewSchedule, "tells when a schedule that is not saved would be due next", gateway),
 		method(orchestrator.ListSkips, "gives a page of the scheduled times of a trigger that have no execution, newest first", gateway),
 
+		method(orchestrator.PartitionEvents, "gives events of a partition after a number; system callers only", telemetry.Service),
+		method(orchestrator.EventNumbers, "tells how many events each partition has; system callers only", telemetry.Service),
+		method(telemetry.ReadFeed, "gives events of the caller's executions after a cursor, in the one order in which all are told of them", gateway),
 		method(telemetry.ListLogs, "gives a page of an execution's log lines, oldest first", gateway),
 	}
 	for _, service := range Services() {

@@ -335,6 +335,35 @@ var (
 	ListEvents   = rpc.Method[EventsRequest, EventsResponse]{Service: Service, Name: "list_events", Version: 1}
 )
 
+// PartitionEventsRequest asks for events of a partition after a number.
+type PartitionEventsRequest struct {
+	Partition int    `json:"partition"`
+	After     uint64 `json:"after"`
+	Limit     int    `json:"limit"`
+}
+
+// PartitionEventsResponse has them in the order of their numbers, from the oldest on that is kept; none when there are none.
+type PartitionEventsResponse struct {
+	Events []PartitionEvent `json:"events"`
+}
+
+// PartitionEvent is one of them.
+type PartitionEvent struct {
+	N    uint64          `json:"n"`
+	Body json.RawMessage `json:"body"` // the CloudEvent
+}
+
+// EventNumbersResponse tells how many events the partitions have, by their number.
+type EventNumbersResponse struct {
+	Last []uint64 `json:"last"`
+}
+
+// The methods by which telemetry makes sure that it has every event. System callers only.
+var (
+	PartitionEvents = rpc.Method[PartitionEventsRequest, PartitionEventsResponse]{Service: Service, Name: "partition_events", Version: 1}
+	EventNumbers    = rpc.Method[rpc.Empty, EventNumbersResponse]{Service: Service, Name: "event_numbers", Version: 1}
+)
+
 // CloudEvents types of the inputs the orchestrator puts into the log itself. ce-subject
 // is the execution; those that have a body say so.
 const (

@@ -7,6 +7,7 @@
 //	log.<p>                                    stream LOGS: batches of log lines
 //	tok.<p>                                    stream TOKENS: what models write, as they write it
 //	runner.heartbeat                           no stream: who runs steps at present
+//	feed.news                                  no stream: which users have new events in their feed
 //	audit.<service>                            stream AUDIT: entries of the audit trail on their way to identity
 //	probe.<service>                            stream PROBE: anything, to see whether it is stored
 //	rpc.<service>.v<version>.<method>          request and reply
@@ -98,6 +99,9 @@ func Tokens(p int) string { return "tok." + strconv.Itoa(p) }
 
 // RunnerHeartbeat is where runners say that they are alive. What nobody hears is gone.
 const RunnerHeartbeat = "runner.heartbeat"
+
+// FeedNews is where telemetry says whose feeds have something new. What nobody hears of it, readers find when they look again.
+const FeedNews = "feed.news"
 
 // Audit is where a service puts what it has recorded for the audit trail.
 func Audit(service string) string { return "audit." + service }

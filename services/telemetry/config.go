@@ -7,7 +7,7 @@ import (
 
 // Config of the telemetry service, from TURBOCAT_TELEMETRY_<FIELD>.
 type Config struct {
-	// LogRetention is how long log lines are kept.
+	// LogRetention is how long log lines and the events of feeds are kept.
 	LogRetention time.Duration `env:"TURBOCAT_TELEMETRY_LOG_RETENTION" envDefault:"720h"`
 }
 

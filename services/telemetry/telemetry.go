@@ -1,7 +1,7 @@
-// Package telemetry is the service that keeps log lines.
+// Package telemetry is the service that keeps log lines, and the feeds of users: what happened, in one order.
 //
-// It owns execution_logs and stream LOGS with its consumer. It consumes the batches of lines
-// that runners put there, and offers the RPC methods of contracts/telemetry. It emits nothing.
+// It owns execution_logs, feed and what belongs to it, and stream LOGS with its consumer. It consumes the batches of lines
+// that runners put there and the public events, and offers the RPC methods of contracts/telemetry. It emits feed.news.
 package telemetry
 
 import (
@@ -31,6 +31,7 @@ type Service struct {
 	bus    *bus.Conn
 	server *bus.Server
 	intake *natsapi.Intake
+	feeder *natsapi.Feeder
 	keeper *weekly.Keeper
 }
 
@@ -39,13 +40,14 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	store := postgres.NewLogs(env.DB)
+	store, feeds := postgres.NewLogs(env.DB), postgres.NewFeed(env.DB)
 	server := bus.NewServer(contract.Service, env.Log)
-	natsapi.Register(server, store)
+	natsapi.Register(server, store, feeds)
 	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log)
 	env.Health.Add("logs", intake.Check)
+	feeder := natsapi.NewFeeder(env.Bus, feeds, env.Log, env.Metrics)
 	keeper := weekly.NewKeeper(store.Weeks(), store.Retention(cfg.LogRetention), env.Log, env.Metrics)
-	return &Service{bus: env.Bus, server: server, intake: intake, keeper: keeper}, nil
+	return &Service{bus: env.Bus, server: server, intake: intake, feeder: feeder, keeper: keeper}, nil
 }
 
 // Run takes log lines in and answers requests until ctx ends, then finishes what is in work.
@@ -54,6 +56,10 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.server.Run(ctx, s.bus) })
 	group.Go(func() error {
 		s.intake.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.feeder.Run(ctx)
 		return nil
 	})
 	group.Go(func() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,21 +42,29 @@ type world struct {
 	t    *testing.T
 	db   *sqlx.DB
 	conn *bus.Conn
+	stop func() // of the service; may be called again
 }
 
 func newWorld(t *testing.T) world {
 	t.Helper()
-	db := pgtest.New(t, contract.Service, migrations.Of(contract.Service))
-	conn := bustest.New(t)
+	w := world{t: t, db: pgtest.New(t, contract.Service, migrations.Of(contract.Service)), conn: bustest.New(t)}
+	w, _ = w.another()
+	return w
+}
+
+// another runs one more telemetry service over the same database and bus.
+func (w world) another() (world, func()) {
+	t := w.t
+	t.Helper()
 	health := service.NewHealth(contract.Service)
-	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: conn, DB: db, Health: health}, telemetry.Config{LogRetention: 24 * time.Hour})
+	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: w.conn, DB: w.db, Health: health}, telemetry.Config{LogRetention: 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -66,8 +75,9 @@ func newWorld(t *testing.T) world {
 			t.Error("the service does not stop")
 		}
 	})
+	t.Cleanup(w.stop)
 	eventually(t, "ready", func() bool { return health.Check(ctx).Ready })
-	return world{t, db, conn}
+	return w, w.stop
 }
 
 func eventually(t *testing.T, what string, holds func() bool) {

@@ -24,9 +24,13 @@ type sent struct{ id, kind, data string }
 
 // stream reads the events of an execution behind the one given until the stream ends or has given most.
 func (c *client) stream(ctx context.Context, execution, lastID string, most int) ([]sent, error) {
+	return c.streamAt(ctx, "/executions/"+execution+"/events", lastID, most)
+}
+
+func (c *client) streamAt(ctx context.Context, path, lastID string, most int) ([]sent, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/api/v1/executions/"+execution+"/events", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/api/v1"+path, nil)
 	if err != nil {
 		return nil, err
 	}

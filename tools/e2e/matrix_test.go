@@ -48,6 +48,7 @@ var matrix = map[string]audience{
 	"listSkips":      theOwner,
 	"listExecutions": themself, "bulkExecutions": themself, "getExecution": theOwner, "explainExecution": theOwner, "listExecutionLogs": theOwner,
 	"streamExecutionEvents": theOwner, "cancelExecution": theOwner, "pauseExecution": theOwner, "resumeExecution": theOwner, "signalExecution": theOwner,
+	"listEvents": themself, "streamEvents": themself, "listEventTypes": themself,
 	"retryExecution": theOwner, "replayExecution": theOwner, "rerunExecution": theOwner, "listCalls": theOwner, "decideBudget": theOwner,
 	"listSecrets": themself, "putSecret": themself, "deleteSecret": themself, // by a name, which is each user's own
 	"listApiKeys": themself, "createApiKey": themself, "updateApiKey": theOwner, "revokeApiKey": theOwner, "rotateApiKey": theOwner,
@@ -137,7 +138,7 @@ func TestAccessMatrix(t *testing.T) {
 				try(caller{"a USER's key", nobody, []string{"X-API-Key", otherKey}}, 403)
 			}
 		case themself:
-			if op.method == http.MethodGet {
+			if op.method == http.MethodGet && !op.streams() {
 				try(caller{"another user", other, nil}, 200)
 			}
 		}

@@ -74,6 +74,7 @@ func TestEachProcessKilled(t *testing.T) {
 		step("c", nap, after("b"), inputs(object{"n": "{{b.output}}"})),
 	})
 	pids := i.pids(t)
+	var all []string
 	for _, name := range slices.Sorted(maps.Keys(pids)) {
 		t.Run(name, func(t *testing.T) {
 			var ids []string
@@ -125,11 +126,13 @@ func TestEachProcessKilled(t *testing.T) {
 				}
 				same(t, "the result", state(t, x, "c").Output, strconv.Itoa(n+3))
 			}
+			all = append(all, ids...)
 			if x := c.run(t, workflow, object{"n": 10}); x.Status != "COMPLETED" {
 				t.Errorf("an execution begun afterwards is %s", statuses(x))
 			}
 		})
 	}
+	c.agrees(t, all) // also when telemetry, or NATS with what it had of them, was killed meanwhile
 	if err := i.stop(); err != nil {
 		t.Error(err)
 	}

@@ -63,20 +63,26 @@ func (a *API) events(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	c.Set("Content-Type", "text/event-stream")
-	c.Set("X-Accel-Buffering", "no")
-	c.Response().ImmediateHeaderFlush = true
-	c.Context().SetConnectionClose() // the write deadlines below stay on the connection
-	conn := c.Context().Conn()       // c itself is gone when the writer runs
-	a.metrics.streams.Inc()
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
-		defer a.metrics.streams.Dec()
+	a.stream(c, func(out eventWriter) {
 		defer feed.Close()
-		out := eventWriter{w, conn, a.slowest}
 		// Every way to end, be it the last event, the client or a shutdown, ends the stream alike.
 		_ = feed.Run(a.closing, a.PingInterval, live.Reader{Event: out.event, Text: out.text, Ping: out.ping})
 	})
 	return nil
+}
+
+// stream answers with server-sent events that run writes, until it returns. The request is gone by then.
+func (a *API) stream(c *fiber.Ctx, run func(out eventWriter)) {
+	c.Set("Content-Type", "text/event-stream")
+	c.Set("X-Accel-Buffering", "no")
+	c.Response().ImmediateHeaderFlush = true
+	c.Context().SetConnectionClose() // the write deadlines below stay on the connection
+	conn := c.Context().Conn()
+	a.metrics.streams.Inc()
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
+		defer a.metrics.streams.Dec()
+		run(eventWriter{w, conn, a.slowest})
+	})
 }
 
 // lastEventID reads which event the client has seen last; 0 for none.

@@ -65,9 +65,14 @@ type sse struct {
 
 func (w *world) follow(path string, header map[string]string) *sse {
 	w.t.Helper()
+	return w.followAt("/executions/"+thingID+"/events"+path, header)
+}
+
+func (w *world) followAt(path string, header map[string]string) *sse {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, "GET", w.url+"/api/v1/executions/"+thingID+"/events"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", w.url+"/api/v1"+path, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

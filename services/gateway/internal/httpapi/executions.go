@@ -80,4 +80,5 @@ func (a *API) routeExecutions() {
 	a.routeCalls()
 	a.routeControl()
 	a.routeEvents()
+	a.routeFeed()
 }

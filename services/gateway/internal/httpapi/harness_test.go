@@ -372,6 +372,7 @@ func (w *world) serve() {
 	answer(w, tel, telemetry.ListLogs, func(_ rpc.Caller, r telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error) {
 		return rpc.List[telemetry.LogLine]{Items: []telemetry.LogLine{{ID: thingID, ExecutionID: r.ExecutionID, Level: r.Level, Source: "console", Message: "hello", Fields: json.RawMessage("{}")}}}, nil
 	})
+	answer(w, tel, telemetry.ReadFeed, w.readFeed)
 	run := bus.NewServer(runner.Service, zerolog.Nop())
 	for _, server := range []struct {
 		name string

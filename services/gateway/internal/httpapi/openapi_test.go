@@ -293,6 +293,8 @@ func TestAnswersMatchTheDocument(t *testing.T) {
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/explain", token: aliceToken},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/steps/think/calls", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/" + thingID + "/steps/think/budget", token: aliceToken, body: `{"approved":true,"comment":"so","maxCostUsd":2.5}`},
+		{method: "GET", path: "/api/v1/events?after=1&limit=5", token: aliceToken},
+		{method: "GET", path: "/api/v1/event-types", token: aliceToken},
 		{method: "POST", path: "/api/v1/executions/bulk", token: aliceToken, body: `{"action":"CANCEL","filter":{}}`},
 		{method: "GET", path: "/api/v1/executions/" + thingID + "/logs?level=INFO", token: aliceToken},
 	} {

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -25,10 +24,8 @@ import (
 
 const (
 	// tailSize is how many events a follower may lag behind before it reads the history instead.
-	tailSize = 256
-	// deadConsumer is how long the server keeps the consumer of a gateway that is gone.
-	deadConsumer = time.Minute
-	askTimeout   = 5 * time.Second
+	tailSize   = 256
+	askTimeout = 5 * time.Second
 )
 
 // Event is a public event of an execution: its place, its type and its bytes.
@@ -57,6 +54,7 @@ type Hub struct {
 	tails map[string]map[*tail]struct{}
 
 	texts *texts
+	news  *news
 
 	reading sync.Mutex
 	read    *place // up to where texts has them; another for each consumer
@@ -83,7 +81,7 @@ func (t *tail) miss() {
 
 // NewHub makes a hub; it hands out nothing before Run.
 func NewHub(conn *bus.Conn, log zerolog.Logger) *Hub {
-	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}, texts: newTexts(), read: &place{}}
+	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}, texts: newTexts(), news: newNews(), read: &place{}}
 }
 
 // Run reads the streams until ctx ends. One that does not exist yet, went away or was made anew is waited for; the events
@@ -93,12 +91,13 @@ func (h *Hub) Run(ctx context.Context) {
 	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live events for now; trying until they come", h.readEvents) })
 	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live text for now; trying until it comes", h.readTexts) })
 	reading.Go(func() { h.texts.run(ctx) })
+	reading.Go(func() { h.hearNews(ctx) })
 	reading.Wait()
 }
 
 // readEvents is a bus.Session that consumes the stream of events from now on.
 func (h *Hub) readEvents(ctx context.Context, works func()) error {
-	return h.consume(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
+	return h.conn.Tail(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject.EventsAll}, DeliverPolicy: jetstream.DeliverNewPolicy,
 	}, func(m jetstream.Msg) { h.publishAll(m.Data()) }, func() {
 		works()
@@ -123,42 +122,9 @@ func (h *Hub) readTexts(ctx context.Context, works func()) error {
 	from := at.seq + 1
 	h.read = at
 	h.reading.Unlock()
-	return h.consume(ctx, subject.TokensStream, jetstream.OrderedConsumerConfig{
+	return h.conn.Tail(ctx, subject.TokensStream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject.TokensAll}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
 	}, func(m jetstream.Msg) { h.addAll(at, m) }, works)
-}
-
-// consume gives the messages of a stream to take until ctx ends or it can not go on. works is told when it has begun.
-func (h *Hub) consume(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, take func(jetstream.Msg), works func()) error {
-	cfg.InactiveThreshold = deadConsumer
-	consumer, err := h.conn.JetStream().OrderedConsumer(ctx, stream, cfg)
-	if err != nil {
-		return fmt.Errorf("consume %s: %w", stream, err)
-	}
-	// An ordered consumer resumes by stream sequence, which a remade stream begins anew: after
-	// any fault this one is dropped and another starts on whatever stream is there.
-	broken := make(chan error, 1)
-	reading, err := consumer.Consume(take,
-		jetstream.PullHeartbeat(5*time.Second),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			select {
-			case broken <- err:
-			default:
-			}
-		}))
-	if err != nil {
-		return fmt.Errorf("consume %s: %w", stream, err)
-	}
-	defer reading.Stop()
-	works()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-reading.Closed():
-		return errors.New("the consumer closed")
-	case err := <-broken:
-		return err
-	}
 }
 
 // addAll takes in what models write, from the consumer that reads on from at.

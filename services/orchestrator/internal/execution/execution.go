@@ -135,6 +135,8 @@ type Store interface {
 	List(ctx context.Context, userID string, req orchestrator.ListRequest) ([]Summary, rpc.Pagination, error)
 	// History reads events of an execution after a seq.
 	History(ctx context.Context, id string, after uint64, limit int) ([]orchestrator.StoredEvent, error)
+	// Events reads events of a partition after a number, and maybe some more than limit of the last commit.
+	Events(ctx context.Context, p int, after uint64, limit int) ([]partition.EventRow, error)
 	// Named reads the ids of the executions of List that have one of the statuses, the oldest first and at most limit, and
 	// counts all of them. Left out are, of a BulkRetry, those that were run again before, and of a BulkCancel those that undo others.
 	Named(ctx context.Context, userID string, req orchestrator.ListRequest, action string, statuses []string, limit int) (ids []string, matched int, err error)

@@ -28,6 +28,8 @@ func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *sch
 	bus.Handle(server, orchestrator.Bulk, s.Bulk)
 	bus.Handle(server, orchestrator.Explain, s.Explain)
 	bus.Handle(server, orchestrator.ListEvents, s.Events)
+	bus.Handle(server, orchestrator.PartitionEvents, s.PartitionEvents)
+	bus.Handle(server, orchestrator.EventNumbers, s.EventNumbers)
 	bus.Handle(server, orchestrator.AttemptAwaited, s.AttemptAwaited)
 	bus.Handle(server, orchestrator.AttemptBody, s.AttemptBody)
 	bus.Handle(server, orchestrator.GrantKey, s.GrantKey)

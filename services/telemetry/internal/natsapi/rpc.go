@@ -3,9 +3,11 @@ package natsapi
 import (
 	"context"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/services/telemetry/internal/feed"
 )
 
 // Logs reads log lines.
@@ -15,7 +17,13 @@ type Logs interface {
 }
 
 // Register lets the service answer the methods of contracts/telemetry.
-func Register(server *bus.Server, logs Logs) {
+func Register(server *bus.Server, logs Logs, feeds feed.Store) {
+	bus.Handle(server, telemetry.ReadFeed, func(ctx context.Context, caller rpc.Caller, q telemetry.FeedRequest) (telemetry.FeedResponse, error) {
+		if caller.UserID == "" {
+			return telemetry.FeedResponse{}, errs.New(errs.Unauthorized, "a feed is a user's; sign in")
+		}
+		return feeds.Read(ctx, caller.UserID, q)
+	})
 	bus.Handle(server, telemetry.ListLogs, func(ctx context.Context, _ rpc.Caller, q telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error) {
 		return logs.List(ctx, q)
 	})

@@ -1,0 +1,172 @@
+package natsapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/rs/zerolog"
+
+	"turbocat.io/contracts/event"
+	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/rpc"
+	"turbocat.io/contracts/subject"
+	"turbocat.io/contracts/telemetry"
+	"turbocat.io/pkg/bus"
+	"turbocat.io/services/telemetry/internal/feed"
+)
+
+const (
+	renewEvery = feed.Lease / 4
+	// compareEvery is how often it is asked whether there are events that were never heard of.
+	compareEvery = 5 * time.Second
+	// maxHeard is how many batches wait in memory, and maxTogether how many events are taken in together.
+	maxHeard, maxTogether = 256, 4096
+	pageOfEvents          = 1000
+)
+
+// Feeder takes the public events into the feeds, as long as no other process does.
+type Feeder struct {
+	conn  *bus.Conn
+	store feed.Store
+	log   zerolog.Logger
+	taken prometheus.Counter
+}
+
+// NewFeeder makes a feeder that takes nothing before Run, and is measured by what it registers with r; nil registers nothing.
+func NewFeeder(conn *bus.Conn, store feed.Store, log zerolog.Logger, r prometheus.Registerer) *Feeder {
+	return &Feeder{conn: conn, store: store, log: log, taken: promauto.With(r).NewCounter(prometheus.CounterOpts{
+		Name: "feed_events_taken_total", Help: "Public events that this process has taken into the feeds of their users.",
+	})}
+}
+
+// Run takes events in until ctx ends, whatever happens to the connection, the stream and other processes.
+func (f *Feeder) Run(ctx context.Context) {
+	f.conn.Keep(ctx, f.log, "events are not taken into the feeds; trying again", f.session)
+}
+
+// session is a bus.Session: it waits for its turn, catches up, and goes on with what it hears.
+func (f *Feeder) session(ctx context.Context, works func()) error {
+	taker := feed.NewTaker(f.store, source{f.conn}, f.tell)
+	for held := false; !held; {
+		var err error
+		if held, err = taker.Hold(ctx); err != nil {
+			return err
+		}
+		if !held {
+			works()
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(renewEvery):
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	heard, tailed := make(chan []json.RawMessage, maxHeard), make(chan error, 1)
+	var tail sync.WaitGroup
+	tail.Go(func() {
+		tailed <- f.conn.Tail(ctx, subject.EventsStream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject.EventsAll}, DeliverPolicy: jetstream.DeliverNewPolicy},
+			func(m jetstream.Msg) {
+				events, err := event.Split(m.Data())
+				if err != nil {
+					f.log.Error().Err(err).Msg("a message in the stream of events that is none")
+					return
+				}
+				select {
+				case heard <- events:
+				case <-ctx.Done():
+				}
+			}, func() {})
+	})
+	err := f.take(ctx, taker, heard, tailed, works)
+	cancel()
+	tail.Wait()
+	if errors.Is(err, feed.ErrLost) { // the other one does it now
+		return nil
+	}
+	return err
+}
+
+func (f *Feeder) take(ctx context.Context, taker *feed.Taker, heard <-chan []json.RawMessage, tailed <-chan error, works func()) error {
+	// What is heard from now on waits meanwhile, and is known by then.
+	if err := taker.Compare(ctx); err != nil {
+		return err
+	}
+	works()
+	renew, compare := time.NewTicker(renewEvery), time.NewTicker(compareEvery)
+	defer renew.Stop()
+	defer compare.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-tailed:
+			return fmt.Errorf("the stream of events is not heard: %w", err)
+		case events := <-heard:
+			err = taker.Take(ctx, gather(events, heard))
+		case <-renew.C:
+			var held bool
+			if held, err = taker.Hold(ctx); err == nil && !held {
+				err = feed.ErrLost
+			}
+		case <-compare.C:
+			err = taker.Compare(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// gather takes along what waits behind a batch.
+func gather(events []json.RawMessage, heard <-chan []json.RawMessage) []json.RawMessage {
+	for len(events) < maxTogether {
+		select {
+		case more := <-heard:
+			events = append(events, more...)
+		default:
+			return events
+		}
+	}
+	return events
+}
+
+// tell says where feeds end now. Who does not hear it looks again by itself.
+func (f *Feeder) tell(taken int, ends map[string]uint64) {
+	f.taken.Add(float64(taken))
+	body, err := json.Marshal(telemetry.FeedNews{Ends: ends})
+	if err == nil {
+		err = f.conn.NATS().Publish(subject.FeedNews, body)
+	}
+	if err != nil {
+		f.log.Debug().Err(err).Msg("readers of feeds are not told of new events; they look again")
+	}
+}
+
+// source is the orchestrator; it implements feed.Source.
+type source struct{ conn *bus.Conn }
+
+// Events implements feed.Source.
+func (s source) Events(ctx context.Context, p int, after uint64) ([]json.RawMessage, error) {
+	got, err := bus.Call(ctx, s.conn, orchestrator.PartitionEvents, rpc.System(telemetry.Service), orchestrator.PartitionEventsRequest{Partition: p, After: after, Limit: pageOfEvents})
+	bodies := make([]json.RawMessage, len(got.Events))
+	for i, e := range got.Events {
+		bodies[i] = e.Body
+	}
+	return bodies, err
+}
+
+// Numbers implements feed.Source.
+func (s source) Numbers(ctx context.Context) ([]uint64, error) {
+	got, err := bus.Call(ctx, s.conn, orchestrator.EventNumbers, rpc.System(telemetry.Service), rpc.Empty{})
+	return got.Last, err
+}
