@@ -31,6 +31,7 @@ type definition struct {
 	timeout   time.Duration
 	steps     []catalog.Step
 	dependsOn map[string][]string
+	recording string // the execution that one replays; "" for most
 }
 
 type executionRow struct {
@@ -166,6 +167,9 @@ func (v *verifier) definition(ctx context.Context, tx *sqlx.Tx, hash []byte) (*d
 	d := &definition{timeout: time.Duration(source.TimeoutMs) * time.Millisecond, steps: source.Steps, dependsOn: map[string][]string{}}
 	for _, s := range source.Steps {
 		d.dependsOn[s.StepKey] = s.DependsOn
+	}
+	if source.Recording != nil {
+		d.recording = source.Recording.ExecutionID
 	}
 	if len(v.definitions) >= maxDefinitions {
 		clear(v.definitions)

@@ -3,7 +3,9 @@ package verify
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
@@ -19,7 +21,7 @@ var childEnds = map[string]string{
 }
 
 // checkChildren checks that steps which were executions have ended as those have.
-func (v *verifier) checkChildren(ctx context.Context, tx *sqlx.Tx, ids []string, _ map[string]*page) error {
+func (v *verifier) checkChildren(ctx context.Context, tx *sqlx.Tx, ids []string, pages map[string]*page) error {
 	var rows []struct {
 		Execution string  `db:"execution_id"`
 		Index     int     `db:"step_index"`
@@ -39,6 +41,14 @@ func (v *verifier) checkChildren(ctx context.Context, tx *sqlx.Tx, ids []string,
 	}
 	for _, r := range rows {
 		step := fmt.Sprintf("%s/%d/%d", r.Execution, r.Index, r.Iteration)
+		if of := pages[r.Execution].definition.recording; of != "" {
+			if r.Status == orchestrator.StepCompleted {
+				if err := v.checkRecorded(ctx, tx, step, of, r.Index, r.Iteration, r.Output); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		if r.End == nil {
 			// Retention may have deleted it; one that runs is waited for, and told of elsewhere.
 			if r.Status == orchestrator.StepCompleted && r.Execution >= v.kept() {
@@ -65,6 +75,27 @@ func (v *verifier) checkChildren(ctx context.Context, tx *sqlx.Tx, ids []string,
 		case r.Status == orchestrator.StepFailed && means != "" && *r.End != means:
 			v.say("I2", "the step %s failed with %s, and the execution %s, which it waited for, is %s", step, failure.Code, r.Child, *r.End)
 		}
+	}
+	return nil
+}
+
+// checkRecorded checks that a step of a replay has the output that is recorded of it.
+func (v *verifier) checkRecorded(ctx context.Context, tx *sqlx.Tx, step, of string, index, iteration int, output []byte) error {
+	var was struct {
+		Status string `db:"status"`
+		Output []byte `db:"output"`
+	}
+	err := tx.GetContext(ctx, &was, `SELECT status, output FROM steps WHERE execution_id = $1 AND step_index = $2 AND iteration = $3`, of, index, iteration)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) && of < v.kept():
+	case errors.Is(err, sql.ErrNoRows):
+		v.say("I2", "the step %s has the result that the execution %s has recorded, which has none", step, of)
+	case err != nil:
+		return err
+	case was.Status != orchestrator.StepCompleted:
+		v.say("I2", "the step %s is COMPLETED, and in the execution %s, which is replayed, %s", step, of, was.Status)
+	case json.Valid(was.Output) && json.Valid(output) && !bytes.Equal(was.Output, output):
+		v.say("I2", "the step %s has another output than in the execution %s, which is replayed", step, of)
 	}
 	return nil
 }

@@ -287,6 +287,32 @@ func TestWhatWaitsBehindALimitIsNoFault(t *testing.T) {
 	}
 }
 
+// TestReplays has an execution that replays another: its step has no execution, but the result of the other's.
+func TestReplays(t *testing.T) {
+	w := newWorld(t)
+	steps := []catalog.Step{{StepKey: "first", StepType: catalog.StepAgent}}
+	w.execution(queued, "", time.Now().UTC().Truncate(time.Microsecond), orchestrator.ExecutionCompleted, steps)
+	w.exec(`UPDATE partitions SET (event_n, published_n) = (SELECT max(n), max(n) FROM execution_events WHERE p = $1) WHERE p = $1`, subject.PartitionOf(queued))
+	body, err := json.Marshal(catalog.Definition{TimeoutMs: 3_600_000, Steps: steps, Recording: &catalog.Recording{ExecutionID: done}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.exec(`UPDATE definitions SET body = $2 WHERE hash = $1`, []byte(queued), body)
+	w.exec(`UPDATE steps SET child_id = gen_random_uuid() WHERE execution_id = $1`, queued)
+	if r := w.run(nil); r.Found > 0 {
+		t.Errorf("found %v", r.Violations)
+	}
+	for _, c := range []struct{ change, says string }{
+		{`UPDATE steps SET output = '2' WHERE execution_id = $1`, "has another output than in the execution " + done},
+		{`UPDATE steps SET step_index = 9 WHERE execution_id = $1`, "has recorded, which has none"},
+	} {
+		w.exec(c.change, queued)
+		if r := w.run(nil); !slices.ContainsFunc(r.Violations, says(c.says)) {
+			t.Errorf("after %s found %v", c.change, r.Violations)
+		}
+	}
+}
+
 func says(what string) func(v violation) bool {
 	return func(v violation) bool { return strings.Contains(v.What, what) }
 }

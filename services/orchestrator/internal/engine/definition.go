@@ -156,12 +156,9 @@ func compileStep(s catalog.Step, known agents) (d StepDefinition, err error) {
 	d = StepDefinition{
 		Key: s.StepKey, Type: s.StepType, OnError: s.OnError, RetryCount: s.RetryCount, RetryDelayMs: s.RetryDelayMs, TimeoutMs: s.TimeoutMs, Rule: s.TriggerRule,
 	}
-	switch {
-	case known.recording != nil && slices.Contains(known.recording.Steps, s.StepKey):
+	if known.recording != nil && slices.Contains(known.recording.Steps, s.StepKey) {
 		d.work = Work{Recorded: true, inputs: noInputs}
 		return d, nil
-	case known.recording != nil:
-		s.Compensate = nil // a replay has done nothing outside that could be undone
 	}
 	switch s.StepType {
 	case catalog.StepAgent:

@@ -56,14 +56,17 @@ func replayOf(r Record) (Accepted, error) {
 }
 
 // recorded gives an execution's definition with what a replay takes from it: all that reaches outside, what a WAIT was told, and what the
-// execution had taken from another one. CONDITIONs are decided again. A replay has that of the execution that it replays itself.
+// execution had taken from another one. CONDITIONs are decided again. Nothing is done that could be undone. A replay has that of the
+// execution that it replays itself.
 func recorded(r Record) catalog.Definition {
 	def := r.Definition
 	if def.Recording != nil {
 		return def
 	}
 	recording := &catalog.Recording{ExecutionID: r.Execution.ID}
+	def.Steps = slices.Clone(def.Steps)
 	for i, step := range def.Steps {
+		def.Steps[i].Compensate = nil
 		_, reused := r.Reused[i]
 		if step.StepType == catalog.StepWait || reused && step.StepType != catalog.StepCondition {
 			recording.Steps = append(recording.Steps, step.StepKey)

@@ -26,6 +26,7 @@ func TestReplayOf(t *testing.T) {
 		{ID: "asks", Type: catalog.AgentLLM, Config: json.RawMessage("{}")},
 		{ID: "begins", Type: catalog.AgentWorkflow, Config: json.RawMessage(`{"workflowId":"x"}`)},
 	}
+	s.r.Definition.Steps[0].Compensate = &catalog.Compensate{AgentID: someAgent}
 	first, err := replayOf(s.r)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +35,7 @@ func TestReplayOf(t *testing.T) {
 	if r == nil || r.ExecutionID != someExecution || !slices.Equal(r.Steps, []string{"l", "w"}) || !slices.Equal(r.Agents, []string{"asks", "begins", "calls", "fetches"}) {
 		t.Errorf("it takes %+v", r)
 	}
-	if first.RetryOf != "" || len(first.Reused) > 0 || first.Begun() == nil || s.r.Definition.Recording != nil {
+	if first.RetryOf != "" || len(first.Reused) > 0 || first.Begun() == nil || s.r.Definition.Recording != nil || first.Definition.Steps[0].Compensate != nil || s.r.Definition.Steps[0].Compensate == nil {
 		t.Errorf("it is %+v", first)
 	}
 	s.r.Definition, s.r.Execution.ID = first.Definition, "01890a5d-ac96-774b-bcce-b302099a8058"
