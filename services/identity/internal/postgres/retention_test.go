@@ -300,6 +300,17 @@ func (c trimming) Entries(ctx context.Context, from int64, most int) ([]contract
 	return c.Audit.Entries(ctx, from, most)
 }
 
+// TestATrimOfAnotherIsNoBreak has another replica trim and delete what one is about to trim.
+func TestATrimOfAnotherIsNoBreak(t *testing.T) {
+	t.Parallel()
+	db, s := chain(t, 10)
+	age(t, db, 6, 2*month)
+	keep(t, trimming{s, new(sync.Once), func() { keep(t, s, month) }}, month)
+	if oldest, entries := first(t, db); oldest != 7 || entries != 5 {
+		t.Errorf("there are %d from %d on", entries, oldest)
+	}
+}
+
 // TestVerifyWhileItIsTrimmed does not take for a theft what goes while it walks.
 func TestVerifyWhileItIsTrimmed(t *testing.T) {
 	t.Parallel()
