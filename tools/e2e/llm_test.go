@@ -103,16 +103,16 @@ func TestLLM(t *testing.T) {
 	}
 }
 
-// TestLLMBudgets is S12 for money: thirty items at once have one budget, of an execution, and the room of it is for five.
+// TestLLMBudgets is S12 for money: a hundred items at once have one budget, of an execution, and the room of it is for five.
 func TestLLMBudgets(t *testing.T) {
 	t.Parallel()
 	c := user(t)
 	model := llmtest.New(t, func(llmtest.Request) llmtest.Reply { return llmtest.Reply{Text: "done", Input: 100, Output: 100} })
 	agent := c.llm(t, model, object{"prompt": "{{n}}", "maxTokens": 100, "budgets": []object{{"scope": "execution", "maxTokens": 1000}}})
-	items := make([]int, 30)
+	items := make([]int, 100)
 	e := c.run(t, c.workflow(t, []object{{
 		"stepKey": "all", "stepType": "LOOP", "agentId": agent, "inputs": object{"n": "{{item}}"},
-		"config": object{"forEach": "inputs.items", "concurrency": 30, "maxFailures": 30},
+		"config": object{"forEach": "inputs.items", "concurrency": 100, "maxFailures": 100},
 	}}), object{"items": items})
 	used := e.Usage
 	if used == nil || used.InputTokens+used.OutputTokens > 1000 || used.Calls < 4 || used.Calls > 5 {
