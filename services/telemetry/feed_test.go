@@ -217,6 +217,25 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// TestAnOddEventHoldsUpNobody has events that are nobody's, or none, among others.
+func TestAnOddEventHoldsUpNobody(t *testing.T) {
+	w := newWorld(t)
+	l := newLedger(t, w.conn)
+	ann, x := uuid.NewString(), newID()
+	p := subject.PartitionOf(x)
+	l.publish(x, l.happen(ann, x, orchestrator.EventCreated))
+	for _, odd := range []string{`{"id":"x"}`, `[1]`, `{"id":"` + newID() + `","p":1,"n":"7","data":{"userId":"` + ann + `"}}`, `{"id":"` + newID() + `","n":"5","data":{"userId":"nobody"}}`} {
+		l.mu.Lock()
+		l.n[p]++
+		l.kept[p] = append(l.kept[p], orchestrator.PartitionEvent{N: l.n[p], Body: json.RawMessage(odd)})
+		l.mu.Unlock()
+		l.publish(x, []byte(odd))
+	}
+	l.publish(x, l.happen(ann, x, orchestrator.EventStarted))
+	l.publish(x, l.happen(ann, x, orchestrator.EventCompleted))
+	w.awaitFeed(ann, 3)
+}
+
 // TestFeedsHaveOneTaker has two processes take events in, and the one that does so stop.
 func TestFeedsHaveOneTaker(t *testing.T) {
 	w := newWorld(t)

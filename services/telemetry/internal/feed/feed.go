@@ -29,12 +29,18 @@ const Lease = 5 * time.Second
 // Numbers are up to where the events of the partitions are in the feeds.
 type Numbers [subject.Partitions]uint64
 
-// Event is one that is to go into a feed.
+// Event is one that is to go into a feed; one without a UserID is nobody's.
 type Event struct {
 	Partition  int
 	N          uint64
 	ID, UserID string
 	Body       json.RawMessage
+}
+
+// Numbered is an event as the ledger has it.
+type Numbered struct {
+	N    uint64
+	Body json.RawMessage
 }
 
 // Store keeps the feeds.
@@ -51,7 +57,7 @@ type Store interface {
 // Source is where events are asked for that were not heard of.
 type Source interface {
 	// Events gives events of a partition after a number, from the oldest on that is kept; none when there are none.
-	Events(ctx context.Context, p int, after uint64) ([]json.RawMessage, error)
+	Events(ctx context.Context, p int, after uint64) ([]Numbered, error)
 	// Numbers tells how many events the partitions have.
 	Numbers(ctx context.Context) ([]uint64, error)
 }
@@ -62,14 +68,16 @@ type Taker struct {
 	source Source
 	owner  string
 	tell   func(taken int, ends map[string]uint64)
+	odd    func(error)
 
 	numbers Numbers
 	missed  map[int]bool // partitions of which events were not heard
 }
 
-// NewTaker makes one; tell is called after each commit with how many events it had, and where feeds end.
-func NewTaker(store Store, source Source, tell func(taken int, ends map[string]uint64)) *Taker {
-	return &Taker{store: store, source: source, owner: uuid.NewString(), tell: tell, missed: map[int]bool{}}
+// NewTaker makes one; tell is called after each commit with how many events it had, and where feeds end, and odd with what is wrong with an
+// event that can be in nobody's feed. What comes behind such an event is not held up by it.
+func NewTaker(store Store, source Source, tell func(taken int, ends map[string]uint64), odd func(error)) *Taker {
+	return &Taker{store: store, source: source, owner: uuid.NewString(), tell: tell, odd: odd, missed: map[int]bool{}}
 }
 
 // Hold takes the lease or renews it, and tells whether it is held.
@@ -87,7 +95,7 @@ func (t *Taker) Take(ctx context.Context, heard []json.RawMessage) error {
 	for _, body := range heard {
 		e, err := read(body)
 		if err != nil {
-			return err
+			continue // the ledger tells which number it has, once one behind it is heard
 		}
 		switch p := e.Partition; {
 		case e.N <= next[p]: // it is there
@@ -117,14 +125,19 @@ func (t *Taker) CatchUp(ctx context.Context, p int) error {
 			return err
 		}
 		events := make([]Event, 0, len(found))
-		for _, body := range found {
-			e, err := read(body)
+		for _, known := range found {
+			if known.N <= t.numbers[p] {
+				continue
+			}
+			e, err := read(known.Body)
+			if err == nil && (e.Partition != p || e.N != known.N) {
+				err = fmt.Errorf("the event %s says that it is the event %d of the partition %d", e.ID, e.N, e.Partition)
+			}
 			if err != nil {
-				return err
+				t.odd(fmt.Errorf("event %d of the partition %d: %w", known.N, p, err))
+				e = Event{Partition: p, N: known.N}
 			}
-			if e.Partition == p && e.N > t.numbers[p] {
-				events = append(events, e)
-			}
+			events = append(events, e)
 		}
 		if len(events) == 0 {
 			delete(t.missed, p)
@@ -202,6 +215,9 @@ func Rows(events []Event) []Row {
 	byUser := map[string][]Event{}
 	var users []string
 	for _, e := range events {
+		if e.UserID == "" {
+			continue
+		}
 		if byUser[e.UserID] == nil {
 			users = append(users, e.UserID)
 		}

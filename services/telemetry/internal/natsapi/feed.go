@@ -53,7 +53,9 @@ func (f *Feeder) Run(ctx context.Context) {
 
 // session is a bus.Session: it waits for its turn, catches up, and goes on with what it hears.
 func (f *Feeder) session(ctx context.Context, works func()) error {
-	taker := feed.NewTaker(f.store, source{f.conn}, f.tell)
+	taker := feed.NewTaker(f.store, source{f.conn}, f.tell, func(err error) {
+		f.log.Error().Err(err).Msg("an event that can be in nobody's feed is left out")
+	})
 	for held := false; !held; {
 		var err error
 		if held, err = taker.Hold(ctx); err != nil {
@@ -156,13 +158,13 @@ func (f *Feeder) tell(taken int, ends map[string]uint64) {
 type source struct{ conn *bus.Conn }
 
 // Events implements feed.Source.
-func (s source) Events(ctx context.Context, p int, after uint64) ([]json.RawMessage, error) {
+func (s source) Events(ctx context.Context, p int, after uint64) ([]feed.Numbered, error) {
 	got, err := bus.Call(ctx, s.conn, orchestrator.PartitionEvents, rpc.System(telemetry.Service), orchestrator.PartitionEventsRequest{Partition: p, After: after, Limit: pageOfEvents})
-	bodies := make([]json.RawMessage, len(got.Events))
+	events := make([]feed.Numbered, len(got.Events))
 	for i, e := range got.Events {
-		bodies[i] = e.Body
+		events[i] = feed.Numbered{N: e.N, Body: e.Body}
 	}
-	return bodies, err
+	return events, err
 }
 
 // Numbers implements feed.Source.
