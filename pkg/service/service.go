@@ -157,6 +157,10 @@ func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Wri
 		return nil
 	})
 	group.Go(func() error {
+		select { // whoever hears that it is ready may ask it so
+		case <-health.Serving():
+		case <-groupCtx.Done():
+		}
 		e.Health.await(groupCtx)
 		if groupCtx.Err() == nil {
 			log.Info().Str("version", Version).Msg("ready")
