@@ -51,7 +51,11 @@ func TestLLM(t *testing.T) {
 	})
 	tool := c.code(t, `function handler(input) { return { people: input.city === "Paris" ? 2100000 : 0 } }`)
 	agent := c.llm(t, model, object{"prompt": "How many people has {{city}}?", "tools": []object{{"agentId": tool, "name": "population", "description": "tells how many people a city has"}}})
-	e := c.beginWith(t, c.workflow(t, []object{step("ask", agent, inputs(object{"city": "{{inputs.city}}"}))}), object{"city": "Paris"})
+	e := c.beginWith(t, c.workflow(t, []object{
+		step("ask", agent, inputs(object{"city": "{{inputs.city}}"})),
+		// The end of an execution closes its stream, and may overtake what a model has written last.
+		{"stepKey": "read", "stepType": "WAIT", "config": object{"signal": "read"}, "dependsOn": []string{"ask"}},
+	}), object{"city": "Paris"})
 	<-written
 	streamed := make(chan []sent, 1)
 	go func() {
@@ -62,6 +66,8 @@ func TestLLM(t *testing.T) {
 		streamed <- events
 	}()
 	close(goOn)
+	c.until(t, e.ID, "answered", func(e orchestrator.Execution) bool { return state(t, e, "read").Status == "RUNNING" || ended(e) })
+	data[orchestrator.CommandResponse](t, c.do(t, "POST", "/executions/"+e.ID+"/signals/read", nil), 202)
 	e = c.awaitEnd(t, e.ID)
 
 	var out struct {
