@@ -211,6 +211,12 @@ func TestFeed(t *testing.T) {
 		if got := w.feed(ann, contract.FeedRequest{}); got.Skipped != 3 || got.Events[0].Cursor != 4 {
 			t.Errorf("it skips %d", got.Skipped)
 		}
+		if _, err := w.db.Exec(`DELETE FROM feed WHERE user_id = $1`, ann); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.feed(ann, contract.FeedRequest{After: 3}); got.Skipped != 20 || got.Cursor != 23 || got.More || len(got.Events) != 0 {
+			t.Errorf("of nothing that is kept it gives %+v", got)
+		}
 	})
 	if _, err := bus.Call(context.Background(), w.conn, contract.ReadFeed, rpc.System("test"), contract.FeedRequest{}); errs.CodeOf(err) != errs.Unauthorized {
 		t.Errorf("without a user: %v", err)

@@ -34,16 +34,20 @@ const (
 // Feeder takes the public events into the feeds, as long as no other process does.
 type Feeder struct {
 	conn  *bus.Conn
-	store feed.Store
+	taker *feed.Taker
 	log   zerolog.Logger
 	taken prometheus.Counter
 }
 
 // NewFeeder makes a feeder that takes nothing before Run, and is measured by what it registers with r; nil registers nothing.
 func NewFeeder(conn *bus.Conn, store feed.Store, log zerolog.Logger, r prometheus.Registerer) *Feeder {
-	return &Feeder{conn: conn, store: store, log: log, taken: promauto.With(r).NewCounter(prometheus.CounterOpts{
+	f := &Feeder{conn: conn, log: log, taken: promauto.With(r).NewCounter(prometheus.CounterOpts{
 		Name: "feed_events_taken_total", Help: "Public events that this process has taken into the feeds of their users.",
 	})}
+	f.taker = feed.NewTaker(store, source{conn}, f.tell, func(err error) {
+		log.Error().Err(err).Msg("an event that can be in nobody's feed is left out")
+	})
+	return f
 }
 
 // Run takes events in until ctx ends, whatever happens to the connection, the stream and other processes.
@@ -53,12 +57,9 @@ func (f *Feeder) Run(ctx context.Context) {
 
 // session is a bus.Session: it waits for its turn, catches up, and goes on with what it hears.
 func (f *Feeder) session(ctx context.Context, works func()) error {
-	taker := feed.NewTaker(f.store, source{f.conn}, f.tell, func(err error) {
-		f.log.Error().Err(err).Msg("an event that can be in nobody's feed is left out")
-	})
 	for held := false; !held; {
 		var err error
-		if held, err = taker.Hold(ctx); err != nil {
+		if held, err = f.taker.Hold(ctx); err != nil {
 			return err
 		}
 		if !held {
@@ -88,7 +89,7 @@ func (f *Feeder) session(ctx context.Context, works func()) error {
 				}
 			}, func() {})
 	})
-	err := f.take(ctx, taker, heard, tailed, works)
+	err := f.take(ctx, heard, tailed, works)
 	cancel()
 	tail.Wait()
 	if errors.Is(err, feed.ErrLost) { // the other one does it now
@@ -97,9 +98,9 @@ func (f *Feeder) session(ctx context.Context, works func()) error {
 	return err
 }
 
-func (f *Feeder) take(ctx context.Context, taker *feed.Taker, heard <-chan []json.RawMessage, tailed <-chan error, works func()) error {
+func (f *Feeder) take(ctx context.Context, heard <-chan []json.RawMessage, tailed <-chan error, works func()) error {
 	// What is heard from now on waits meanwhile, and is known by then.
-	if err := taker.Compare(ctx); err != nil {
+	if err := f.taker.Compare(ctx); err != nil {
 		return err
 	}
 	works()
@@ -114,14 +115,14 @@ func (f *Feeder) take(ctx context.Context, taker *feed.Taker, heard <-chan []jso
 		case err := <-tailed:
 			return fmt.Errorf("the stream of events is not heard: %w", err)
 		case events := <-heard:
-			err = taker.Take(ctx, gather(events, heard))
+			err = f.taker.Take(ctx, gather(events, heard))
 		case <-renew.C:
 			var held bool
-			if held, err = taker.Hold(ctx); err == nil && !held {
+			if held, err = f.taker.Hold(ctx); err == nil && !held {
 				err = feed.ErrLost
 			}
 		case <-compare.C:
-			err = taker.Compare(ctx)
+			err = f.taker.Compare(ctx)
 		}
 		if err != nil {
 			return err

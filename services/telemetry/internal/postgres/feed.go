@@ -67,19 +67,16 @@ func (s *Feed) Append(ctx context.Context, owner string, from feed.Numbers, even
 	ends := map[string]uint64{}
 	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		clear(ends)
-		var mine bool
-		// Who holds the row of the lease is the one that takes events in until the commit.
-		err := tx.GetContext(ctx, &mine, `SELECT owner = $1 AND until > clock_timestamp() FROM feed_lease FOR UPDATE`, owner)
-		if err != nil || !mine {
-			return errors.Join(err, lostUnless(mine))
-		}
-		result, err := tx.ExecContext(ctx, `UPDATE feed_numbers t SET n = v.after FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) v(p, before, after) WHERE t.p = v.p AND t.n = v.before`,
-			pq.Array(ps), pq.Array(before), pq.Array(after))
-		if err != nil {
+		// Who holds the row of the lease is the one that takes events in until the commit; and who takes some in lives.
+		result, err := tx.ExecContext(ctx, `UPDATE feed_lease SET until = clock_timestamp() + $2 * interval '1 microsecond' WHERE owner = $1 AND until > clock_timestamp()`,
+			owner, feed.Lease.Microseconds())
+		if err := lostUnless(1, result, err); err != nil {
 			return err
 		}
-		if n, err := result.RowsAffected(); err != nil || n != int64(len(ps)) {
-			return errors.Join(err, lostUnless(n == int64(len(ps))))
+		result, err = tx.ExecContext(ctx, `UPDATE feed_numbers t SET n = v.after FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) v(p, before, after) WHERE t.p = v.p AND t.n = v.before`,
+			pq.Array(ps), pq.Array(before), pq.Array(after))
+		if err := lostUnless(len(ps), result, err); err != nil {
+			return err
 		}
 		if err := grow(ctx, tx, rows, ends); err != nil {
 			return err
@@ -89,9 +86,13 @@ func (s *Feed) Append(ctx context.Context, owner string, from feed.Numbers, even
 	return ends, err
 }
 
-func lostUnless(ok bool) error {
-	if ok {
-		return nil
+// lostUnless gives feed.ErrLost when a statement that did not fail has changed another number of rows.
+func lostUnless(rows int, result sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == int64(rows) {
+		return err
 	}
 	return feed.ErrLost
 }
@@ -173,7 +174,8 @@ func (s *Feed) Read(ctx context.Context, userID string, req telemetry.FeedReques
 		return out, postgres.Translate(err)
 	}
 	defer func() { _ = rows.Close() }()
-	for first := true; rows.Next(); first = false {
+	first := true
+	for ; rows.Next(); first = false {
 		var r feedRow
 		if err := rows.StructScan(&r); err != nil {
 			return out, postgres.Translate(err)
@@ -189,8 +191,14 @@ func (s *Feed) Read(ctx context.Context, userID string, req telemetry.FeedReques
 			break
 		}
 	}
+	if err := rows.Err(); err != nil {
+		return out, postgres.Translate(err)
+	}
+	if first { // nothing of it is kept
+		out.Skipped, out.Cursor = end-after, end
+	}
 	out.More = out.Cursor < end
-	return out, postgres.Translate(rows.Err())
+	return out, nil
 }
 
 type feedRow struct {
