@@ -14,7 +14,6 @@ import (
 
 	"turbocat.io/contracts"
 	"turbocat.io/contracts/errs"
-	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/services/gateway/internal/live"
@@ -120,44 +119,27 @@ func (a *API) feed(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	first, err := firstOfFeed(c)
+	begin, err := beginningOfFeed(c)
 	if err != nil {
 		return err
 	}
+	begin.Types = types
 	caller := requestOf(c.UserContext()).caller
-	first.Types = types
-	if caller.UserID == "" {
-		return errs.New(errs.Unauthorized, "a feed is a user's; sign in")
-	}
-	begin, err := a.readFeed(c.UserContext(), caller, first)
+	first, err := bus.Call(c.UserContext(), a.Bus, telemetry.ReadFeed, caller, begin)
 	if err != nil {
 		return err
 	}
 	a.stream(c, func(out eventWriter) {
 		read := func(ctx context.Context, after uint64) (telemetry.FeedResponse, error) {
-			if begin != nil { // what was read when the stream began
-				got := *begin
-				begin = nil
-				return got, nil
-			}
-			got, err := a.readFeed(ctx, caller, telemetry.FeedRequest{After: after, Types: types})
-			if err != nil {
-				return telemetry.FeedResponse{}, err
-			}
-			return *got, nil
+			return bus.Call(ctx, a.Bus, telemetry.ReadFeed, caller, telemetry.FeedRequest{After: after, Types: types})
 		}
-		_ = a.Hub.FollowFeed(a.closing, caller.UserID, 0, a.PingInterval, read, live.FeedReader{Event: out.event, Skipped: out.skipped, Ping: out.ping})
+		_ = a.Hub.FollowFeed(a.closing, caller.UserID, first, a.PingInterval, read, live.FeedReader{Event: out.event, Skipped: out.skipped, Ping: out.ping})
 	})
 	return nil
 }
 
-func (a *API) readFeed(ctx context.Context, caller rpc.Caller, req telemetry.FeedRequest) (*telemetry.FeedResponse, error) {
-	got, err := bus.Call(ctx, a.Bus, telemetry.ReadFeed, caller, req)
-	return &got, err
-}
-
-// firstOfFeed reads where a client wants to begin: behind the last event it has seen, at a cursor or a time, or now.
-func firstOfFeed(c *fiber.Ctx) (telemetry.FeedRequest, error) {
+// beginningOfFeed reads where a client wants to begin: behind the last event it has seen, at a cursor or a time, or now.
+func beginningOfFeed(c *fiber.Ctx) (telemetry.FeedRequest, error) {
 	seen, err := lastEventID(c)
 	since := c.Query("since")
 	switch {

@@ -65,13 +65,32 @@ type FeedReader struct {
 	Ping    func() error
 }
 
-// FollowFeed gives every event of a user's feed behind a cursor to a reader, in order and each once, until ctx ends or the reader fails. Every
-// interval it pings the reader, and looks whether there is something that it was not told of. read gives what is behind a cursor.
-func (h *Hub) FollowFeed(ctx context.Context, userID string, after uint64, interval time.Duration, read func(ctx context.Context, after uint64) (telemetry.FeedResponse, error), to FeedReader) error {
-	woken := h.news.await(userID) // before the first look: nothing can fall between the two
+func (to FeedReader) give(got telemetry.FeedResponse) error {
+	if got.Skipped > 0 {
+		if err := to.Skipped(got.Skipped); err != nil {
+			return err
+		}
+	}
+	for _, e := range got.Events {
+		if err := to.Event(Event{Seq: e.Cursor, Type: e.Type, Body: e.Body}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FollowFeed gives what was read first of a user's feed, and then every event behind it, to a reader, in order and each once, until ctx ends
+// or the reader fails. Every interval it pings the reader, and looks whether there is something that it was not told of. read gives what is
+// behind a cursor.
+func (h *Hub) FollowFeed(ctx context.Context, userID string, first telemetry.FeedResponse, interval time.Duration, read func(ctx context.Context, after uint64) (telemetry.FeedResponse, error), to FeedReader) error {
+	woken := h.news.await(userID) // before it is looked: nothing can fall between the two
 	defer h.news.leave(userID, woken)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
+	if err := to.give(first); err != nil {
+		return err
+	}
+	after := first.Cursor
 	for {
 		for more := true; more; {
 			got, err := read(ctx, after)
@@ -81,15 +100,8 @@ func (h *Hub) FollowFeed(ctx context.Context, userID string, after uint64, inter
 			if err != nil {
 				break // whoever answers it logs it; the next interval asks again
 			}
-			if got.Skipped > 0 {
-				if err := to.Skipped(got.Skipped); err != nil {
-					return err
-				}
-			}
-			for _, e := range got.Events {
-				if err := to.Event(Event{Seq: e.Cursor, Type: e.Type, Body: e.Body}); err != nil {
-					return err
-				}
+			if err := to.give(got); err != nil {
+				return err
 			}
 			after, more = got.Cursor, got.More
 		}

@@ -25,12 +25,7 @@ var retryable = []string{orchestrator.ExecutionFailed, orchestrator.ExecutionCan
 // Retry accepts an execution that runs what has not completed in an ended one. It needs neither the workflow nor its agents
 // to be ACTIVE: the definition is the ended one's. Without an idempotency key it is not safe to repeat.
 func (s *Service) Retry(ctx context.Context, caller rpc.Caller, req orchestrator.RetryRequest) (orchestrator.SubmitResponse, error) {
-	var faults []errs.Detail
-	checkKey(req.IdempotencyKey, &faults)
-	if len(faults) > 0 {
-		return orchestrator.SubmitResponse{}, errs.Invalid("request", faults)
-	}
-	record, err := s.Visible(ctx, caller, req.ID)
+	record, err := s.named(ctx, caller, req.ID, req.IdempotencyKey)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
@@ -42,6 +37,16 @@ func (s *Service) Retry(ctx context.Context, caller rpc.Caller, req orchestrator
 		again.Key = &IdempotencyKey{UserID: caller.UserID, Route: "retry", Key: req.IdempotencyKey, BodyHash: hashOf(again.RetryOf)}
 	}
 	return s.runAgain(ctx, caller, again)
+}
+
+// named gives an execution that a caller wants run again under a key.
+func (s *Service) named(ctx context.Context, caller rpc.Caller, id, key string) (Record, error) {
+	var faults []errs.Detail
+	checkKey(key, &faults)
+	if len(faults) > 0 {
+		return Record{}, errs.Invalid("request", faults)
+	}
+	return s.Visible(ctx, caller, id)
 }
 
 // retryOf decides what runs again of an execution that is retried.

@@ -15,12 +15,7 @@ import (
 
 // Replay accepts an execution that repeats an ended one by what is recorded of it. Without an idempotency key it is not safe to repeat.
 func (s *Service) Replay(ctx context.Context, caller rpc.Caller, req orchestrator.ReplayRequest) (orchestrator.SubmitResponse, error) {
-	var faults []errs.Detail
-	checkKey(req.IdempotencyKey, &faults)
-	if len(faults) > 0 {
-		return orchestrator.SubmitResponse{}, errs.Invalid("request", faults)
-	}
-	record, err := s.Visible(ctx, caller, req.ID)
+	record, err := s.named(ctx, caller, req.ID, req.IdempotencyKey)
 	if err != nil {
 		return orchestrator.SubmitResponse{}, err
 	}
