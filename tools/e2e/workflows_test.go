@@ -107,7 +107,8 @@ func TestWorkflows(t *testing.T) {
 	}
 	shape(t, "a workflow in a list", items[0], workflowFields)
 	for _, query := range []string{"status=DRAFT", "search=elt", "isPublic=true", "tags=listed,other"} {
-		if items, p := page[object](t, c.do(t, "GET", "/workflows?"+query, nil)); p.Total != len(items) || slices.ContainsFunc(items, func(o object) bool { return o["id"] == w.ID }) {
+		// What others made public may have numbers that Go has not.
+		if items, p := page[struct{ ID string }](t, c.do(t, "GET", "/workflows?"+query, nil)); p.Total != len(items) || slices.ContainsFunc(items, func(o struct{ ID string }) bool { return o.ID == w.ID }) {
 			t.Errorf("%s gives %v", query, items)
 		}
 	}
