@@ -174,6 +174,14 @@ func TestFeed(t *testing.T) {
 			t.Errorf("it gives %d to %d, %t", len(got.Events), got.Cursor, got.More)
 		}
 	})
+	t.Run("within what came at once", func(t *testing.T) {
+		for after := range uint64(23) {
+			got := w.feed(ann, contract.FeedRequest{After: after, Limit: 1})
+			if len(got.Events) != 1 || got.Cursor != after+1 || got.More != (after < 22) || got.Skipped != 0 {
+				t.Errorf("behind %d it gives %d to %d, %t, %d are skipped", after, len(got.Events), got.Cursor, got.More, got.Skipped)
+			}
+		}
+	})
 	t.Run("by type", func(t *testing.T) {
 		got := w.feed(ann, contract.FeedRequest{Types: []string{orchestrator.EventStarted.String(), orchestrator.EventCreated.String()}})
 		if len(got.Events) != 2 || got.Events[1].Cursor != 2 || got.Cursor != 23 {

@@ -174,15 +174,16 @@ func (s *Feed) Read(ctx context.Context, userID string, req telemetry.FeedReques
 		return out, postgres.Translate(err)
 	}
 	defer func() { _ = rows.Close() }()
-	first := true
-	for ; rows.Next(); first = false {
+	kept := false
+	for rows.Next() {
 		var r feedRow
 		if err := rows.StructScan(&r); err != nil {
 			return out, postgres.Translate(err)
 		}
-		if begins := r.Seq - uint64(r.Count); first && begins > after {
+		if begins := r.Seq - uint64(r.Count); !kept && begins > after {
 			out.Skipped = begins - after
 		}
+		kept = true
 		full, err := r.add(&out, after, req)
 		if err != nil {
 			return out, fmt.Errorf("the feed of %s up to %d: %w", userID, r.Seq, err)
@@ -194,7 +195,7 @@ func (s *Feed) Read(ctx context.Context, userID string, req telemetry.FeedReques
 	if err := rows.Err(); err != nil {
 		return out, postgres.Translate(err)
 	}
-	if first { // nothing of it is kept
+	if !kept {
 		out.Skipped, out.Cursor = end-after, end
 	}
 	out.More = out.Cursor < end
