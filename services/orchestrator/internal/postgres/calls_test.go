@@ -341,40 +341,34 @@ func TestADecisionIsFinal(t *testing.T) {
 	l := newLedger(t)
 	id := l.accept(l.acceptable("a"))
 	budget := within(catalog.Budget{Scope: catalog.BudgetStep, MaxTokens: 100, Action: catalog.BudgetApprove})
-	var group sync.WaitGroup
-	ask := make(chan calls.Attempt)
-	for range 4 {
-		group.Go(func() {
-			for a := range ask {
-				for asked := 0; ; asked++ {
-					c := callOf(a, 1, calls.Amount{Tokens: 101})
+	for i := range 20 {
+		c := callOf(l.attempt(id, 0, i+1), 1, calls.Amount{Tokens: 101})
+		var askers sync.WaitGroup
+		var decided atomic.Bool
+		for range 2 {
+			askers.Go(func() {
+				for {
+					final := decided.Load()
 					_, denied, err := l.BeginCall(t.Context(), c, budget(c))
-					if err != nil || asked == 1000 {
-						t.Errorf("asked %d times it is %+v, %v", asked, denied, err)
-						break
+					if err != nil || final && denied != nil {
+						t.Errorf("after the decision it is %+v, %v", denied, err)
 					}
-					if denied == nil {
-						break
+					if err != nil || final || denied == nil {
+						return
 					}
 				}
-			}
-		})
-	}
-	for i := range 20 {
-		a := l.attempt(id, 0, i+1)
-		for range 2 {
-			ask <- a
+			})
 		}
-		for decided := 0; decided == 0; {
+		for n := 0; n == 0; {
 			var err error
-			decided, err = l.DecideBudget(t.Context(), calls.Decision{ExecutionID: id, StepKey: "a", Approval: calls.Approval{Status: calls.Approved}, By: "somebody"})
+			n, err = l.DecideBudget(t.Context(), calls.Decision{ExecutionID: id, StepKey: "a", Approval: calls.Approval{Status: calls.Approved}, By: "somebody"})
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
+		decided.Store(true)
+		askers.Wait()
 	}
-	close(ask)
-	group.Wait()
 }
 
 // The executions that calls have begun end when nobody waits for them any more.
