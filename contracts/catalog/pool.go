@@ -4,31 +4,79 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"slices"
+	"strings"
+
+	"turbocat.io/contracts/subject"
 )
 
-// poolField of an agent's config names the pool of runners that its attempts are for. Executors do not see it.
-const poolField = "runner"
+// A runner offers labels, and an agent requires some: its attempts are run by the runners that offer them all. Those are the pool of these
+// labels, which is called by them, as "eu+gpu".
 
-// PoolPattern is what the name of a pool of runners is like.
-const PoolPattern = `^[A-Za-z0-9_-]{1,64}$`
+const (
+	// MaxLabels is how many a runner offers at most, and so how many an agent may require: a runner takes the steps of each choice of them.
+	MaxLabels = 4
+	// LabelPattern is what a label is like.
+	LabelPattern = `^[A-Za-z0-9_-]{1,32}$`
 
-var poolName = regexp.MustCompile(PoolPattern)
+	// labelsField of an agent's config has the labels that it requires. Executors do not see it.
+	labelsField = "runner"
+	labelsJoin  = "+"
+)
 
-// IsPool tells whether a pool of runners may be called so.
-func IsPool(name string) bool { return poolName.MatchString(name) }
+var label = regexp.MustCompile(LabelPattern)
 
-// SplitPool takes the name of a pool out of the config of an agent that runners run: "" when it names none, in which case rest is
-// the config as it is; false when it is no name.
+// PoolOf gives the pool of labels; false when they are none, too many, or one is not like a label.
+func PoolOf(labels ...string) (pool string, ok bool) {
+	labels = slices.Compact(slices.Sorted(slices.Values(labels)))
+	if len(labels) == 0 || len(labels) > MaxLabels || slices.ContainsFunc(labels, func(l string) bool { return !label.MatchString(l) }) {
+		return "", false
+	}
+	return strings.Join(labels, labelsJoin), true
+}
+
+// LabelsOf gives the labels of a pool.
+func LabelsOf(pool string) []string { return strings.Split(pool, labelsJoin) }
+
+// PoolsOf gives every pool that a runner is of which offers labels: that of each choice of them; none when PoolOf refuses them.
+func PoolsOf(labels ...string) []string {
+	all, ok := PoolOf(labels...)
+	if !ok {
+		return nil
+	}
+	offered := LabelsOf(all)
+	pools := make([]string, 0, 1<<len(offered))
+	for choice := 1; choice < 1<<len(offered); choice++ {
+		var chosen []string
+		for i, l := range offered {
+			if choice&(1<<i) != 0 {
+				chosen = append(chosen, l)
+			}
+		}
+		pools = append(pools, strings.Join(chosen, labelsJoin))
+	}
+	return pools
+}
+
+// SplitPool takes the labels, one or a list of them, out of the config of an agent that runners run, and gives their pool: that of
+// subject.DefaultPool when it has none, in which case rest is the config as it is; false when they are no labels.
 func SplitPool(config json.RawMessage) (pool string, rest json.RawMessage, ok bool) {
 	var fields map[string]json.RawMessage
-	if !bytes.Contains(config, []byte(`"`+poolField+`"`)) {
-		return "", config, true
+	if !bytes.Contains(config, []byte(`"`+labelsField+`"`)) {
+		return subject.DefaultPool, config, true
 	}
-	if json.Unmarshal(config, &fields) != nil || fields[poolField] == nil {
-		return "", config, true
+	if json.Unmarshal(config, &fields) != nil || fields[labelsField] == nil {
+		return subject.DefaultPool, config, true
 	}
-	ok = json.Unmarshal(fields[poolField], &pool) == nil && IsPool(pool)
-	delete(fields, poolField)
+	var one string
+	var labels []string
+	if json.Unmarshal(fields[labelsField], &one) == nil {
+		labels = []string{one}
+	} else {
+		_ = json.Unmarshal(fields[labelsField], &labels) // what is no list of texts leaves none, which PoolOf refuses
+	}
+	pool, ok = PoolOf(labels...)
+	delete(fields, labelsField)
 	rest, err := json.Marshal(fields)
 	return pool, rest, ok && err == nil
 }

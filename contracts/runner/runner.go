@@ -61,8 +61,8 @@ const HeartbeatEvery = 2 * time.Second
 // Heartbeat is the body of what a runner says on subject.RunnerHeartbeat every HeartbeatEvery, at once when something of it
 // but Running changes, and once more when it stops.
 type Heartbeat struct {
-	RunnerID string     `json:"runnerId"` // of the process; another after each start
-	Pool     string     `json:"pool"`
+	RunnerID string     `json:"runnerId"`           // of the process; another after each start
+	Pool     string     `json:"pool"`               // of all labels that it offers; it is of that of each choice of them too
 	Capacity []Capacity `json:"capacity"`           // of the agent types whose steps it takes at present
 	Stopping bool       `json:"stopping,omitempty"` // it takes no more
 }

@@ -53,7 +53,8 @@ const (
 // CancelBucket is the key-value bucket that tells runners which attempts to stop; keys are tokens.
 const CancelBucket = "CANCELLED_ATTEMPTS"
 
-// DefaultPool is the pool of runners that every step goes to unless it names another.
+// DefaultPool is the pool of runners that every step goes to unless its agent requires labels; and the label of that pool, which runners
+// offer that are told none.
 const DefaultPool = "default"
 
 // PartitionOf gives the partition of an execution: FNV-1a of its id modulo Partitions,

@@ -36,15 +36,15 @@ func TestStepsGoToThePoolOfTheirAgent(t *testing.T) {
 	in.beat(catalog.AgentData, 2)
 	in.play(note(subject.DefaultPool))
 	id := in.submit(in.pooled(catalog.Step{StepKey: "anywhere"}, catalog.Step{StepKey: "there", DependsOn: []string{"anywhere"}}), `{}`).ID
-	got := in.reason(id, "there", "no runner of the pool gpu is alive")
-	if got.Remedy != "start a runner with TURBOCAT_RUNNER_POOL=gpu, or name another pool in the agent's config.runner" {
+	got := in.reason(id, "there", "no runner labelled gpu is alive")
+	if got.Remedy != "start a runner with TURBOCAT_RUNNER_LABELS=gpu, or require other labels in the agent's config.runner" {
 		t.Errorf("the remedy is %q", got.Remedy)
 	}
 	if n := in.inSteps("gpu"); n != 0 {
 		t.Errorf("%d steps are sent to a pool that nobody runs", n)
 	}
 	in.beatPool("gpu", catalog.AgentLLM, 1)
-	in.reason(id, "there", "of 1 runners of the pool gpu that are alive none takes DATA agents")
+	in.reason(id, "there", "of 1 runners labelled gpu that are alive none takes DATA agents")
 	in.beatPool("gpu", catalog.AgentData, 1)
 	for deadline := time.Now().Add(60 * time.Second); in.inSteps("gpu") == 0; wait(t.Context(), 20*time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime"
+	"strings"
 	"time"
 
 	"turbocat.io/contracts/catalog"
@@ -14,8 +15,8 @@ import (
 
 // Config of the runner.
 type Config struct {
-	// Pool whose steps are taken.
-	Pool string `env:"TURBOCAT_RUNNER_POOL"`
+	// Labels that this runner offers: it takes the steps of agents that require some of them, and no others.
+	Labels []string `env:"TURBOCAT_RUNNER_LABELS"`
 	// Concurrency bounds the attempts of one agent type that run at once; 0 chooses by the processors.
 	Concurrency int `env:"TURBOCAT_RUNNER_CONCURRENCY"`
 	// APIConcurrency, DataConcurrency and LLMConcurrency are that of one type; 0 is Concurrency.
@@ -51,8 +52,8 @@ const maxConcurrency = 1024
 // complete fills in what was left to choose and refuses what can not be.
 func (c Config) complete() (Config, error) {
 	processors := runtime.GOMAXPROCS(0)
-	if c.Pool == "" {
-		c.Pool = subject.DefaultPool
+	if len(c.Labels) == 0 {
+		c.Labels = []string{subject.DefaultPool}
 	}
 	if c.Concurrency == 0 {
 		c.Concurrency = max(64, 16*processors) // most of these attempts wait for somebody else
@@ -66,8 +67,8 @@ func (c Config) complete() (Config, error) {
 		c.CodeConcurrency = 2 * processors
 	}
 	var faults []error
-	if !catalog.IsPool(c.Pool) {
-		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_POOL is %q; use up to 64 letters, digits, - and _", c.Pool))
+	if _, ok := catalog.PoolOf(c.Labels...); !ok {
+		faults = append(faults, fmt.Errorf("TURBOCAT_RUNNER_LABELS is %q; write up to %d labels with commas between, each of up to 32 letters, digits, - and _", strings.Join(c.Labels, ","), catalog.MaxLabels))
 	}
 	for name, n := range map[string]int{
 		"TURBOCAT_RUNNER_CONCURRENCY": c.Concurrency, "TURBOCAT_RUNNER_CODE_CONCURRENCY": c.CodeConcurrency, "TURBOCAT_RUNNER_API_CONCURRENCY": c.APIConcurrency,

@@ -128,6 +128,7 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 		reports: reports, logs: natsapi.NewLogs(env.Bus, env.Log, env.Metrics), tokens: natsapi.NewTokens(env.Bus, env.Metrics),
 		attempts: work.NewAttempts(reports.Report), warm: func(context.Context) {},
 	}
+	offered, _ := catalog.PoolOf(cfg.Labels...) // they were checked
 	s.cancels = natsapi.NewCancels(env.Bus, s.attempts.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
 	metrics, ledger := work.NewMetrics(env.Metrics), natsapi.NewLedger(env.Bus)
@@ -137,11 +138,11 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 			Report: reports.Report, AwaitWatch: s.cancels.Await, Ledger: ledger, Vault: natsapi.NewVault(env.Bus), Calls: natsapi.NewCalls(env.Bus),
 			Logger: s.logs.Of, Tokens: s.tokens.Of, Log: env.Log,
 		})
-		steps := natsapi.NewSteps(env.Bus, cfg.Pool, k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
+		steps := natsapi.NewSteps(env.Bus, catalog.PoolsOf(cfg.Labels...), k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
 		env.Health.Add("steps "+k.agentType, steps.Check)
 		s.pools, s.steps = append(s.pools, pool), append(s.steps, steps)
 	}
-	s.heartbeats = natsapi.NewHeartbeats(env.Bus, cfg.Pool, s.capacity)
+	s.heartbeats = natsapi.NewHeartbeats(env.Bus, offered, s.capacity)
 	return s, nil
 }
 

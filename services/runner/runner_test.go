@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -799,18 +800,18 @@ func TestWholeService(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if c, err := (Config{}).complete(); err != nil || c.Pool != subject.DefaultPool || c.Concurrency < 8 || c.CodeConcurrency < 2 {
+	if c, err := (Config{}).complete(); err != nil || !slices.Equal(c.Labels, []string{subject.DefaultPool}) || c.Concurrency < 8 || c.CodeConcurrency < 2 {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if c, err := (Config{Concurrency: 7, DataConcurrency: 3}).complete(); err != nil || c.APIConcurrency != 7 || c.LLMConcurrency != 7 || c.DataConcurrency != 3 {
 		t.Errorf("%+v, %v", c, err)
 	}
 	_, err := Config{
-		Pool: "a.b", Concurrency: -1, CodeConcurrency: 5000, DrainMs: -1, APIConcurrency: -1, DataConcurrency: 1025, LLMConcurrency: -2, CodeNice: 20, CodeMemoryMb: 15,
+		Labels: []string{"a.b"}, Concurrency: -1, CodeConcurrency: 5000, DrainMs: -1, APIConcurrency: -1, DataConcurrency: 1025, LLMConcurrency: -2, CodeNice: 20, CodeMemoryMb: 15,
 		OpenAIURL: "llm.example.com", AnthropicURL: "ftp://x",
 	}.complete()
 	for _, name := range []string{
-		"_POOL", "RUNNER_CONCURRENCY", "CODE_CONCURRENCY", "DRAIN_MS", "API_CONCURRENCY", "DATA_CONCURRENCY", "LLM_CONCURRENCY", "CODE_NICE", "CODE_MEMORY_MB", "OPENAI_URL", "ANTHROPIC_URL",
+		"_LABELS", "RUNNER_CONCURRENCY", "CODE_CONCURRENCY", "DRAIN_MS", "API_CONCURRENCY", "DATA_CONCURRENCY", "LLM_CONCURRENCY", "CODE_NICE", "CODE_MEMORY_MB", "OPENAI_URL", "ANTHROPIC_URL",
 	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named: %v", name, err)

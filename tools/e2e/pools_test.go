@@ -14,12 +14,12 @@ import (
 	"turbocat.io/tools/internal/child"
 )
 
-// TestPools has a step wait for a runner of its pool, that runner killed while it works on it, and another one end it.
+// TestPools has a step wait for a runner that offers the labels of its agent, that runner killed while it works on it, and another one end it.
 func TestPools(t *testing.T) {
 	t.Parallel()
 	i := inProcesses(t, "pools")
 	c := register(t, i.url)
-	there := c.code(t, `function handler(input) { return new Promise(done => setTimeout(() => done(input.n + 1), 3000)) }`, object{"runner": "gpu"})
+	there := c.code(t, `function handler(input) { return new Promise(done => setTimeout(() => done(input.n + 1), 3000)) }`, object{"runner": []string{"gpu", "eu"}})
 	workflow := c.workflow(t, []object{
 		step("anywhere", c.code(t, `function handler() { return 1 }`)),
 		step("there", there, after("anywhere"), inputs(object{"n": "{{anywhere.output}}"})),
@@ -37,13 +37,13 @@ func TestPools(t *testing.T) {
 			return fmt.Errorf("it is explained by %+v", e.Steps)
 		})
 	}
-	explained("no runner of the pool gpu is alive")
+	explained("no runner labelled eu and gpu is alive")
 
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", i.pids(t)["runner"]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"TURBOCAT_RUNNER_POOL=gpu"}
+	env := []string{"TURBOCAT_RUNNER_LABELS=gpu,eu,big"}
 	for one := range bytes.SplitSeq(bytes.TrimRight(environ, "\x00"), []byte{0}) {
 		env = append(env, string(one))
 	}

@@ -12,6 +12,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/identity"
+	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/rawjson"
 	"turbocat.io/pkg/schema"
@@ -42,7 +43,7 @@ func (s Schemas) checkConfig(agentType string, config json.RawMessage, faults *f
 	if slices.Contains(catalog.RunnerAgentTypes(), agentType) {
 		var ok bool
 		if _, config, ok = catalog.SplitPool(config); !ok {
-			faults.Add("config.runner", errs.BadValue, "names no pool of runners; write up to 64 letters, digits, - and _, or leave it out for any runner of the default pool")
+			faults.Add("config.runner", errs.BadValue, "are no labels of runners; write one, or a list of up to %d, each of up to 32 letters, digits, - and _, or leave it out for runners that offer %q", catalog.MaxLabels, subject.DefaultPool)
 		}
 	}
 	_ = s[agentType].Validate(context.Background(), "config", config, faults) // the error is the context's

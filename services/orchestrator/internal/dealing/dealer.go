@@ -212,7 +212,7 @@ func (d *Dealer) Of(pool, agentType, userID string) Standing {
 	return s
 }
 
-// total adds up the lines of an agent type in all pools.
+// total adds up the lines of an agent type in all pools, and the runners that run it.
 func (d *Dealer) total(agentType string) (sum Standing) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -221,9 +221,10 @@ func (d *Dealer) total(agentType string) (sum Standing) {
 			sum.Dealt, sum.Waiting = sum.Dealt+l.out, sum.Waiting+l.order.steps
 		}
 	}
-	for pool := range d.pools() {
-		_, slots, runners := d.capacity(class{pool, agentType})
-		sum.Slots, sum.Runners = sum.Slots+slots, sum.Runners+runners
+	for _, r := range d.runners { // some are of several pools
+		if n := r.slots(agentType); n > 0 {
+			sum.Slots, sum.Runners = sum.Slots+n, sum.Runners+1
+		}
 	}
 	return sum
 }

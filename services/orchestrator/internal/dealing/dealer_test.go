@@ -162,15 +162,16 @@ func TestAPoolHasALineOfItsOwn(t *testing.T) {
 		t.Error("a step is sent to a pool that no runner is of")
 	}
 	gpu := beat("two", 3)
-	gpu.Pool = "gpu"
+	gpu.Pool = "eu+gpu"
 	d.Heard(gpu)
 	if got := d.PickUp(h); len(got) != 1 || got[0] != first {
 		t.Errorf("once a runner of the pool is heard %v are dealt", got)
 	}
 	for pool, want := range map[string]Standing{
-		"":    {Alive: 1, Runners: 1, Slots: 1, Dealt: 1, Limit: AtLeast},
-		"gpu": {Alive: 1, Runners: 1, Slots: 3, Dealt: 1, Limit: 6},
-		"tpu": {Waiting: 1, OfUser: 1},
+		"":       {Alive: 1, Runners: 1, Slots: 1, Dealt: 1, Limit: AtLeast},
+		"gpu":    {Alive: 1, Runners: 1, Slots: 3, Dealt: 1, Limit: 6},
+		"eu+gpu": {Alive: 1, Runners: 1, Slots: 3, Limit: 6},
+		"tpu":    {Waiting: 1, OfUser: 1},
 	} {
 		if got := d.Of(pool, "API", "a"); got != want {
 			t.Errorf("the line of %q is %+v, want %+v", pool, got, want)

@@ -1,9 +1,13 @@
 package dealing
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/contracts/subject"
 )
 
 // ForgottenAfter is for how long a runner counts as alive that is heard no more: three heartbeats.
@@ -12,10 +16,9 @@ const ForgottenAfter = 3*runner.HeartbeatEvery + runner.HeartbeatEvery/2
 // alive is a runner that was heard.
 type alive struct {
 	runner.Heartbeat
+	pools []string
 	heard time.Time
 }
-
-func (a *alive) pool() string { return classOf(a.Pool, "").pool }
 
 // Heard takes note of a runner's heartbeat.
 func (d *Dealer) Heard(h runner.Heartbeat) {
@@ -24,7 +27,7 @@ func (d *Dealer) Heard(h runner.Heartbeat) {
 	if h.Stopping {
 		delete(d.runners, h.RunnerID)
 	} else {
-		d.runners[h.RunnerID] = &alive{h, time.Now()}
+		d.runners[h.RunnerID] = &alive{h, catalog.PoolsOf(catalog.LabelsOf(cmp.Or(h.Pool, subject.DefaultPool))...), time.Now()}
 	}
 	d.resize()
 }
@@ -39,28 +42,27 @@ func (d *Dealer) Runners() int {
 	return len(d.runners)
 }
 
-// pools gives those that runners are alive of. The caller has the mutex.
-func (d *Dealer) pools() map[string]bool {
-	pools := map[string]bool{}
-	for _, r := range d.runners {
-		pools[r.pool()] = true
-	}
-	return pools
-}
-
 // capacity adds up what the runners alive run of a class; alive are those of its pool. The caller has the mutex.
 func (d *Dealer) capacity(of class) (alive, slots, runners int) {
 	for _, r := range d.runners {
-		if r.pool() != of.pool {
+		if !slices.Contains(r.pools, of.pool) {
 			continue
 		}
 		alive++
-		for _, c := range r.Capacity {
-			if c.AgentType == of.agentType && c.Slots > 0 {
-				slots += c.Slots
-				runners++
-			}
+		if n := r.slots(of.agentType); n > 0 {
+			slots += n
+			runners++
 		}
 	}
 	return alive, slots, runners
+}
+
+// slots is how many attempts of an agent type it runs at once.
+func (a *alive) slots(agentType string) (n int) {
+	for _, c := range a.Capacity {
+		if c.AgentType == agentType {
+			n += c.Slots
+		}
+	}
+	return n
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -205,9 +204,9 @@ func compileWork(agentID *string, inputs json.RawMessage, known agents) (Work, e
 	if err == nil && agent.Type != catalog.AgentWorkflow {
 		pool, rest, ok := catalog.SplitPool(agent.Config)
 		if !ok {
-			err = errors.New("the agent's config names no pool of runners")
+			err = errors.New("what the agent's config requires are no labels of runners")
 		}
-		work.Pool, work.Config = cmp.Or(pool, work.Pool), rest
+		work.Pool, work.Config = pool, rest
 	}
 	if err == nil {
 		err = work.lendSecrets(known.owner, agent)

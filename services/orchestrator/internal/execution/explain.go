@@ -312,8 +312,8 @@ func waitsForRunner(r Record, d *dealing.Dealer, i int, now engine.Time) orchest
 // lacking says that no runner can run an agent type in a pool, and what to do; "" when one can, or that is not known yet.
 func lacking(d *dealing.Dealer, pool, agentType string) (lack, remedy string) {
 	of, which, start := d.Of(pool, agentType, ""), "", "start a runner"
-	if pool != subject.DefaultPool {
-		which, start = " of the pool "+pool, "start a runner with TURBOCAT_RUNNER_POOL="+pool+", or name another pool in the agent's config.runner"
+	if labels := catalog.LabelsOf(pool); pool != subject.DefaultPool {
+		which, start = " labelled "+strings.Join(labels, " and "), "start a runner with TURBOCAT_RUNNER_LABELS="+strings.Join(labels, ",")+", or require other labels in the agent's config.runner"
 	}
 	switch {
 	case !d.Listened() || of.Runners > 0:

@@ -13,7 +13,7 @@ import (
 	"turbocat.io/services/orchestrator/internal/dealing"
 )
 
-// HearRunners tells a dealer of the runners until ctx ends, and serve of their pools. The subscription outlives reconnects.
+// HearRunners tells a dealer of the runners until ctx ends, and serve of the pools of all labels that they offer. The subscription outlives reconnects.
 func HearRunners(ctx context.Context, nc *nats.Conn, dealer *dealing.Dealer, serve func(pool string), log zerolog.Logger) error {
 	sub, err := nc.Subscribe(subject.RunnerHeartbeat, func(m *nats.Msg) {
 		var h runner.Heartbeat

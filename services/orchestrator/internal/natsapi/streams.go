@@ -92,18 +92,21 @@ func stepConsumers(pool string) []jetstream.ConsumerConfig {
 	return out
 }
 
-// Serve has the consumers of a pool made by the next Ensure: a runner of it was heard. Of too many pools nobody is served.
-func (t *Transport) Serve(pool string) {
+// Serve has the consumers made by the next Ensure of every pool that a runner is of that was heard and offers the labels of one. Of too
+// many pools nobody is served.
+func (t *Transport) Serve(offered string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.pools[pool]; known || !catalog.IsPool(pool) {
-		return
+	for _, pool := range catalog.PoolsOf(catalog.LabelsOf(offered)...) {
+		if _, known := t.pools[pool]; known {
+			continue
+		}
+		if len(t.pools) == maxPools {
+			t.log.Warn().Str("pool", pool).Int("most", maxPools).Msg("a runner of one more pool is alive; there are too many, so it gets no steps of it")
+			return
+		}
+		t.pools[pool] = false
 	}
-	if len(t.pools) == maxPools {
-		t.log.Warn().Str("pool", pool).Int("most", maxPools).Msg("a runner of one more pool is alive; there are too many, so it gets no steps")
-		return
-	}
-	t.pools[pool] = false
 }
 
 // ensureConsumers makes those of the pools that were heard since, or of all when STEPS is new.

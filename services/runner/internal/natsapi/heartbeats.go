@@ -23,7 +23,7 @@ type Heartbeats struct {
 	capacity func() []runner.Capacity
 }
 
-// NewHeartbeats makes what says of a runner of a pool what capacity gives.
+// NewHeartbeats makes what says of a runner what capacity gives, and of the pool of all labels that it offers.
 func NewHeartbeats(conn *bus.Conn, pool string, capacity func() []runner.Capacity) *Heartbeats {
 	return &Heartbeats{conn: conn, id: uuid.NewString(), pool: pool, capacity: capacity}
 }

@@ -6,13 +6,13 @@ import (
 )
 
 func TestAServerThatCameBackIsDoubted(t *testing.T) {
-	s := &Steps{}
+	p := &puller{Steps: &Steps{}}
 	for _, c := range []struct {
 		server  string
 		doubted bool
 	}{{"a", false}, {"a", false}, {"b", true}, {"b", true}} {
-		s.meet(c.server)
-		if got := time.Now().Before(s.doubts); got != c.doubted {
+		p.meet(c.server)
+		if got := time.Now().Before(p.doubts); got != c.doubted {
 			t.Errorf("after the server %s: doubted %t, want %t", c.server, got, c.doubted)
 		}
 	}

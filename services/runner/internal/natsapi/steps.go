@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,92 +39,110 @@ const (
 	statusExpired   = "408"
 )
 
-// Steps pulls the ready steps of one agent type from a consumer that the orchestrator makes and
-// sets; see its natsapi/streams.go. It never holds more than its places, and
+// Steps pulls the ready steps of one agent type from consumers that the orchestrator makes and
+// sets, one for each pool; see its natsapi/streams.go. It holds few more than its places, and
 // what it holds is in work.Attempts at once: a client that buffers ahead would let the AckWait
 // of waiting messages run out behind slow steps.
 type Steps struct {
 	conn    *bus.Conn
-	durable string
 	places  int
 	take    func(*work.Delivery)
 	await   func(ctx context.Context) error
+	pullers []*puller
+
+	mu   sync.Mutex
+	held int // deliveries that have not been freed
+}
+
+// puller pulls from the consumer of one pool.
+type puller struct {
+	*Steps
+	durable string
 	log     zerolog.Logger
+	bound   atomic.Bool
 
-	bound atomic.Bool
-
-	mu     sync.Mutex
-	held   int       // deliveries that have not been freed
+	// guarded by the mutex of Steps
 	open   *session  // nil between sessions
 	server string    // that the last session was with
 	doubts time.Time // until when a delivery may be one that was answered before
 }
 
-// NewSteps makes a puller that gives what it gets to take. await returns when steps may be taken.
-func NewSteps(conn *bus.Conn, pool, agentType string, places int, take func(*work.Delivery), await func(ctx context.Context) error, log zerolog.Logger) *Steps {
-	durable := subject.StepConsumer(pool, agentType)
-	return &Steps{
-		conn: conn, durable: durable, places: places, take: take, await: await,
-		log: log.With().Str("consumer", durable).Logger(),
+// NewSteps makes what pulls for some pools and gives what it gets to take. await returns when steps may be taken.
+func NewSteps(conn *bus.Conn, pools []string, agentType string, places int, take func(*work.Delivery), await func(ctx context.Context) error, log zerolog.Logger) *Steps {
+	s := &Steps{conn: conn, places: places, take: take, await: await}
+	for _, pool := range pools {
+		durable := subject.StepConsumer(pool, agentType)
+		s.pullers = append(s.pullers, &puller{Steps: s, durable: durable, log: log.With().Str("consumer", durable).Logger()})
 	}
+	return s
 }
 
-// Check tells whether steps are being taken; it is a health check.
+// Check tells whether the steps of all pools are being taken; it is a health check.
 func (s *Steps) Check(context.Context) error {
-	if s.Taking() {
-		return nil
+	for _, p := range s.pullers {
+		if !p.bound.Load() {
+			return fmt.Errorf("no steps are taken from consumer %s of stream %s; the orchestrator makes both", p.durable, subject.StepsStream)
+		}
 	}
-	return fmt.Errorf("no steps are taken from consumer %s of stream %s; the orchestrator makes both", s.durable, subject.StepsStream)
+	return nil
 }
 
-// Taking tells whether steps are being taken.
-func (s *Steps) Taking() bool { return s.bound.Load() }
+// Taking tells whether steps are being taken, of any pool.
+func (s *Steps) Taking() bool {
+	return slices.ContainsFunc(s.pullers, func(p *puller) bool { return p.bound.Load() })
+}
 
 // Run takes steps until ctx ends, whatever happens to the connection, the stream and its
-// consumer. When it returns, nothing is delivered any more.
+// consumers. When it returns, nothing is delivered any more.
 func (s *Steps) Run(ctx context.Context) {
-	s.conn.Keep(ctx, s.log, "no steps to take; waiting for the stream and its consumer", s.bind)
+	var group sync.WaitGroup
+	for _, p := range s.pullers {
+		group.Go(func() {
+			s.conn.Keep(ctx, p.log, "no steps to take; waiting for the stream and its consumer", p.bind)
+		})
+	}
+	group.Wait()
 }
 
 var errSilence = errors.New("the server is silent")
 
 // bind is a bus.Session that finds the consumer and takes steps from it.
-func (s *Steps) bind(ctx context.Context, works func()) error {
-	if err := s.await(ctx); err != nil {
+func (p *puller) bind(ctx context.Context, works func()) error {
+	if err := p.await(ctx); err != nil {
 		return err
 	}
 	asked, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	stream, err := s.conn.JetStream().Stream(asked, subject.StepsStream)
+	stream, err := p.conn.JetStream().Stream(asked, subject.StepsStream)
 	if err != nil {
 		return fmt.Errorf("find the stream: %w", err)
 	}
-	consumer, err := stream.Consumer(asked, s.durable)
+	consumer, err := stream.Consumer(asked, p.durable)
 	if err != nil {
 		return fmt.Errorf("find the consumer: %w", err)
 	}
-	s.meet(s.conn.NATS().ConnectedServerId())
+	p.meet(p.conn.NATS().ConnectedServerId())
 	info := consumer.CachedInfo()
 	if info.Config.AckWait <= 0 || info.Config.AckPolicy != jetstream.AckExplicitPolicy {
 		return fmt.Errorf("the consumer has ack policy %s and AckWait %s; it must have explicit acks", info.Config.AckPolicy, info.Config.AckWait)
 	}
-	return s.session(ctx, info.Config.AckWait, stream.CachedInfo().State.LastSeq, works)
+	return p.session(ctx, info.Config.AckWait, stream.CachedInfo().State.LastSeq, works)
 }
 
 // meet notes which server there is.
-func (s *Steps) meet(server string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.server != "" && s.server != server {
-		s.doubts = time.Now().Add(forgets)
+func (p *puller) meet(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.server != "" && p.server != server {
+		p.doubts = time.Now().Add(forgets)
 	}
-	s.server = server
+	p.server = server
 }
 
 // session is one subscription and the pull requests whose answers come in on it. A break of
 // any kind ends it, and the next one starts from nothing.
 type session struct {
-	steps   *Steps
+	puller  *puller
 	inbox   string
 	ackWait time.Duration
 	// found is the last message that was in the stream before. Up to it none is known to be new: a server that is killed
@@ -131,36 +150,36 @@ type session struct {
 	found  uint64
 	broken chan error
 
-	// guarded by the mutex of steps
+	// guarded by the mutex of Steps
 	requested int // how many messages the open pull requests may still bring
 	seen      time.Time
 	stale     bool // we were away for so long that what comes in may be another's by now
 }
 
-func (s *Steps) session(ctx context.Context, ackWait time.Duration, found uint64, works func()) error {
+func (p *puller) session(ctx context.Context, ackWait time.Duration, found uint64, works func()) error {
 	o := &session{
-		steps: s, inbox: nats.NewInbox(), ackWait: ackWait, found: found, broken: make(chan error, 1), seen: time.Now(),
+		puller: p, inbox: nats.NewInbox(), ackWait: ackWait, found: found, broken: make(chan error, 1), seen: time.Now(),
 	}
 	ended := make(chan struct{})
-	sub, err := s.conn.NATS().Subscribe(o.inbox, o.receive)
+	sub, err := p.conn.NATS().Subscribe(o.inbox, o.receive)
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	sub.SetClosedHandler(func(string) { close(ended) })
-	s.mu.Lock()
-	s.open = o
+	p.mu.Lock()
+	p.open = o
 	o.pull()
-	s.mu.Unlock()
-	s.bound.Store(true)
-	s.log.Info().Msg("taking steps")
+	p.mu.Unlock()
+	p.bound.Store(true)
+	p.log.Info().Msg("taking steps")
 	works()
 
 	err = o.watch(ctx)
 
-	s.bound.Store(false)
-	s.mu.Lock()
-	s.open = nil
-	s.mu.Unlock()
+	p.bound.Store(false)
+	p.mu.Lock()
+	p.open = nil
+	p.mu.Unlock()
 	// What the server has sent is handled still, else it would wait for its AckWait.
 	if sub.Drain() != nil {
 		_ = sub.Unsubscribe()
@@ -183,10 +202,10 @@ func (o *session) watch(ctx context.Context) error {
 		case err := <-o.broken:
 			return err
 		case now := <-ticker.C:
-			o.steps.mu.Lock()
+			o.puller.mu.Lock()
 			silent := o.requested > 0 && now.Sub(o.seen) > silence
-			o.steps.mu.Unlock()
-			if silent && o.steps.conn.NATS().IsConnected() {
+			o.puller.mu.Unlock()
+			if silent && o.puller.conn.NATS().IsConnected() {
 				return errSilence
 			}
 		}
@@ -196,9 +215,10 @@ func (o *session) watch(ctx context.Context) error {
 // pull asks for as many messages as there is room for, once it is worth a request. The
 // caller has the mutex.
 func (o *session) pull() {
-	s := o.steps
-	room := s.places - s.held - o.requested
-	if room < max(1, s.places/4) {
+	p := o.puller
+	share := len(p.pullers) // each pool has its part of the room, so that none takes that of another which has steps
+	room := (p.places-p.held+share-1)/share - o.requested
+	if p.held >= p.places || room < max(1, p.places/4/share) {
 		return
 	}
 	if o.requested == 0 {
@@ -208,7 +228,7 @@ func (o *session) pull() {
 	request := `{"batch":` + strconv.Itoa(room) +
 		`,"expires":` + strconv.FormatInt(int64(pullExpires), 10) +
 		`,"idle_heartbeat":` + strconv.FormatInt(int64(pullHeartbeat), 10) + `}`
-	if err := s.conn.NATS().PublishRequest(jetstream.DefaultAPIPrefix+"CONSUMER.MSG.NEXT."+subject.StepsStream+"."+s.durable, o.inbox, []byte(request)); err != nil {
+	if err := p.conn.NATS().PublishRequest(jetstream.DefaultAPIPrefix+"CONSUMER.MSG.NEXT."+subject.StepsStream+"."+p.durable, o.inbox, []byte(request)); err != nil {
 		o.fail(fmt.Errorf("pull: %w", err))
 	}
 }
@@ -222,9 +242,9 @@ func (o *session) fail(err error) {
 
 // receive takes a message or a status that answers a pull request.
 func (o *session) receive(m *nats.Msg) {
-	s := o.steps
+	p := o.puller
 	status := m.Header.Get("Status")
-	s.mu.Lock()
+	p.mu.Lock()
 	now := time.Now()
 	// It may have waited for us since the last sign, and so may all behind it: we were paused, or cut off.
 	if now.Sub(o.seen) > max(o.ackWait/2, 2*pullHeartbeat) {
@@ -232,19 +252,19 @@ func (o *session) receive(m *nats.Msg) {
 	}
 	o.seen = now
 	if o.stale {
-		s.mu.Unlock()
+		p.mu.Unlock()
 		o.fail(errSilence) // steps are delivered again, to whoever is there
 		return
 	}
 	if status == "" || len(m.Data) > 0 {
-		doubts := now.Before(s.doubts)
+		doubts := now.Before(p.doubts)
 		o.requested = max(0, o.requested-1)
-		s.held++
-		s.mu.Unlock()
+		p.held++
+		p.mu.Unlock()
 		o.deliver(m, doubts)
 		return
 	}
-	defer s.mu.Unlock()
+	defer p.mu.Unlock()
 	switch status {
 	case statusHeartbeat:
 	case statusExpired:
@@ -254,7 +274,7 @@ func (o *session) receive(m *nats.Msg) {
 			return
 		}
 		o.requested = max(0, o.requested-left)
-		if s.open == o {
+		if p.open == o {
 			o.pull()
 		}
 	default:
@@ -263,22 +283,22 @@ func (o *session) receive(m *nats.Msg) {
 }
 
 func (o *session) deliver(m *nats.Msg, doubts bool) {
-	s := o.steps
-	hold := &lease{nc: s.conn.NATS(), reply: m.Reply, free: s.release}
+	p := o.puller
+	hold := &lease{nc: p.conn.NATS(), reply: m.Reply, free: p.release}
 	meta, err := m.Metadata()
 	if err != nil {
-		s.log.Error().Err(err).Msg("a message that no consumer delivered")
+		p.log.Error().Err(err).Msg("a message that no consumer delivered")
 		hold.Free()
 		return
 	}
 	step, err := readStep(m.Header, m.Data)
 	if err != nil {
-		s.log.Error().Err(err).Uint64("sequence", meta.Sequence.Stream).Msg("ready step thrown away")
-		_ = s.conn.NATS().Publish(m.Reply, ackTerm)
+		p.log.Error().Err(err).Uint64("sequence", meta.Sequence.Stream).Msg("ready step thrown away")
+		_ = p.conn.NATS().Publish(m.Reply, ackTerm)
 		hold.Free()
 		return
 	}
-	s.take(&work.Delivery{
+	p.take(&work.Delivery{
 		Step: step, Sequence: meta.Sequence.Stream, Count: int(meta.NumDelivered),
 		Doubtful: doubts || meta.Sequence.Stream <= o.found, AckWait: o.ackWait, Lease: hold,
 	})
@@ -289,7 +309,9 @@ func (s *Steps) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held--
-	if s.open != nil {
-		s.open.pull()
+	for _, p := range s.pullers {
+		if p.open != nil {
+			p.open.pull()
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/runner/internal/executor"
@@ -86,13 +87,16 @@ func (p *Pool) Capacity() runner.Capacity {
 }
 
 // Places is how many deliveries a pool of this concurrency should be given before it has
-// freed one.
+// freed one. A few more may be on their way from consumers that were asked before.
 func Places(concurrency int) int { return 2 * concurrency }
+
+// onTheirWay bounds those few more: one part of the places of each of the pools of steps, and what a connection that broke has sent still.
+func onTheirWay(places int) int { return 2*places + 1<<catalog.MaxLabels }
 
 // NewPool makes a pool that runs nothing before Run.
 func NewPool(cfg Config) *Pool {
 	return &Pool{
-		Config: cfg, queue: make(chan *attempt, 2*Places(cfg.Concurrency)), measured: cfg.Metrics.of(cfg.AgentType), schemas: newSchemas(), spanName: "attempt " + cfg.AgentType,
+		Config: cfg, queue: make(chan *attempt, Places(cfg.Concurrency)+onTheirWay(Places(cfg.Concurrency))), measured: cfg.Metrics.of(cfg.AgentType), schemas: newSchemas(), spanName: "attempt " + cfg.AgentType,
 		places: make(chan struct{}, cfg.Concurrency),
 	}
 }
