@@ -152,3 +152,11 @@ func TestUnknownWorkload(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What can not begin says why, and stops what has begun.
+func TestWhatDoesNotBegin(t *testing.T) {
+	o := Options{Workloads: []string{Single}, Duration: time.Second, Environ: map[string]string{"TURBOCAT_PG_BIN": t.TempDir(), "TURBOCAT_SETUP": "none"}, Progress: io.Discard}
+	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "PostgreSQL") {
+		t.Errorf("got %v", err)
+	}
+}

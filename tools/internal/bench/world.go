@@ -44,8 +44,8 @@ type world struct {
 const stopGrace = 5 * time.Second
 
 // start starts an installation of some services, each a process of its own.
-func start(ctx context.Context, dir string, o Options, services ...string) (w *world, err error) {
-	w = &world{o: o, dir: dir, parts: map[string]*child.Process{}}
+func start(ctx context.Context, dir string, o Options, services ...string) (_ *world, err error) {
+	w := &world{o: o, dir: dir, parts: map[string]*child.Process{}}
 	defer func() {
 		if err != nil {
 			w.stop()
