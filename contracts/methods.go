@@ -112,6 +112,10 @@ func Methods() []Method {
 		method(orchestrator.PreviewSchedule, "tells when a schedule that is not saved would be due next", gateway),
 		method(orchestrator.ListSkips, "gives a page of the scheduled times of a trigger that have no execution, newest first", gateway),
 
+		method(orchestrator.ListDeadLetters, "gives a page of the inputs that could not be applied; for an ADMIN", gateway),
+		method(orchestrator.GetDeadLetter, "gives one of them with its body; for an ADMIN", gateway),
+		method(orchestrator.CountDeadLetters, "counts them by reason; for an ADMIN", gateway),
+		method(orchestrator.ReplayDeadLetter, "sends one of them once more; for an ADMIN", gateway),
 		method(orchestrator.PartitionEvents, "gives events of a partition after a number; system callers only", telemetry.Service),
 		method(orchestrator.EventNumbers, "tells how many events each partition has; system callers only", telemetry.Service),
 		method(telemetry.ReadFeed, "gives events of the caller's executions after a cursor, in the one order in which all are told of them", gateway),

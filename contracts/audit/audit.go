@@ -93,6 +93,8 @@ const (
 	ExecutionReplayed  Action = "execution.replayed"
 	BudgetDecided      Action = "execution.budget_decided"
 
+	DeadLetterReplayed Action = "dead_letter.replayed"
+
 	UserRegistered Action = "user.registered"
 	UserCreated    Action = "user.created"
 	UserUpdated    Action = "user.updated"
@@ -161,6 +163,7 @@ func Actions() []Description {
 		{ExecutionPaused, "somebody asked that no more steps of an execution start"},
 		{ExecutionResumed, "somebody asked that a paused execution goes on"},
 		{ExecutionSignalled, "somebody sent an execution a signal, or decided an approval"},
+		{DeadLetterReplayed, "an ADMIN had an input that could not be applied sent once more"},
 		{ExecutionReplayed, "somebody had an ended execution repeated by what is recorded of it, as a new execution"},
 		{ExecutionRetried, "somebody had an ended execution run again, from what failed or from a step on, as a new execution"},
 		{BudgetDecided, "somebody let a step of an execution go on beyond a budget of its agent, or not"},

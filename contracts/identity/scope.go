@@ -16,6 +16,8 @@ func Scopes() []Scope {
 		{"agents:read", "list and show agents"},
 		{"agents:write", "make, change and delete agents"},
 		{"audit:read", "read the audit trail: what one did and what was done to one's things; for the key of an ADMIN all of it"},
+		{"dead-letters:execute", "send dead letters once more; for the key of an ADMIN"},
+		{"dead-letters:read", "list and show dead letters; for the key of an ADMIN"},
 		{"events:read", "list and follow the events of all of one's executions"},
 		{"executions:execute", "cancel, pause, resume, signal, retry, rerun and replay executions, and decide their budgets"},
 		{"executions:read", "list and show executions, with their logs and events"},

@@ -22,6 +22,7 @@ import (
 	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/orchestrator/internal/calls"
+	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
@@ -82,7 +83,7 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	s.owner = owner
 	executions := execution.NewService(s.acceptor, store, transport, dealer)
 	s.calls = calls.NewService(store, store, executions, execution.Children{Acceptor: acceptor}, transport, cfg.LLMUserDailyUSD, env.Log)
-	natsapi.Register(s.server, executions, s.calls, schedule.NewTriggers(store, catalog), s.answers)
+	natsapi.Register(s.server, executions, s.calls, schedule.NewTriggers(store, catalog), deadletter.NewService(store, transport), s.answers)
 	env.Health.AddProbe("partitions", func(ctx context.Context) error {
 		orphans, err := store.Orphans(ctx)
 		if err != nil {

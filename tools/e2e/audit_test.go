@@ -24,12 +24,15 @@ var unaudited = map[string]string{
 	"previewSchedule":  "it changes nothing",
 	"executeWorkflow":  "the execution itself is the record: who, when, of what, by which request",
 	"testAgent":        "as executeWorkflow",
+	"replayDeadLetter": "it has an entry, which TestDeadLetters finds in an installation that has a dead letter",
 }
 
 // unseen are the actions that no request brings about.
 var unseen = map[audit.Action]string{
 	audit.UserCreated:  "made by Turbocat at its first start",
 	audit.AuditTrimmed: "done by Turbocat when entries are over",
+
+	audit.DeadLetterReplayed: "TestDeadLetters brings it about",
 }
 
 // ledger makes requests and then looks for the entries that they should have left.

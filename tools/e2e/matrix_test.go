@@ -40,6 +40,7 @@ var matrix = map[string]audience{
 	"exportWorkflow": theOwner, "importWorkflow": themself, "getWorkflowSchema": anybody,
 	"getMe": themself, "updateMe": themself,
 	"listSessions": themself, "endOtherSessions": themself, "endSession": theOwner,
+	"listDeadLetters": adminOnly, "countDeadLetters": adminOnly, "getDeadLetter": adminOnly, "replayDeadLetter": adminOnly,
 	"listUsers": adminOnly, "getUser": adminOnly, "updateUser": adminOnly, "listDevMail": adminOnly,
 	"listAgents": themself, "createAgent": themself, "getAgent": theOwner, "updateAgent": theOwner, "deleteAgent": theOwner,
 	"listWorkflows": themself, "createWorkflow": themself, "getWorkflow": theOwner, "updateWorkflow": theOwner, "deleteWorkflow": theOwner,
@@ -234,7 +235,7 @@ func (x things) address(t *testing.T, op operation) string {
 // furnish makes one of each thing, as the examples of the document show it.
 func furnish(t *testing.T, c *client, operations []operation) things {
 	t.Helper()
-	x := things{"signals": "approval", "steps": "decide", "secrets": "MATRIX", "versions": "1", "from": "1", "to": "1", "sessions": uuid.NewString(), "users": c.session.User.ID}
+	x := things{"signals": "approval", "steps": "decide", "secrets": "MATRIX", "versions": "1", "from": "1", "to": "1", "sessions": uuid.NewString(), "dead-letters": uuid.NewString(), "users": c.session.User.ID}
 	example := func(id string) any {
 		for _, op := range operations {
 			if op.OperationID == id {

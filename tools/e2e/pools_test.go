@@ -3,9 +3,7 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,14 +37,7 @@ func TestPools(t *testing.T) {
 	}
 	explained("no runner labelled eu and gpu is alive")
 
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", i.pids(t)["runner"]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	env := []string{"TURBOCAT_RUNNER_LABELS=gpu,eu,big"}
-	for one := range bytes.SplitSeq(bytes.TrimRight(environ, "\x00"), []byte{0}) {
-		env = append(env, string(one))
-	}
+	env := append([]string{"TURBOCAT_RUNNER_LABELS=gpu,eu,big"}, i.environOf(t, "runner")...)
 	start := func() *child.Process {
 		p, err := child.Start(child.Command{Path: i.program, Name: "turbocat", Args: []string{"serve", "runner"}, Env: env, Orphan: syscall.SIGKILL})
 		if err != nil {

@@ -43,6 +43,16 @@ func inProcesses(t *testing.T, name string) *installation {
 // tableRow is a process in what `turbocat dev --processes` prints.
 var tableRow = regexp.MustCompile(`(?m)^  (nats|catalog|gateway|identity|orchestrator|runner|telemetry) +(\d+)( |$)`)
 
+// environOf gives the environment of one of the processes, by its name.
+func (i *installation) environOf(t *testing.T, name string) []string {
+	t.Helper()
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", i.pids(t)[name]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00")
+}
+
 // pids gives those of the processes by name, as the last start printed them.
 func (i *installation) pids(t *testing.T) map[string]int {
 	t.Helper()

@@ -27,11 +27,12 @@ func newRoot(environ map[string]string) *cobra.Command {
   turbocat agent test sum         run an agent once
   turbocat replay EXECUTION       repeat an execution by what is recorded of it
   turbocat verify                 check the ledger of an installation
-  turbocat audit verify           check that its audit trail is whole`,
+  turbocat audit verify           check that its audit trail is whole
+  turbocat dead-letters list      inputs that could not be applied`,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDev(environ), newRun(environ), newAgent(environ), newReplay(environ), newServe(environ), newMigrate(environ), newVerify(environ), newAudit(environ), newSecrets(environ), newBench(environ), newRawRunner(environ), newVersion())
+	root.AddCommand(newDev(environ), newRun(environ), newAgent(environ), newReplay(environ), newServe(environ), newMigrate(environ), newVerify(environ), newAudit(environ), newDeadLetters(environ), newSecrets(environ), newBench(environ), newRawRunner(environ), newVersion())
 	return root
 }
 

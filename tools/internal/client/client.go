@@ -148,6 +148,45 @@ func (c *Client) Cancel(ctx context.Context, id string) error {
 	return err
 }
 
+// DeadLetters gives inputs that could not be applied, of a reason or of any, oldest first, to each until it returns an error; fresh leaves
+// out those that were sent once more. For an ADMIN.
+func (c *Client) DeadLetters(ctx context.Context, reason string, fresh bool, each func(orchestrator.DeadLetter) error) error {
+	query := url.Values{"pageSize": {strconv.Itoa(pageSize)}, "sortOrder": {"asc"}}
+	if reason != "" {
+		query.Set("reason", reason)
+	}
+	if fresh {
+		query.Set("replayed", "false")
+	}
+	for {
+		letters, page, err := ask[[]orchestrator.DeadLetter](ctx, c, http.MethodGet, "/dead-letters?"+query.Encode(), nil)
+		if err != nil {
+			return err
+		}
+		for _, d := range letters {
+			if err := each(d); err != nil {
+				return err
+			}
+		}
+		if page.NextCursor == nil {
+			return nil
+		}
+		query.Set("cursor", *page.NextCursor)
+	}
+}
+
+// DeadLetter gives one of them with its body.
+func (c *Client) DeadLetter(ctx context.Context, id string) (orchestrator.DeadLetter, error) {
+	d, _, err := ask[orchestrator.DeadLetter](ctx, c, http.MethodGet, "/dead-letters/"+url.PathEscape(id), nil)
+	return d, err
+}
+
+// ReplayDeadLetter has one of them sent once more.
+func (c *Client) ReplayDeadLetter(ctx context.Context, id string) (orchestrator.DeadLetter, error) {
+	d, _, err := ask[orchestrator.DeadLetter](ctx, c, http.MethodPost, "/dead-letters/"+url.PathEscape(id)+"/replay", nil)
+	return d, err
+}
+
 // LogTail gives the last lines of a step's log, at most 100, oldest first.
 func (c *Client) LogTail(ctx context.Context, id, stepKey string) ([]telemetry.LogLine, error) {
 	path := "/executions/" + id + "/logs?pageSize=" + strconv.Itoa(pageSize) + "&stepKey=" + url.QueryEscape(stepKey)

@@ -133,11 +133,11 @@ func duration(ms int64) string {
 
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
-	return plain(line)
+	return Plain(line)
 }
 
-// plain leaves out what would steer a terminal: the text may be that of user code.
-func plain(s string) string {
+// Plain leaves out what would steer a terminal: the text may be that of user code.
+func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return -1

@@ -30,7 +30,7 @@ func Replay(ctx context.Context, c *client.Client, id string, p *Progress) (orch
 	p.begin("replay of "+id, steps, begun.ID)
 	replay, err := await(ctx, c, begun.ID, p)
 	if err == nil {
-		_, err = fmt.Fprintln(p.Out, plain(compare(recorded, replay)))
+		_, err = fmt.Fprintln(p.Out, Plain(compare(recorded, replay)))
 	}
 	return replay, err
 }

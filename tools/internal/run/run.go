@@ -101,7 +101,7 @@ func await(ctx context.Context, c *client.Client, id string, p *Progress) (orche
 func Log(ctx context.Context, c *client.Client, x orchestrator.Execution, stepKey string) string {
 	for _, s := range x.Steps {
 		if s.StepKey == stepKey {
-			return plain(logTail(ctx, c, x.ID, s))
+			return Plain(logTail(ctx, c, x.ID, s))
 		}
 	}
 	return ""
@@ -136,7 +136,7 @@ func Failure(ctx context.Context, c *client.Client, x orchestrator.Execution) st
 			text += "\nthe end of its log:\n" + indent(tail)
 		}
 	}
-	return plain(text)
+	return Plain(text)
 }
 
 // logTail gives the last lines a step wrote; "" when there are none.

@@ -149,7 +149,7 @@ func (v *verifier) limits(ctx context.Context) error {
 }
 
 func (v *verifier) deadLetters(ctx context.Context) error {
-	rows, err := many[DeadLetter](ctx, v, fmt.Sprintf(`SELECT p, subject, reason, created_at FROM dead_letters ORDER BY id DESC LIMIT %d`, MaxDeadLetters))
+	rows, err := many[DeadLetter](ctx, v, fmt.Sprintf(`SELECT p, subject, reason, created_at FROM dead_letters ORDER BY created_at DESC, id LIMIT %d`, MaxDeadLetters))
 	v.report.DeadLetters = append(v.report.DeadLetters, rows...)
 	return err
 }

@@ -127,6 +127,7 @@ func New(o Options) *API {
 	a.routeTriggers()
 	a.routeExecutions()
 	a.routeAudit()
+	a.routeDeadLetters()
 	a.routeDocs()
 	a.queries = queryParameters(a.huma.OpenAPI())
 	return a

@@ -37,6 +37,10 @@ func TestControlReachesTheOrchestrator(t *testing.T) {
 		},
 		{"calls", request{method: "GET", path: path("/steps/think/calls?pageSize=5")}, 200, []string{`"executionId":"` + thingID + `"`, `"stepKey":"think"`, `"pageSize":5`, `"reservedTokens":7`}},
 		{"budget", request{method: "POST", path: path("/steps/think/budget"), body: `{"approved":true,"comment":"so","maxCostUsd":2.5}`}, 200, []string{`"decided":3`}},
+		{"dead letters", request{method: "GET", path: "/api/v1/dead-letters?reason=NO_INPUT&replayed=false&pageSize=5"}, 200, []string{`"reason":"NO_INPUT"`, `"replayed":"false"`, `"pageSize":5`}},
+		{"counts of dead letters", request{method: "GET", path: "/api/v1/dead-letters/counts"}, 200, []string{`{"reason":"NO_EXECUTION","count":3,"replayed":0,"oldest":null,"newest":null}`}},
+		{"dead letter", request{method: "GET", path: "/api/v1/dead-letters/" + thingID}, 200, []string{`"id":"` + thingID + `"`, `"replays":0`}},
+		{"replay of a dead letter", request{method: "POST", path: "/api/v1/dead-letters/" + thingID + "/replay"}, 200, []string{`"id":"` + thingID + `"`, `"replays":1`}},
 		{"explain", request{method: "GET", path: path("/explain")}, 200, []string{`"summary":"It is running."`, `"until":null`}},
 		{
 			"bulk",

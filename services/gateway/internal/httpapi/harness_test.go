@@ -315,6 +315,19 @@ func (w *world) serve() {
 		e.RetryOf, e.Inputs = &r.ID, raw
 		return orchestrator.SubmitResponse{Execution: e}, err
 	})
+	dead := func(r any, replays int) (orchestrator.DeadLetter, error) {
+		said, err := asked(r)
+		return orchestrator.DeadLetter{ID: thingID, Reason: orchestrator.DeadNoInput, Message: said, Headers: map[string][]string{"h": {"v"}}, Replays: replays}, err
+	}
+	answer(w, orch, orchestrator.ListDeadLetters, func(_ rpc.Caller, r orchestrator.DeadLettersRequest) (rpc.List[orchestrator.DeadLetter], error) {
+		d, err := dead(r, 0)
+		return rpc.List[orchestrator.DeadLetter]{Items: []orchestrator.DeadLetter{d}, Pagination: rpc.Pagination{PageSize: 20}}, err
+	})
+	answer(w, orch, orchestrator.CountDeadLetters, func(rpc.Caller, rpc.Empty) (orchestrator.DeadLetterCounts, error) {
+		return orchestrator.DeadLetterCounts{Counts: []orchestrator.DeadLetterCount{{Reason: orchestrator.DeadNoExecution, Count: 3}}}, nil
+	})
+	answer(w, orch, orchestrator.GetDeadLetter, func(_ rpc.Caller, r orchestrator.IDRequest) (orchestrator.DeadLetter, error) { return dead(r, 0) })
+	answer(w, orch, orchestrator.ReplayDeadLetter, func(_ rpc.Caller, r orchestrator.IDRequest) (orchestrator.DeadLetter, error) { return dead(r, 1) })
 	answer(w, orch, orchestrator.ListCalls, func(_ rpc.Caller, r orchestrator.ListCallsRequest) (rpc.List[orchestrator.Call], error) {
 		id, err := asked(r)
 		return rpc.List[orchestrator.Call]{Items: []orchestrator.Call{{

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"turbocat.io/contracts/event"
@@ -122,7 +121,7 @@ func (r *reader) Idle(ctx context.Context) (upTo uint64, at int64, delivered uin
 func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 	headers, data := event.Headers(m.Headers(), m.Data())
 	out := partition.Message{
-		Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(), Size: len(m.Data()), Subject: m.Subject(), Body: data,
+		Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano(), Size: len(m.Data()), Subject: m.Subject(), Headers: m.Headers(), Body: m.Data(),
 	}
 	out.Input.Time = engine.TimeOf(meta.Timestamp)
 	var kind, contentType string
@@ -187,10 +186,7 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 	if fault == "" && out.ExecutionID == "" {
 		fault = "it names no execution"
 	}
-	if fault != "" {
-		all, _ := event.HeaderMap(m.Headers(), m.Data())
-		out.Fault, out.Headers = fault, headerBytes(all)
-	}
+	out.Fault = fault
 	return out
 }
 
@@ -219,12 +215,4 @@ func stepError(body []byte) *runner.StepError {
 		return &runner.StepError{Code: runner.CodeInternal, Message: "the error does not decode", Retryable: true}
 	}
 	return &failure
-}
-
-func headerBytes(h nats.Header) []byte {
-	b, err := json.Marshal(h)
-	if err != nil {
-		return nil
-	}
-	return b
 }

@@ -9,12 +9,13 @@ import (
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/postgres/once"
 	"turbocat.io/services/orchestrator/internal/calls"
+	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/schedule"
 )
 
 // Register lets the services answer the methods of contracts/orchestrator.
-func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *schedule.Triggers, answers *once.Answers) {
+func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *schedule.Triggers, d *deadletter.Service, answers *once.Answers) {
 	bus.Handle(server, orchestrator.Submit, s.Submit)
 	bus.Handle(server, orchestrator.GetExecution, s.Get)
 	bus.Handle(server, orchestrator.ListExecution, s.List)
@@ -42,6 +43,10 @@ func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *sch
 	bus.Handle(server, orchestrator.AwaitAgent, c.AwaitAgent)
 	bus.Handle(server, orchestrator.Recall, c.Recall)
 	bus.Handle(server, orchestrator.Remember, c.Remember)
+	bus.Handle(server, orchestrator.ListDeadLetters, d.List)
+	bus.Handle(server, orchestrator.GetDeadLetter, d.Get)
+	bus.Handle(server, orchestrator.CountDeadLetters, d.Count)
+	bus.Handle(server, orchestrator.ReplayDeadLetter, d.Replay)
 	bus.Handle(server, orchestrator.CreateTrigger, once.Do(answers, orchestrator.CreateTrigger.Name, t.Create))
 	bus.Handle(server, orchestrator.GetTrigger, t.Get)
 	bus.Handle(server, orchestrator.ListTriggers, t.List)

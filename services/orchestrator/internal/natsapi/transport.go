@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
@@ -22,6 +23,7 @@ import (
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/observe"
+	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -170,6 +172,15 @@ func (t *Transport) Append(c partition.Control, done func(err error)) {
 	}
 	m := &nats.Msg{Subject: subject.ExecutionInputControl(c.P), Data: append(event.EndHeaders(b), data...)}
 	t.publisher.Publish(m, func(_ uint64, err error) { done(err) })
+}
+
+// Resend implements deadletter.Log.
+func (t *Transport) Resend(ctx context.Context, l deadletter.Letter) error {
+	_, err := t.js.PublishMsg(ctx, &nats.Msg{Subject: l.Subject, Header: l.Headers, Data: l.Body}, jetstream.WithExpectStream(subject.ExecutionInputStream))
+	if err != nil {
+		return errs.Wrap(err, errs.DependencyUnavailable, "the log of inputs does not take the dead letter; try again")
+	}
+	return nil
 }
 
 // Publish implements partition.Transport.

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/services/orchestrator/internal/engine"
 )
 
@@ -82,6 +83,10 @@ func (r *run) loadUnknown(ctx context.Context, batch []Message) error {
 	return nil
 }
 
+func (r *run) deadLetter(m Message, code, reason string) *DeadLetter {
+	return &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Code: code, Reason: reason}
+}
+
 // apply applies one input and queues what it did for the writer.
 func (r *run) apply(m Message) error {
 	c := &change{run: r, from: r.seq, seq: m.Seq, time: m.Time, size: m.Size + 512, made: time.Now()}
@@ -91,9 +96,9 @@ func (r *run) apply(m Message) error {
 	}
 	switch {
 	case m.Fault != "":
-		c.dead = &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Reason: m.Fault}
+		c.dead = r.deadLetter(m, orchestrator.DeadNoInput, m.Fault)
 	case l == nil:
-		c.dead = &DeadLetter{P: r.position.P, Seq: m.Seq, Subject: m.Subject, Headers: m.Headers, Body: m.Body, Reason: "no execution has the id " + m.ExecutionID}
+		c.dead = r.deadLetter(m, orchestrator.DeadNoExecution, "no execution has the id "+m.ExecutionID)
 	default:
 		before := l.x.Status
 		effects, err := r.decide(l.x, m.Input)

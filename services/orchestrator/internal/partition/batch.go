@@ -97,14 +97,15 @@ type EventRow struct {
 	Body        []byte
 }
 
-// DeadLetter is an input that could not be applied.
+// DeadLetter is an input that could not be applied, as the log has it.
 type DeadLetter struct {
 	P       int
 	Seq     uint64
 	Subject string
-	Headers []byte
+	Headers map[string][]string
 	Body    []byte
-	Reason  string
+	Code    string // one of orchestrator.DeadReasons
+	Reason  string // in words
 }
 
 // StoppedAttempt is a stopped attempt whose message may still be in STEPS.

@@ -70,11 +70,10 @@ type Message struct {
 	Input       engine.Input
 	Size        int
 
-	// Fault says why it is no input; Subject, Headers and Body are given then.
-	Fault   string
 	Subject string
-	Headers []byte
-	Body    []byte
+	Headers map[string][]string // the message's own
+	Body    []byte              // all of it
+	Fault   string              // why it is no input
 }
 
 // Control is an input that the orchestrator itself puts into the log.

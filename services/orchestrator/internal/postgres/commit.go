@@ -173,11 +173,8 @@ func (s *Store) follow(ctx context.Context, tx *postgres.PreparedTx, b partition
 	if err := s.acceptCompensations(ctx, tx, b.Compensations); err != nil {
 		return nil, fmt.Errorf("accept compensations: %w", err)
 	}
-	for _, d := range b.DeadLetters {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO dead_letters (p, seq, subject, headers, body, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
-			d.P, d.Seq, plain(d.Subject), nonNil(d.Headers), nonNil(d.Body), plain(d.Reason)); err != nil {
-			return nil, fmt.Errorf("write a dead letter: %w", err)
-		}
+	if err := insertDeadLetters(ctx, tx, b.DeadLetters); err != nil {
+		return nil, fmt.Errorf("write dead letters: %w", err)
 	}
 	cancels, err := cancelUnawaited(ctx, tx, b.Cancels)
 	if err != nil {

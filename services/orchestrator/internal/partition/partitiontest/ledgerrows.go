@@ -385,7 +385,7 @@ func (l *Ledger) write(b partition.Batch) {
 		}
 	}
 	for _, d := range b.DeadLetters {
-		d.Headers, d.Body = bytes.Clone(d.Headers), bytes.Clone(d.Body)
+		d.Headers, d.Body = maps.Clone(d.Headers), bytes.Clone(d.Body)
 		l.dead = append(l.dead, d)
 	}
 }
