@@ -213,7 +213,7 @@ func (c *check) finish(running ...*load.Load) {
 	c.say("all has ended")
 	c.settle(calmWithin)
 	c.say("settled")
-	f := promises.Facts{Gentle: c.gentle, Executions: c.executed, Faults: c.faults, Totals: map[string]int{}, Ledger: c.ledger(), Streams: c.streams(), Calls: c.book.Calls()}
+	f := promises.Facts{Gentle: c.gentle, Executions: c.executed, Faults: c.faults, Totals: map[string]int{}, Ledger: c.ledger(), Streams: c.streams(), Feeds: c.feeds(), Calls: c.book.Calls()}
 	ctx, cancel := context.WithTimeout(c.t.Context(), growWithin)
 	defer cancel()
 	for _, l := range c.loads {

@@ -111,6 +111,30 @@ func (l *laboratory) streams() *promises.Streams {
 	return found
 }
 
+// feeds reads the feeds of all users.
+func (l *laboratory) feeds() []promises.Told {
+	l.t.Helper()
+	found := []promises.Told{}
+	for _, r := range selected[struct {
+		UserID string `db:"user_id"`
+		Seq    uint64
+		Events []byte
+	}](l, telemetry, `SELECT user_id, seq, events FROM feed ORDER BY user_id, seq`) {
+		bodies, err := event.Split(r.Events)
+		if err != nil {
+			l.t.Error(err)
+		}
+		for i, body := range bodies {
+			e, err := promises.ParseEvent(body)
+			if err != nil {
+				l.t.Error(err)
+			}
+			found = append(found, promises.Told{UserID: r.UserID, Cursor: r.Seq - uint64(len(bodies)-1-i), Event: e})
+		}
+	}
+	return found
+}
+
 func readStreams(ctx context.Context, js jetstream.JetStream, strangers bool) (*promises.Streams, error) {
 	found := &promises.Streams{}
 	steps, err := js.Stream(ctx, subject.StepsStream)
@@ -189,6 +213,11 @@ func (l *laboratory) settle(within time.Duration) {
 		if n := rowsOf[int](l, `SELECT (SELECT count(*) FROM partitions WHERE published_n < event_n OR lease_until < clock_timestamp())
 			+ (SELECT count(*) FROM commands WHERE applied_at IS NULL) + (SELECT count(*) FROM steps WHERE status = 'CANCELLED' AND sent > 0)`)[0]; n > 0 {
 			return fmt.Errorf("%d things are left over", n)
+		}
+		// In telemetry's schema, which is another search path.
+		stored := rowsOf[int](l, `SELECT coalesce(sum(event_n), 0) FROM partitions`)[0]
+		if taken := selected[int](l, telemetry, `SELECT sum(n) FROM feed_numbers`)[0]; taken < stored {
+			return fmt.Errorf("%d of %d events are in the feeds", taken, stored)
 		}
 		return nil
 	})

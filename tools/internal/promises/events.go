@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -46,6 +47,36 @@ func (c *checker) checkTold() {
 	}
 	if c.Streams != nil {
 		c.checkPublished(c.Ledger.Events, numbers)
+	}
+	if c.Feeds != nil {
+		c.checkFeeds(ofExecution)
+	}
+}
+
+// checkFeeds checks that the feeds have what is stored of each execution, in its order, and all that of one in the feed of one user.
+func (c *checker) checkFeeds(stored map[string][]Event) {
+	ends, users, told := map[string]uint64{}, map[string]string{}, map[string][]Event{}
+	for _, e := range c.Feeds {
+		if e.Cursor != ends[e.UserID]+1 {
+			c.say("I5", "in the feed of %s the event %d follows %d", e.UserID, e.Cursor, ends[e.UserID])
+		}
+		ends[e.UserID] = e.Cursor
+		if user := users[e.Execution]; user != "" && user != e.UserID {
+			c.say("I5", "the feeds of %s and of %s have events of %s", user, e.UserID, e.Execution)
+		}
+		users[e.Execution] = e.UserID
+		told[e.Execution] = append(told[e.Execution], e.Event)
+	}
+	for _, id := range slices.Sorted(maps.Keys(stored)) {
+		events := slices.SortedFunc(slices.Values(stored[id]), func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+		if !slices.Equal(events, told[id]) {
+			c.say("I5", "the ledger tells %s of %s, and the feed of its user %s", story(events), id, story(told[id]))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(told)) {
+		if stored[id] == nil {
+			c.say("I5", "a feed tells of %s, and the ledger does not know it", id)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ type Facts struct {
 	Totals     map[string]int // executions by status, as the API counts them; "" has all
 	Ledger     *Ledger
 	Streams    *Streams
+	Feeds      []Told // of all users, in the order of each
 	Processes  []Process
 }
 
@@ -104,6 +105,13 @@ func ParseEvent(body []byte) (Event, error) {
 		found.Until = *e.Data.Until
 	}
 	return found, nil
+}
+
+// Told is an event in the feed of a user.
+type Told struct {
+	UserID string
+	Cursor uint64
+	Event
 }
 
 // Ledger is what the orchestrator's schema has after the end. That it agrees with itself is checked by package verify.

@@ -121,8 +121,17 @@ func kept() Facts {
 		}
 		f.Ledger.Events = append(f.Ledger.Events, f.Executions[p].Replay...)
 	}
-	f.Streams.Published = slices.Clone(f.Ledger.Events)
+	f.publish()
 	return f
+}
+
+// publish has everybody told what is stored.
+func (f *Facts) publish() {
+	f.Streams.Published = slices.Clone(f.Ledger.Events)
+	f.Feeds = nil
+	for i, e := range f.Ledger.Events {
+		f.Feeds = append(f.Feeds, Told{"u", uint64(i + 1), e})
+	}
 }
 
 // tell puts other events into an execution, wherever they are told.
@@ -135,7 +144,7 @@ func (f *Facts) tell(i int, events []Event) {
 	for p := range f.Executions {
 		f.Ledger.Events = append(f.Ledger.Events, f.Executions[p].Replay...)
 	}
-	f.Streams.Published = slices.Clone(f.Ledger.Events)
+	f.publish()
 }
 
 func (f *Facts) call(step string, attempt, from, to int) {
@@ -261,6 +270,17 @@ func TestEachViolationIsFound(t *testing.T) {
 		"published otherwise": {func(f *Facts) {
 			f.Streams.Published[3].Status = "FAILED"
 		}, "I5", "event 4 of the partition 0 is published as"},
+		"gap in a feed":      {func(f *Facts) { f.Feeds = slices.Delete(f.Feeds, 3, 4) }, "I5", "in the feed of u the event 5 follows 3"},
+		"feed lacks the end": {func(f *Facts) { f.Feeds = f.Feeds[:len(f.Feeds)-1] }, "I5", "of y, and the feed of its user"},
+		"feed in another order": {func(f *Facts) {
+			f.Feeds[3].Event, f.Feeds[4].Event = f.Feeds[4].Event, f.Feeds[3].Event
+		}, "I5", "of x, and the feed of its user"},
+		"in two feeds": {func(f *Facts) { f.Feeds = append(f.Feeds, Told{"v", 1, f.Feeds[3].Event}) }, "I5", "the feeds of u and of v have events of x"},
+		"feed of what is not": {func(f *Facts) {
+			e := f.Feeds[3].Event
+			e.Execution = "z"
+			f.Feeds = append(f.Feeds, Told{"v", 1, e})
+		}, "I5", "a feed tells of z"},
 		"ledger row": {func(f *Facts) { f.Ledger.Statuses["x"] = "FAILED" }, "I5", "is FAILED in the ledger"},
 
 		"totals":   {func(f *Facts) { f.Totals["COMPLETED"] = 2 }, "I6", `counts 2 executions with the status "COMPLETED", there are 1`},
