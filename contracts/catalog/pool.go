@@ -38,9 +38,9 @@ func PoolOf(labels ...string) (pool string, ok bool) {
 // LabelsOf gives the labels of a pool.
 func LabelsOf(pool string) []string { return strings.Split(pool, labelsJoin) }
 
-// PoolsOf gives every pool that a runner is of which offers labels: that of each choice of them; none when PoolOf refuses them.
-func PoolsOf(labels ...string) []string {
-	all, ok := PoolOf(labels...)
+// PoolsOf gives every pool that a runner is of which offers all labels of one: that of each choice of them; none when it is no pool.
+func PoolsOf(pool string) []string {
+	all, ok := PoolOf(LabelsOf(pool)...)
 	if !ok {
 		return nil
 	}

@@ -28,7 +28,7 @@ func TestPools(t *testing.T) {
 		if pool, ok := PoolOf(labels...); pool != c.pool || ok != (c.pool != "") {
 			t.Errorf("the pool of %s is %q, %t", c.labels, pool, ok)
 		}
-		if pools := fmt.Sprint(PoolsOf(labels...)); pools != c.pools {
+		if pools := fmt.Sprint(PoolsOf(strings.Join(labels, "+"))); pools != c.pools {
 			t.Errorf("who offers %s is of %s", c.labels, pools)
 		}
 	}

@@ -35,15 +35,7 @@ func TestDeadLetters(t *testing.T) {
 	in.start()
 	release := make(chan struct{})
 	defer close(release)
-	in.play(func(a attempt) (string, *runner.StepError) {
-		if a.step == "held" {
-			select {
-			case <-release:
-			case <-t.Context().Done():
-			}
-		}
-		return echo(a)
-	})
+	in.play(in.holding("held", release))
 	x := in.submit(in.workflow(catalog.Step{StepKey: "held"}, catalog.Step{StepKey: "then", DependsOn: []string{"held"}}), `{}`)
 	in.await(x.ID, "running", func(x contract.Execution) bool { return x.Status == contract.ExecutionRunning })
 	p, nobody := subject.PartitionOf(x.ID), uuid.NewString()

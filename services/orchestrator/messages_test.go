@@ -51,21 +51,26 @@ func (in *installation) inject(m input) {
 	}
 }
 
+// holding plays a runner that answers, of one step only once it is released.
+func (in *installation) holding(step string, release <-chan struct{}) func(a attempt) (string, *runner.StepError) {
+	return func(a attempt) (string, *runner.StepError) {
+		if a.step == step {
+			select {
+			case <-release:
+			case <-in.t.Context().Done():
+			}
+		}
+		return echo(a)
+	}
+}
+
 func TestStrangeInputs(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	db := in.db()
 	in.start()
 	release := make(chan struct{})
-	in.play(func(a attempt) (string, *runner.StepError) {
-		if a.step == "held" {
-			select {
-			case <-release:
-			case <-t.Context().Done():
-			}
-		}
-		return echo(a)
-	})
+	in.play(in.holding("held", release))
 	x := in.submit(in.workflow(catalog.Step{StepKey: "held"}, catalog.Step{StepKey: "then", DependsOn: []string{"held"}}), `{}`)
 	in.await(x.ID, "running", func(x contract.Execution) bool { return x.Status == contract.ExecutionRunning })
 	p := subject.PartitionOf(x.ID)

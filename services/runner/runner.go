@@ -138,7 +138,7 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 			Report: reports.Report, AwaitWatch: s.cancels.Await, Ledger: ledger, Vault: natsapi.NewVault(env.Bus), Calls: natsapi.NewCalls(env.Bus),
 			Logger: s.logs.Of, Tokens: s.tokens.Of, Log: env.Log,
 		})
-		steps := natsapi.NewSteps(env.Bus, catalog.PoolsOf(cfg.Labels...), k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
+		steps := natsapi.NewSteps(env.Bus, catalog.PoolsOf(offered), k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
 		env.Health.Add("steps "+k.agentType, steps.Check)
 		s.pools, s.steps = append(s.pools, pool), append(s.steps, steps)
 	}

@@ -54,16 +54,9 @@ func (l *laboratory) ledger() *promises.Ledger {
 		P           int
 		Events      []byte
 	}](l, `SELECT execution_id, seq, p, events FROM execution_events`) {
-		bodies, err := event.Split(r.Events)
-		if err != nil {
-			l.t.Error(err)
-		}
-		for i, body := range bodies {
-			e, err := promises.ParseEvent(body)
-			if err != nil {
-				l.t.Error(err)
-			}
-			e.Execution, e.Seq, e.P = r.ExecutionID, r.Seq-uint64(len(bodies)-1-i), r.P // as the row has it, should the event differ
+		events := l.batch(r.Events)
+		for i, e := range events {
+			e.Execution, e.Seq, e.P = r.ExecutionID, r.Seq-uint64(len(events)-1-i), r.P // as the row has it, should the event differ
 			found.Events = append(found.Events, e)
 		}
 	}
@@ -111,6 +104,22 @@ func (l *laboratory) streams() *promises.Streams {
 	return found
 }
 
+// batch reads the events of a row.
+func (l *laboratory) batch(raw []byte) []promises.Event {
+	l.t.Helper()
+	bodies, err := event.Split(raw)
+	if err != nil {
+		l.t.Error(err)
+	}
+	events := make([]promises.Event, len(bodies))
+	for i, body := range bodies {
+		if events[i], err = promises.ParseEvent(body); err != nil {
+			l.t.Error(err)
+		}
+	}
+	return events
+}
+
 // feeds reads the feeds of all users.
 func (l *laboratory) feeds() []promises.Told {
 	l.t.Helper()
@@ -120,16 +129,9 @@ func (l *laboratory) feeds() []promises.Told {
 		Seq    uint64
 		Events []byte
 	}](l, telemetry, `SELECT user_id, seq, events FROM feed ORDER BY user_id, seq`) {
-		bodies, err := event.Split(r.Events)
-		if err != nil {
-			l.t.Error(err)
-		}
-		for i, body := range bodies {
-			e, err := promises.ParseEvent(body)
-			if err != nil {
-				l.t.Error(err)
-			}
-			found = append(found, promises.Told{UserID: r.UserID, Cursor: r.Seq - uint64(len(bodies)-1-i), Event: e})
+		events := l.batch(r.Events)
+		for i, e := range events {
+			found = append(found, promises.Told{UserID: r.UserID, Cursor: r.Seq - uint64(len(events)-1-i), Event: e})
 		}
 	}
 	return found

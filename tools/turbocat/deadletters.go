@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,24 +31,6 @@ They log in as TURBOCAT_EMAIL with TURBOCAT_PASSWORD, who has to be an ADMIN.`,
 	return cmd
 }
 
-// asAdmin has something done by who is logged in.
-func asAdmin(cmd *cobra.Command, environ map[string]string, address string, do func(*client.Client) error) error {
-	email, password, err := credentials(environ, address)
-	if err != nil {
-		return err
-	}
-	api, err := client.Login(cmd.Context(), address, email, password)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	return do(api)
-}
-
-func addressFlag(cmd *cobra.Command, environ map[string]string, address *string) {
-	cmd.Flags().StringVar(address, "url", "http://127.0.0.1:"+cmp.Or(environ["PORT"], "3001"), "address of Turbocat")
-}
-
 func reasonFlag(cmd *cobra.Command, reason *string) {
 	cmd.Flags().StringVar(reason, "reason", "", "only those of a reason: "+strings.Join(orchestrator.DeadReasons(), " or "))
 }
@@ -63,7 +44,7 @@ func newDeadLettersList(environ map[string]string) *cobra.Command {
   turbocat dead-letters list --fresh --reason NO_INPUT
   turbocat dead-letters list --json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return asAdmin(cmd, environ, address, func(api *client.Client) error {
+			return loggedIn(cmd, environ, address, func(api *client.Client) error {
 				lines, shown := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0), 0
 				err := api.DeadLetters(cmd.Context(), reason, fresh, func(d orchestrator.DeadLetter) error {
 					if asJSON {
@@ -102,7 +83,7 @@ func newDeadLettersShow(environ map[string]string) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return asAdmin(cmd, environ, address, func(api *client.Client) error {
+			return loggedIn(cmd, environ, address, func(api *client.Client) error {
 				d, err := api.DeadLetter(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -152,7 +133,7 @@ safe to repeat. With --all those are sent that were not sent once more before.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return asAdmin(cmd, environ, address, func(api *client.Client) error {
+			return loggedIn(cmd, environ, address, func(api *client.Client) error {
 				if all { // before any is sent: those that become dead letters again are not among them
 					err := api.DeadLetters(cmd.Context(), reason, true, func(d orchestrator.DeadLetter) error {
 						args = append(args, d.ID)

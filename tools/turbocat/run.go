@@ -76,22 +76,38 @@ func flags(cmd *cobra.Command, environ map[string]string, inputs *[]string, addr
 }
 
 func connectionFlags(cmd *cobra.Command, environ map[string]string, address *string, asJSON *bool) {
-	cmd.Flags().StringVar(address, "url", "http://127.0.0.1:"+cmp.Or(environ["PORT"], "3001"), "address of Turbocat")
+	addressFlag(cmd, environ, address)
 	cmd.Flags().BoolVar(asJSON, "json", false, "print the whole execution as JSON, and no progress")
 }
 
-// against has an execution run on a Turbocat, and prints what came of it.
-func against(cmd *cobra.Command, environ map[string]string, address string, asJSON bool, begin func(context.Context, *client.Client, *run.Progress) (orchestrator.Execution, error)) error {
+func addressFlag(cmd *cobra.Command, environ map[string]string, address *string) {
+	cmd.Flags().StringVar(address, "url", "http://127.0.0.1:"+cmp.Or(environ["PORT"], "3001"), "address of Turbocat")
+}
+
+// loggedIn has something done on a Turbocat by who the environment says.
+func loggedIn(cmd *cobra.Command, environ map[string]string, address string, do func(*client.Client) error) error {
 	email, password, err := credentials(environ, address)
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	api, err := client.Login(ctx, address, email, password)
+	api, err := client.Login(cmd.Context(), address, email, password)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
+	return do(api)
+}
+
+// against has an execution run on a Turbocat, and prints what came of it.
+func against(cmd *cobra.Command, environ map[string]string, address string, asJSON bool, begin func(context.Context, *client.Client, *run.Progress) (orchestrator.Execution, error)) error {
+	return loggedIn(cmd, environ, address, func(api *client.Client) error {
+		return finish(cmd, api, asJSON, begin)
+	})
+}
+
+// finish has an execution begin and prints what came of it.
+func finish(cmd *cobra.Command, api *client.Client, asJSON bool, begin func(context.Context, *client.Client, *run.Progress) (orchestrator.Execution, error)) error {
+	ctx := cmd.Context()
 	progress := &run.Progress{Out: cmd.ErrOrStderr(), Live: isTerminal(os.Stderr)}
 	if asJSON {
 		progress = &run.Progress{Out: io.Discard}

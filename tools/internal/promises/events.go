@@ -37,10 +37,12 @@ func (c *checker) checkTold() {
 		ofExecution[e.Execution] = append(ofExecution[e.Execution], e)
 		numbers[e.P] = e.N
 	}
+	for _, events := range ofExecution {
+		slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	}
 	for i := range c.Executions {
 		x := &c.Executions[i]
 		stored := ofExecution[x.ID]
-		slices.SortFunc(stored, func(a, b Event) int { return int(a.Seq) - int(b.Seq) })
 		if x.last() != nil && Ended(x.last().Status) && !slices.Equal(stored, x.Replay) {
 			c.say("I5", "the ledger tells %s of %s, and a client is told %s", story(stored), x.ID, story(x.Replay))
 		}
@@ -68,9 +70,8 @@ func (c *checker) checkFeeds(stored map[string][]Event) {
 		told[e.Execution] = append(told[e.Execution], e.Event)
 	}
 	for _, id := range slices.Sorted(maps.Keys(stored)) {
-		events := slices.SortedFunc(slices.Values(stored[id]), func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
-		if !slices.Equal(events, told[id]) {
-			c.say("I5", "the ledger tells %s of %s, and the feed of its user %s", story(events), id, story(told[id]))
+		if !slices.Equal(stored[id], told[id]) {
+			c.say("I5", "the ledger tells %s of %s, and the feed of its user %s", story(stored[id]), id, story(told[id]))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(told)) {

@@ -11,20 +11,12 @@ import (
 	"turbocat.io/contracts/rpc"
 )
 
-// Letter is a dead letter as it was sent.
-type Letter struct {
-	ID      string
-	Subject string
-	Headers map[string][]string
-	Body    []byte
-}
-
 // Store keeps dead letters.
 type Store interface {
 	// DeadLetters gives a page; VALIDATION_ERROR with every fault of the request.
 	DeadLetters(ctx context.Context, req orchestrator.DeadLettersRequest) (rpc.List[orchestrator.DeadLetter], error)
-	// DeadLetter gives one with its whole body, or NOT_FOUND.
-	DeadLetter(ctx context.Context, id string) (orchestrator.DeadLetter, Letter, error)
+	// DeadLetter gives one, and its whole body; or NOT_FOUND.
+	DeadLetter(ctx context.Context, id string) (d orchestrator.DeadLetter, body []byte, err error)
 	// CountDeadLetters gives a count for each reason.
 	CountDeadLetters(ctx context.Context) ([]orchestrator.DeadLetterCount, error)
 	// NoteReplay counts that one was sent once more, and gives it as it is then.
@@ -34,7 +26,7 @@ type Store interface {
 // Log takes inputs of executions.
 type Log interface {
 	// Resend puts a message into the log and returns once it is stored there.
-	Resend(ctx context.Context, l Letter) error
+	Resend(ctx context.Context, subject string, headers map[string][]string, body []byte) error
 }
 
 // Service answers requests about dead letters. It is safe for concurrent use.
@@ -59,9 +51,9 @@ func (s *Service) Get(ctx context.Context, caller rpc.Caller, req orchestrator.I
 	if err := permit(caller); err != nil {
 		return orchestrator.DeadLetter{}, err
 	}
-	shown, whole, err := s.store.DeadLetter(ctx, req.ID)
-	shown.Body = strings.ToValidUTF8(string(whole.Body[:min(len(whole.Body), orchestrator.MaxDeadBody)]), "\uFFFD")
-	return shown, err
+	d, body, err := s.store.DeadLetter(ctx, req.ID)
+	d.Body = strings.ToValidUTF8(string(body[:min(len(body), orchestrator.MaxDeadBody)]), "\uFFFD")
+	return d, err
 }
 
 // Count gives how many dead letters there are for each reason.
@@ -78,16 +70,15 @@ func (s *Service) Replay(ctx context.Context, caller rpc.Caller, req orchestrato
 	if err := permit(caller); err != nil {
 		return orchestrator.DeadLetter{}, err
 	}
-	_, whole, err := s.store.DeadLetter(ctx, req.ID)
+	d, body, err := s.store.DeadLetter(ctx, req.ID)
 	if err != nil {
 		return orchestrator.DeadLetter{}, err
 	}
-	whole.Headers = own(whole.Headers)
 	// It is noted behind: who is cut off between the two finds it as it was, and may send it again.
-	if err := s.log.Resend(ctx, whole); err != nil {
+	if err := s.log.Resend(ctx, d.Subject, own(d.Headers), body); err != nil {
 		return orchestrator.DeadLetter{}, err
 	}
-	return s.store.NoteReplay(ctx, whole.ID)
+	return s.store.NoteReplay(ctx, d.ID)
 }
 
 // own leaves out the headers that told NATS what to do with the message: one of an id would be taken for the first one still.

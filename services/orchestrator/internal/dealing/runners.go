@@ -27,7 +27,7 @@ func (d *Dealer) Heard(h runner.Heartbeat) {
 	if h.Stopping {
 		delete(d.runners, h.RunnerID)
 	} else {
-		d.runners[h.RunnerID] = &alive{h, catalog.PoolsOf(catalog.LabelsOf(cmp.Or(h.Pool, subject.DefaultPool))...), time.Now()}
+		d.runners[h.RunnerID] = &alive{h, catalog.PoolsOf(cmp.Or(h.Pool, subject.DefaultPool)), time.Now()}
 	}
 	d.resize()
 }

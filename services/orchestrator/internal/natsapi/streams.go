@@ -97,7 +97,7 @@ func stepConsumers(pool string) []jetstream.ConsumerConfig {
 func (t *Transport) Serve(offered string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, pool := range catalog.PoolsOf(catalog.LabelsOf(offered)...) {
+	for _, pool := range catalog.PoolsOf(offered) {
 		if _, known := t.pools[pool]; known {
 			continue
 		}

@@ -23,7 +23,6 @@ import (
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/observe"
-	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -175,8 +174,8 @@ func (t *Transport) Append(c partition.Control, done func(err error)) {
 }
 
 // Resend implements deadletter.Log.
-func (t *Transport) Resend(ctx context.Context, l deadletter.Letter) error {
-	_, err := t.js.PublishMsg(ctx, &nats.Msg{Subject: l.Subject, Header: l.Headers, Data: l.Body}, jetstream.WithExpectStream(subject.ExecutionInputStream))
+func (t *Transport) Resend(ctx context.Context, to string, headers map[string][]string, body []byte) error {
+	_, err := t.js.PublishMsg(ctx, &nats.Msg{Subject: to, Header: headers, Data: body}, jetstream.WithExpectStream(subject.ExecutionInputStream))
 	if err != nil {
 		return errs.Wrap(err, errs.DependencyUnavailable, "the log of inputs does not take the dead letter; try again")
 	}

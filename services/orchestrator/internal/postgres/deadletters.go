@@ -19,7 +19,6 @@ import (
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/listing"
 	"turbocat.io/pkg/postgres/trail"
-	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
 
@@ -95,19 +94,18 @@ func (s *Store) DeadLetters(ctx context.Context, req orchestrator.DeadLettersReq
 }
 
 // DeadLetter implements deadletter.Store.
-func (s *Store) DeadLetter(ctx context.Context, id string) (orchestrator.DeadLetter, deadletter.Letter, error) {
+func (s *Store) DeadLetter(ctx context.Context, id string) (d orchestrator.DeadLetter, body []byte, err error) {
 	var r struct {
 		deadRow
 		Body []byte `db:"body"`
 	}
 	if len(validUUIDs([]string{id})) == 0 {
-		return orchestrator.DeadLetter{}, deadletter.Letter{}, errs.New(errs.NotFound, "dead letter not found")
+		return d, nil, errs.New(errs.NotFound, "dead letter not found")
 	}
 	if err := s.lists.GetContext(ctx, &r, `SELECT `+deadColumns+`, body FROM dead_letters WHERE id = $1`, id); err != nil {
-		return orchestrator.DeadLetter{}, deadletter.Letter{}, notFound(err, "dead letter")
+		return d, nil, notFound(err, "dead letter")
 	}
-	shown := r.letter()
-	return shown, deadletter.Letter{ID: shown.ID, Subject: shown.Subject, Headers: shown.Headers, Body: r.Body}, nil
+	return r.letter(), r.Body, nil
 }
 
 // CountDeadLetters implements deadletter.Store.
