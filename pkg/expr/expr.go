@@ -56,6 +56,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +136,31 @@ func CompileRow(source string) (*Expression, error) {
 		}
 	}
 	return e, nil
+}
+
+// attribute is what a name of an attribute of a CloudEvent may be, and notAttributes what it is not though somebody may think so.
+var (
+	attribute     = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
+	notAttributes = []string{"event", "inputs", "input", "metadata", "payload", "body"}
+)
+
+// CompileEvent compiles a filter over CloudEvents: it reads their attributes by name, extensions among them, and data, as OfEvent gives them.
+func CompileEvent(source string) (*Expression, error) {
+	e, err := Compile(source)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range e.paths {
+		if root := p.Root(); !attribute.MatchString(root) || slices.Contains(notAttributes, root) {
+			return nil, fmt.Errorf("there is no %s; write type, source, subject or another attribute of the event, or data.%s for a field of its data", root, root)
+		}
+	}
+	return e, nil
+}
+
+// OfEvent looks up what a filter reads in a CloudEvent in its JSON format.
+func OfEvent(event json.RawMessage) Lookup {
+	return func(p template.Path) (json.RawMessage, bool) { return template.Walk(event, p) }
 }
 
 // References gives every static path that the expression reads, once each, in the order they

@@ -524,3 +524,27 @@ func BenchmarkHolds(b *testing.B) {
 		}
 	}
 }
+
+func TestFiltersOverEvents(t *testing.T) {
+	event := json.RawMessage(`{"specversion":"1.0","id":"1","type":"io.turbocat.execution.failed.v1","subject":"x","mine":"a","data":{"status":"FAILED","durationMs":12}}`)
+	for source, want := range map[string]bool{
+		`type startsWith "io.turbocat.execution." && data.durationMs > 10`: true,
+		`data.status == "COMPLETED"`:                                       false,
+		`mine == "a" && subject == "x"`:                                    true,
+		`data.none == nil`:                                                 true,
+	} {
+		e, err := expr.CompileEvent(source)
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		if got, err := e.Holds(expr.OfEvent(event)); got != want || err != nil {
+			t.Errorf("%s: %v, %v", source, got, err)
+		}
+	}
+	for _, source := range []string{`event.type == "x"`, `inputs.n > 1`, `dataX.n == 1`, `type ==`} {
+		if _, err := expr.CompileEvent(source); err == nil {
+			t.Errorf("%s compiles", source)
+		}
+	}
+}

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
 	"time"
 
+	"turbocat.io/pkg/seal"
 	"turbocat.io/services/identity/internal/audit"
 	"turbocat.io/services/identity/internal/mail"
 )
@@ -16,9 +16,8 @@ type Config struct {
 	AccessSecret  string `env:"JWT_ACCESS_SECRET"`
 	RefreshSecret string `env:"JWT_REFRESH_SECRET"`
 	BcryptCost    int    `env:"TURBOCAT_IDENTITY_BCRYPT_COST" envDefault:"12"`
-	// EncryptionKey seals users' secrets; what was sealed under an old one is still read.
-	EncryptionKey     string   `env:"ENCRYPTION_KEY"`
-	OldEncryptionKeys []string `env:"TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS"`
+	// Keys seal users' secrets.
+	Keys seal.Keys
 
 	// FrontendURL is what links in mails begin with.
 	FrontendURL string `env:"FRONTEND_URL"`
@@ -35,28 +34,13 @@ type Config struct {
 // minAuditRetention is as long as the sender of an entry may ask whether it is in the trail.
 const minAuditRetention = 24 * time.Hour
 
-// minSecret is the length of a key in bytes: that of the SHA-256 it feeds.
-const minSecret = 32
-
 const (
 	minCost = 4
 	maxCost = 16 // about five seconds a login
 )
 
 func (c Config) validate() error {
-	var problems []error
-	keys := []struct{ name, value string }{{"JWT_ACCESS_SECRET", c.AccessSecret}, {"JWT_REFRESH_SECRET", c.RefreshSecret}, {"ENCRYPTION_KEY", c.EncryptionKey}}
-	for _, old := range c.OldEncryptionKeys {
-		keys = append(keys, struct{ name, value string }{"a key of TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS", old})
-	}
-	for _, s := range keys {
-		switch n := len(strings.TrimSpace(s.value)); {
-		case n == 0:
-			problems = append(problems, fmt.Errorf("%s is not set; set it to a random text of at least %d bytes, like the output of `openssl rand -hex 32`", s.name, minSecret))
-		case n < minSecret:
-			problems = append(problems, fmt.Errorf("%s has %d bytes; set it to a random text of at least %d bytes, like the output of `openssl rand -hex 32`", s.name, n, minSecret))
-		}
-	}
+	problems := []error{seal.CheckKey("JWT_ACCESS_SECRET", c.AccessSecret), seal.CheckKey("JWT_REFRESH_SECRET", c.RefreshSecret), c.Keys.Check()}
 	if c.AccessSecret != "" && c.AccessSecret == c.RefreshSecret {
 		problems = append(problems, errors.New("JWT_ACCESS_SECRET and JWT_REFRESH_SECRET are the same; set each to a random text of its own"))
 	}

@@ -16,6 +16,7 @@ import (
 	"turbocat.io/pkg/postgres/outbox"
 	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/pkg/ratelimit"
+	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/identity/internal/account"
 	"turbocat.io/services/identity/internal/apikey"
@@ -71,7 +72,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		Now:      time.Now,
 		Log:      env.Log,
 	})
-	keys, err := vault.NewKeyring(cfg.EncryptionKey, cfg.OldEncryptionKeys)
+	keys, err := seal.NewKeyring("secrets", cfg.Keys)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/redistest"
+	"turbocat.io/pkg/seal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,8 +56,8 @@ func installation(t *testing.T) (environ map[string]string, db *sqlx.DB) {
 	return map[string]string{
 		"NATS_URL": bustest.Server(t), "REDIS_URL": redistest.URL(t), "LOG_LEVEL": "error",
 		"DATABASE_URL":       database,
-		"JWT_ACCESS_SECRET":  strings.Repeat("a", minSecret),
-		"JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "ENCRYPTION_KEY": strings.Repeat("e", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
+		"JWT_ACCESS_SECRET":  strings.Repeat("a", seal.MinKey),
+		"JWT_REFRESH_SECRET": strings.Repeat("r", seal.MinKey), "ENCRYPTION_KEY": strings.Repeat("e", seal.MinKey), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
 	}, db
 }
 
@@ -208,7 +209,7 @@ func TestHostileText(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	good := Config{AccessSecret: strings.Repeat("a", 32), RefreshSecret: strings.Repeat("r", 32), BcryptCost: 12, EncryptionKey: strings.Repeat("e", 32)}
+	good := Config{AccessSecret: strings.Repeat("a", 32), RefreshSecret: strings.Repeat("r", 32), BcryptCost: 12, Keys: seal.Keys{Current: strings.Repeat("e", 32)}}
 	tests := []struct {
 		name   string
 		change func(*Config)
@@ -217,8 +218,8 @@ func TestConfig(t *testing.T) {
 		{"good", func(*Config) {}, nil},
 		{"no secrets", func(c *Config) { c.AccessSecret, c.RefreshSecret = "", "" }, []string{"JWT_ACCESS_SECRET is not set; set it", "JWT_REFRESH_SECRET is not set; set it"}},
 		{"blank secret", func(c *Config) { c.AccessSecret = strings.Repeat(" ", 40) }, []string{"JWT_ACCESS_SECRET is not set"}},
-		{"no encryption key", func(c *Config) { c.EncryptionKey = "" }, []string{"ENCRYPTION_KEY is not set; set it"}},
-		{"a short old key", func(c *Config) { c.OldEncryptionKeys = []string{strings.Repeat("o", 32), "rrrr"} }, []string{"a key of TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS has 4 bytes"}},
+		{"no encryption key", func(c *Config) { c.Keys.Current = "" }, []string{"ENCRYPTION_KEY is not set; set it"}},
+		{"a short old key", func(c *Config) { c.Keys.Old = []string{strings.Repeat("o", 32), "rrrr"} }, []string{"a key of TURBOCAT_OLD_ENCRYPTION_KEYS has 4 bytes"}},
 		{"31 bytes", func(c *Config) { c.RefreshSecret = strings.Repeat("r", 31) }, []string{"JWT_REFRESH_SECRET has 31 bytes"}},
 		{"one secret for both", func(c *Config) { c.RefreshSecret = c.AccessSecret }, []string{"are the same"}},
 		{"SMTP alone", func(c *Config) { c.SMTPURL = "smtp://u:hunter2@mail.example.com" }, []string{"FRONTEND_URL is not set", "TURBOCAT_IDENTITY_MAIL_FROM; set it"}},

@@ -17,19 +17,20 @@ import (
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/redistest"
+	"turbocat.io/pkg/seal"
 )
 
 func TestRotation(t *testing.T) {
 	ctx := context.Background()
-	first, second := strings.Repeat("1", minSecret), strings.Repeat("2", minSecret)
+	first, second := strings.Repeat("1", seal.MinKey), strings.Repeat("2", seal.MinKey)
 	database := pgtest.URL(t, map[string]fs.FS{"identity": migrations.Of("identity")})
 	redis := redistest.URL(t)
 	with := func(key, old string) *bus.Conn {
 		nats := bustest.Server(t)
 		runIdentity(t, map[string]string{
 			"NATS_URL": nats, "REDIS_URL": redis, "LOG_LEVEL": "error", "DATABASE_URL": database,
-			"JWT_ACCESS_SECRET": strings.Repeat("a", minSecret), "JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
-			"ENCRYPTION_KEY": key, "TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS": old,
+			"JWT_ACCESS_SECRET": strings.Repeat("a", seal.MinKey), "JWT_REFRESH_SECRET": strings.Repeat("r", seal.MinKey), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
+			"ENCRYPTION_KEY": key, "TURBOCAT_OLD_ENCRYPTION_KEYS": old,
 		})
 		return bustest.Connect(t, nats)
 	}

@@ -16,6 +16,7 @@ import (
 	"turbocat.io/pkg/bus/bustest"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/redistest"
+	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service/servicetest"
 )
 
@@ -23,7 +24,7 @@ func TestIdentityCanBeWatched(t *testing.T) {
 	nats := bustest.Server(t)
 	p := servicetest.Start(t, Spec().Unit(), map[string]string{
 		"NATS_URL": nats, "REDIS_URL": redistest.URL(t), "DATABASE_URL": pgtest.URL(t, map[string]fs.FS{"identity": migrations.Of("identity")}),
-		"JWT_ACCESS_SECRET": strings.Repeat("a", minSecret), "JWT_REFRESH_SECRET": strings.Repeat("r", minSecret), "ENCRYPTION_KEY": strings.Repeat("e", minSecret), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
+		"JWT_ACCESS_SECRET": strings.Repeat("a", seal.MinKey), "JWT_REFRESH_SECRET": strings.Repeat("r", seal.MinKey), "ENCRYPTION_KEY": strings.Repeat("e", seal.MinKey), "TURBOCAT_IDENTITY_BCRYPT_COST": "4",
 	})
 	conn := bustest.Connect(t, nats)
 	for deadline := time.Now().Add(10 * time.Second); ; {

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"turbocat.io/pkg/guard"
 	"turbocat.io/services/runner/internal/api"
 	"turbocat.io/services/runner/internal/code"
 	"turbocat.io/services/runner/internal/data"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 	"turbocat.io/services/runner/internal/jail"
 )
 

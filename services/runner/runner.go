@@ -19,12 +19,12 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/runner/internal/api"
 	"turbocat.io/services/runner/internal/code"
 	"turbocat.io/services/runner/internal/data"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 	"turbocat.io/services/runner/internal/jail"
 	"turbocat.io/services/runner/internal/llm"
 	"turbocat.io/services/runner/internal/natsapi"

@@ -372,7 +372,7 @@ func (c *canaries) rotate() {
 	for i, pair := range p.environ {
 		if old, found := strings.CutPrefix(pair, "ENCRYPTION_KEY="); found {
 			p.environ[i] = "ENCRYPTION_KEY=another encryption key for the chaos checks"
-			p.environ = append(p.environ, "TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS="+old)
+			p.environ = append(p.environ, "TURBOCAT_OLD_ENCRYPTION_KEYS="+old)
 		}
 	}
 	p.kill()

@@ -27,11 +27,11 @@ func TestProfilesAddUp(t *testing.T) {
 	one := profile(t, `mode: set
 turbocat.io/pkg/bus/bus.go:1.1,2.2 3 1
 turbocat.io/pkg/bus/bus.go:3.1,4.2 1 0
-turbocat.io/services/runner/internal/guard/guard.go:1.1,2.2 4 0
+turbocat.io/services/runner/internal/redact/redact.go:1.1,2.2 4 0
 `)
 	two := profile(t, `mode: atomic
 turbocat.io/pkg/bus/bus.go:1.1,2.2 3 0
-turbocat.io/services/runner/internal/guard/guard.go:1.1,2.2 4 7
+turbocat.io/services/runner/internal/redact/redact.go:1.1,2.2 4 7
 `)
 	for _, test := range []struct {
 		args []string

@@ -20,7 +20,7 @@ func newSecrets(environ map[string]string) *cobra.Command {
 	rotate := &cobra.Command{
 		Use:   "rotate",
 		Short: "Seal all secrets under the current key",
-		Long: `Have identity seal under ENCRYPTION_KEY what is sealed under one of TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS, while everything runs.
+		Long: `Have identity seal under ENCRYPTION_KEY what is sealed under one of TURBOCAT_OLD_ENCRYPTION_KEYS, while everything runs.
 It may be broken off and repeated. Progress is on stderr; it ends with 1 when secrets are left that no key opens.
 
   NATS_URL   where identity is reached`,

@@ -80,7 +80,7 @@ func populate(ctx context.Context, dir *datadir.Dir, environ map[string]string, 
 
 // rotate seals secrets under the current key when the environment has old ones.
 func rotate(ctx context.Context, environ map[string]string, natsURL string, log zerolog.Logger) error {
-	if environ["TURBOCAT_IDENTITY_OLD_ENCRYPTION_KEYS"] == "" {
+	if environ["TURBOCAT_OLD_ENCRYPTION_KEYS"] == "" {
 		return nil
 	}
 	b, err := bus.Connect(ctx, natsURL, "turbocat-dev", log)

@@ -14,6 +14,7 @@ import (
 	"turbocat.io/pkg/form"
 	pg "turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/listing"
+	"turbocat.io/pkg/seal"
 	"turbocat.io/services/identity/internal/vault"
 )
 
@@ -24,7 +25,7 @@ type Secrets struct{ db *sqlx.DB }
 func NewSecrets(db *sqlx.DB) *Secrets { return &Secrets{db} }
 
 // Put implements vault.Store.
-func (s *Secrets) Put(ctx context.Context, r vault.Row, most int, seal func(vault.Row) vault.Sealed) (stored vault.Row, created bool, err error) {
+func (s *Secrets) Put(ctx context.Context, r vault.Row, most int, sealed func(vault.Row) seal.Sealed) (stored vault.Row, created bool, err error) {
 	err = pg.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		// The account first: it orders the changes of one owner's secrets, so that they can be counted.
 		switch err := tx.QueryRowContext(ctx, `SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE`, r.Owner).Scan(&r.Owner); {
@@ -41,7 +42,7 @@ func (s *Secrets) Put(ctx context.Context, r vault.Row, most int, seal func(vaul
 		created = err != nil
 		r.Version++
 		r.CreatedAt = r.CreatedAt.UTC()
-		r.Sealed = seal(r)
+		r.Sealed = sealed(r)
 		stored = r
 		if !created {
 			if err := recordSecret(ctx, tx, audit.SecretUpdated, r); err != nil {
@@ -97,7 +98,7 @@ type secretRow struct {
 
 func (r secretRow) row() vault.Row {
 	return vault.Row{
-		ID: r.ID, Owner: r.Owner, Name: r.Name, Version: r.Version, Sealed: vault.Sealed{KeyID: r.KeyID, Bytes: r.Sealed},
+		ID: r.ID, Owner: r.Owner, Name: r.Name, Version: r.Version, Sealed: seal.Sealed{KeyID: r.KeyID, Bytes: r.Sealed},
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}
 }
@@ -155,7 +156,7 @@ func (s *Secrets) Outdated(ctx context.Context, keyID, after string, limit int) 
 }
 
 // Reseal implements vault.Store.
-func (s *Secrets) Reseal(ctx context.Context, r vault.Row, sealed vault.Sealed) (bool, error) {
+func (s *Secrets) Reseal(ctx context.Context, r vault.Row, sealed seal.Sealed) (bool, error) {
 	result, err := s.db.ExecContext(ctx, `UPDATE secrets SET key_id = $4, sealed = $5 WHERE id = $1 AND version = $2 AND key_id = $3`,
 		r.ID, r.Version, r.Sealed.KeyID, sealed.KeyID, sealed.Bytes)
 	if err != nil {

@@ -97,7 +97,7 @@ func (v *Vault) Open(ctx context.Context, grant string, publicKey []byte) (ident
 	}
 	values := make(map[string]string, len(rows))
 	for _, r := range rows {
-		value, err := v.keys.open(r.place(), r.Sealed)
+		value, err := v.keys.Open(r.place(), r.Sealed)
 		if err != nil {
 			// Somebody has to give the key, or the row back; the attempt waits for that as long as it may.
 			return none, errs.Wrap(err, errs.DependencyUnavailable, "the secret %s does not open; see the log of identity", r.Name)

@@ -21,12 +21,12 @@ func (v *Vault) Rotate(ctx context.Context, after string, limit int) (identity.R
 	out.Left = left
 	for _, r := range rows {
 		out.Last = r.ID
-		value, err := v.keys.open(r.place(), r.Sealed)
+		value, err := v.keys.Open(r.place(), r.Sealed)
 		if err != nil {
 			out.Refused = append(out.Refused, identity.RefusedSecret{UserID: r.Owner, Name: r.Name, KeyID: r.Sealed.KeyID, Reason: err.Error()})
 			continue
 		}
-		changed, err := v.store.Reseal(ctx, r, v.keys.seal(r.place(), value))
+		changed, err := v.store.Reseal(ctx, r, v.keys.Seal(r.place(), value))
 		if err != nil {
 			return out, err
 		}

@@ -15,6 +15,7 @@ import (
 	"turbocat.io/contracts/identity"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/pkg/form"
+	"turbocat.io/pkg/seal"
 )
 
 // ErrUnknown says that there is no such secret, ErrTooMany that the owner may have no more of them.
@@ -29,18 +30,18 @@ type Row struct {
 	Owner     string // the user's id
 	Name      string
 	Version   int // of the value, from 1
-	Sealed    Sealed
+	Sealed    seal.Sealed
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-func (r Row) place() place { return place{r.Owner, r.Name, r.Version} }
+func (r Row) place() seal.Place { return seal.Place{Owner: r.Owner, Name: r.Name, Version: r.Version} }
 
 // Store keeps secrets. Its errors are errs where the database tells a code.
 type Store interface {
 	// Put makes the secret of a name, or gives it another value, which seal seals for the version it gets. ErrTooMany when
 	// the owner has most others already, ErrUnknown when there is no such user.
-	Put(ctx context.Context, r Row, most int, seal func(Row) Sealed) (stored Row, created bool, err error)
+	Put(ctx context.Context, r Row, most int, sealed func(Row) seal.Sealed) (stored Row, created bool, err error)
 	// Delete removes a secret, or gives ErrUnknown.
 	Delete(ctx context.Context, owner, name string) error
 	// List gives a page of an owner's secrets, without what is sealed.
@@ -50,19 +51,19 @@ type Store interface {
 	// Outdated gives secrets behind an id, in the order of the ids, that are sealed under another key, and how many there are behind them.
 	Outdated(ctx context.Context, keyID, after string, limit int) (rows []Row, left int, err error)
 	// Reseal changes how a value is sealed, unless the secret is another by now: false then.
-	Reseal(ctx context.Context, r Row, sealed Sealed) (bool, error)
+	Reseal(ctx context.Context, r Row, sealed seal.Sealed) (bool, error)
 }
 
 // Vault answers requests about secrets. It is safe for concurrent use.
 type Vault struct {
 	store  Store
-	keys   *Keyring
+	keys   *seal.Keyring
 	grants *grantKey
 	now    func() time.Time
 }
 
 // New makes a Vault over a store.
-func New(store Store, keys *Keyring, fetch FetchKey, now func() time.Time) *Vault {
+func New(store Store, keys *seal.Keyring, fetch FetchKey, now func() time.Time) *Vault {
 	return &Vault{store: store, keys: keys, grants: &grantKey{fetch: fetch, now: now}, now: now}
 }
 
@@ -81,7 +82,7 @@ func (v *Vault) Put(ctx context.Context, owner, name string, body json.RawMessag
 	}
 	now := v.now().UTC().Truncate(time.Microsecond)
 	stored, created, err := v.store.Put(ctx, Row{ID: id.String(), Owner: owner, Name: name, CreatedAt: now, UpdatedAt: now}, identity.MaxSecrets,
-		func(r Row) Sealed { return v.keys.seal(r.place(), value) })
+		func(r Row) seal.Sealed { return v.keys.Seal(r.place(), value) })
 	switch {
 	case errors.Is(err, ErrTooMany):
 		return none, errs.New(errs.Conflict, "you have %d secrets, and no more are possible; delete one first", identity.MaxSecrets)

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 )
 
 // Executor runs API agents.

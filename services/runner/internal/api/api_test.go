@@ -21,8 +21,8 @@ import (
 	"go.uber.org/goleak"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

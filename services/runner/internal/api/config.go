@@ -11,9 +11,9 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/pkg/guard"
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/form"
-	"turbocat.io/services/runner/internal/guard"
 )
 
 // call is a config that can be run.

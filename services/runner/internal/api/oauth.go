@@ -15,7 +15,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/pkg/guard"
 )
 
 // maxGrants is of how many credentials the tokens are kept; those that were used longest ago go.

@@ -11,10 +11,10 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"turbocat.io/pkg/guard"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/template"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 	"turbocat.io/services/runner/internal/inputs"
 )
 

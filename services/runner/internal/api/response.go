@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 
 	"turbocat.io/contracts/runner"
-	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/pkg/guard"
 )
 
 const (

@@ -14,11 +14,11 @@ import (
 	"strings"
 	"sync"
 
+	"turbocat.io/pkg/guard"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/script"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 )
 
 const (

@@ -17,10 +17,10 @@ import (
 	"testing"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/services/runner/internal/code/frame"
 	"turbocat.io/services/runner/internal/code/script"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 )
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 )
 
 // newPython gives an executor that runs Python. A host without one can not run these tests, and says so.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"turbocat.io/services/runner/internal/guard"
+	"turbocat.io/pkg/guard"
 )
 
 // maxProviderText bounds what is told of a provider's message, in bytes.

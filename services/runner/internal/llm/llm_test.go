@@ -17,9 +17,9 @@ import (
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/pkg/llmtest"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 	"turbocat.io/services/runner/internal/llm"
 )
 

@@ -15,8 +15,8 @@ import (
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/services/runner/internal/executor"
-	"turbocat.io/services/runner/internal/guard"
 	"turbocat.io/services/runner/internal/jail"
 )
 
