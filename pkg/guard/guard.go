@@ -32,6 +32,7 @@ type Config struct {
 	MaxRedirects   int            // 0 means 5
 	ConnectTimeout time.Duration  // of a connection, and as long again for TLS; 0 means 10 s
 	Resolver       *net.Resolver  // nil means the system's
+	Watch          *Watch         // nil watches nothing
 }
 
 // RefusedError says that a request would have gone to an address that is not allowed.
@@ -86,6 +87,7 @@ func NewClient(cfg Config) *http.Client {
 		},
 		Transport: &bounded{
 			maxBody: cfg.MaxBody,
+			watch:   cfg.Watch,
 			next: &http.Transport{
 				Proxy:                  nil, // a proxy would dial in our place, unchecked
 				DialContext:            dialer(cfg, safe),
@@ -210,22 +212,29 @@ func port(u *url.URL) string {
 // bounded sends nothing but http and https, and cuts responses.
 type bounded struct {
 	maxBody int64
+	watch   *Watch
 	next    *http.Transport
 }
 
 func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	req, answered, ended := b.watch.calling(req)
+	resp, err := b.send(req)
+	answered(resp, err)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &body{ReadCloser: resp.Body, left: b.maxBody, ended: ended}
+	return resp, nil
+}
+
+func (b *bounded) send(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
 		return nil, fmt.Errorf("%w, not %q", ErrScheme, req.URL.Scheme)
 	}
-	resp, err := b.next.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = &body{ReadCloser: resp.Body, left: b.maxBody}
-	return resp, nil
+	return b.next.RoundTrip(req)
 }
 
 // CloseIdleConnections lets http.Client's reach the transport.
@@ -234,7 +243,14 @@ func (b *bounded) CloseIdleConnections() { b.next.CloseIdleConnections() }
 // body stands outside of the transport's decompression, so it counts what a bomb unpacks to.
 type body struct {
 	io.ReadCloser
-	left int64
+	left  int64
+	ended func()
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error {
+	defer b.ended()
+	return b.ReadCloser.Close()
 }
 
 func (b *body) Read(p []byte) (int, error) {

@@ -78,11 +78,23 @@ func NewTracing(cfg TracingConfig) (*Tracing, error) {
 	return &Tracing{tracer: provider.Tracer("turbocat.io/pkg/observe"), provider: provider, exporter: client}, nil
 }
 
+// Records tells whether any span is recorded, for those who need none else.
+func (t *Tracing) Records() bool { return t != nil && t.tracer != nil }
+
 // Start begins a span below that of ctx, or a new trace when it has none. The span is ended by
 // who began it; what only a recorded one needs is best made once IsRecording has said so.
 func (t *Tracing) Start(ctx context.Context, kind trace.SpanKind, name string) (context.Context, trace.Span) {
-	if t != nil && t.tracer != nil {
-		return t.tracer.Start(ctx, name, trace.WithSpanKind(kind))
+	return t.StartAt(ctx, kind, name, time.Time{})
+}
+
+// StartAt is Start for a span that began at another time than now; the zero value is now.
+func (t *Tracing) StartAt(ctx context.Context, kind trace.SpanKind, name string, at time.Time) (context.Context, trace.Span) {
+	if t.Records() {
+		options := []trace.SpanStartOption{trace.WithSpanKind(kind)}
+		if !at.IsZero() {
+			options = append(options, trace.WithTimestamp(at))
+		}
+		return t.tracer.Start(ctx, name, options...)
 	}
 	// Nothing is recorded here, so whoever records before and after us is not parted.
 	span := trace.SpanFromContext(ctx)

@@ -79,7 +79,7 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 		relay:  outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service), natsapi.Schedules(env.Bus)),
 	}
 	owner = partition.NewOwner(uuid.Must(uuid.NewV7()).String(), store, transport, env.Log,
-		partition.WithMetrics(env.Metrics), partition.WithDealer(dealer), partition.WithChildren(execution.Children{Acceptor: acceptor}))
+		partition.WithMetrics(env.Metrics), partition.WithTracing(env.Tracing), partition.WithDealer(dealer), partition.WithChildren(execution.Children{Acceptor: acceptor}))
 	s.owner = owner
 	executions := execution.NewService(s.acceptor, store, transport, dealer)
 	s.calls = calls.NewService(store, store, executions, execution.Children{Acceptor: acceptor}, transport, cfg.LLMUserDailyUSD, env.Log)

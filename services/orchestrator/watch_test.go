@@ -3,7 +3,6 @@ package orchestrator_test
 import (
 	"encoding/json"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,14 +48,22 @@ func TestTheOrchestratorCanBeWatched(t *testing.T) {
 	}
 	in.await(resp.Execution.ID, "completed", func(x contract.Execution) bool { return x.Status == contract.ExecutionCompleted })
 
-	// What was accepted in a trace is sent to runners, and told to the world, in it.
+	// What was accepted in a trace is applied, sent to runners, and told to the world, in it.
 	submitted := collector.Await(t, contract.Service, "submit")
-	want := "00-" + trace + "-" + submitted.SpanID + "-01"
-	mu.Lock()
-	if got := slices.Collect(maps.Keys(traces)); submitted.TraceID != trace || !slices.Equal(got, []string{want}) {
-		t.Errorf("the steps are of %q; submit was %+v", got, submitted)
+	applied := collector.Await(t, contract.Service, "apply submitted")
+	if submitted.TraceID != trace || applied.ParentID != submitted.SpanID || applied.Kind != "SPAN_KIND_CONSUMER" || applied.EndUnixNano <= applied.StartUnixNano {
+		t.Errorf("it was submitted by %+v and applied by %+v", submitted, applied)
 	}
-	mu.Unlock()
+	for _, key := range []string{"a", "b"} {
+		sent := collector.AwaitWhere(t, "the dispatch of "+key, func(s observetest.Span) bool {
+			return s.Name == "dispatch DATA" && s.Attributes["turbocat.step_key"] == key
+		})
+		mu.Lock()
+		if sent.ParentID != submitted.SpanID || sent.Kind != "SPAN_KIND_PRODUCER" || !traces["00-"+trace+"-"+sent.SpanID+"-01"] || len(traces) != 2 {
+			t.Errorf("step %s was sent by %+v; the steps are of %v", key, sent, traces)
+		}
+		mu.Unlock()
+	}
 	for _, e := range in.events(resp.Execution.ID) {
 		decoded, err := event.Decode(e.Body)
 		if err != nil {

@@ -52,8 +52,9 @@ func TestTheRunnerCanBeWatched(t *testing.T) {
 	if got := result.Headers().Get(event.HeaderTraceparent); got != own {
 		t.Errorf("the result is of %s, not %s", got, own)
 	}
-	if got := await(t, "the call", called).Get("traceparent"); got != own {
-		t.Errorf("the call is of %s, not %s", got, own)
+	request := collector.AwaitWhere(t, "the request", func(s observetest.Span) bool { return s.Name == "GET" && s.ParentID == span.SpanID })
+	if got, want := await(t, "the call", called).Get("traceparent"), "00-"+traceID+"-"+request.SpanID+"-01"; got != want {
+		t.Errorf("the call is of %s, not %s", got, want)
 	}
 	w.send(step("own", recorded, call(`{"traceparent":"mine"}`)))
 	w.expect(runner.TypeStepCompleted, "own")
@@ -99,7 +100,7 @@ func TestTheRunnerCanBeWatched(t *testing.T) {
 	}
 
 	families := p.Metrics(t)
-	servicetest.CheckMetrics(t, runner.Service, families, "attempts_running", "attempt_duration_seconds", "deliveries_redelivered_total", "sandbox_available", "log_lines_dropped_total", "live_text_dropped_bytes_total")
+	servicetest.CheckMetrics(t, runner.Service, families, "attempts_running", "http_client_duration_seconds", "attempt_duration_seconds", "deliveries_redelivered_total", "sandbox_available", "log_lines_dropped_total", "live_text_dropped_bytes_total")
 	finished := map[string]float64{}
 	for _, metric := range families["turbocat_runner_attempts_finished_total"].GetMetric() {
 		if n := metric.GetCounter().GetValue(); n > 0 {

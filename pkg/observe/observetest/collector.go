@@ -7,11 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -112,7 +115,7 @@ func (c *Collector) keep(request *collector.ExportTraceServiceRequest) {
 					Failed: s.GetStatus().GetCode() == 2, StartUnixNano: s.GetStartTimeUnixNano(), EndUnixNano: s.GetEndTimeUnixNano(),
 				}
 				for _, a := range s.GetAttributes() {
-					span.Attributes[a.GetKey()] = a.GetValue().GetStringValue()
+					span.Attributes[a.GetKey()] = textOf(a.GetValue())
 				}
 				c.spans = append(c.spans, span)
 			}
@@ -120,6 +123,23 @@ func (c *Collector) keep(request *collector.ExportTraceServiceRequest) {
 	}
 	close(c.arrived)
 	c.arrived = make(chan struct{})
+}
+
+// textOf gives the value of an attribute, lists with commas between.
+func textOf(v *common.AnyValue) string {
+	switch v := v.GetValue().(type) {
+	case *common.AnyValue_StringValue:
+		return v.StringValue
+	case *common.AnyValue_IntValue:
+		return strconv.FormatInt(v.IntValue, 10)
+	case *common.AnyValue_ArrayValue:
+		var texts []string
+		for _, e := range v.ArrayValue.GetValues() {
+			texts = append(texts, textOf(e))
+		}
+		return strings.Join(texts, ",")
+	}
+	return v.String()
 }
 
 // Spans gives all that came so far.

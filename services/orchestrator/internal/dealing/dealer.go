@@ -89,7 +89,7 @@ func (d *Dealer) Ask(s *Step, h *Hand) bool {
 	defer d.mu.Unlock()
 	l := d.line(s.class())
 	s.hand = h
-	if l.order.steps == 0 && l.out < l.limit {
+	if l.order.steps.Len() == 0 && l.out < l.limit {
 		l.out++
 		s.state = dealt
 		return true
@@ -121,7 +121,7 @@ func (d *Dealer) GiveBack(s *Step) {
 		l.deal()
 	}
 	s.state = unknown
-	if l.out == 0 && l.order.steps == 0 {
+	if l.out == 0 && l.order.steps.Len() == 0 {
 		delete(d.lines, s.class()) // whoever writes an agent names its pool: what is left of that must not add up
 	}
 }
@@ -197,6 +197,8 @@ type Standing struct {
 	Limit   int // of Dealt
 	Waiting int // steps that wait for their turn in this process
 	OfUser  int // of Waiting, those of the user that was asked for
+
+	Oldest time.Time // when the step became ready that has waited for the longest; the zero value when none waits
 }
 
 // Of tells how the line of an agent type in a pool is, and how many steps of a user wait in it.
@@ -207,7 +209,7 @@ func (d *Dealer) Of(pool, agentType, userID string) Standing {
 	alive, slots, runners := d.capacity(c)
 	s := Standing{Alive: alive, Runners: runners, Slots: slots, Limit: d.limit(c)}
 	if l := d.lines[c]; l != nil {
-		s.Dealt, s.Waiting, s.OfUser = l.out, l.order.steps, l.order.ofUser(userID)
+		s.Dealt, s.Waiting, s.OfUser = l.out, l.order.steps.Len(), l.order.ofUser(userID)
 	}
 	return s
 }
@@ -218,7 +220,10 @@ func (d *Dealer) total(agentType string) (sum Standing) {
 	defer d.mu.Unlock()
 	for c, l := range d.lines {
 		if c.agentType == agentType {
-			sum.Dealt, sum.Waiting = sum.Dealt+l.out, sum.Waiting+l.order.steps
+			sum.Dealt, sum.Waiting = sum.Dealt+l.out, sum.Waiting+l.order.steps.Len()
+			if ready := l.order.oldest(); sum.Oldest.IsZero() || !ready.IsZero() && ready.Before(sum.Oldest) {
+				sum.Oldest = ready
+			}
 		}
 	}
 	for _, r := range d.runners { // some are of several pools

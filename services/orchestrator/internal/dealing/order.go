@@ -2,6 +2,7 @@ package dealing
 
 import (
 	"container/list"
+	"time"
 
 	"turbocat.io/services/orchestrator/internal/engine"
 )
@@ -16,11 +17,13 @@ type Step struct {
 	Pool        string // of runners; "" is the default one
 	AgentType   string
 	Priority    int // 0 to 9, 9 first
+	Ready       time.Time
 
 	hand  *Hand
 	state state
 	in    *execution // while it waits
 	at    *list.Element
+	place *list.Element // among all that wait
 }
 
 // order says which of the waiting steps is next: the users take turns; of a user the highest priority is first, and among
@@ -29,7 +32,7 @@ type Step struct {
 type order struct {
 	users list.List // of *user, whose turn is next first
 	known map[string]*user
-	steps int
+	steps list.List // all of them, the one that has waited for the longest first
 }
 
 const priorities = 10
@@ -67,7 +70,7 @@ func (o *order) add(s *Step) {
 		u.known[x.id] = x
 	}
 	s.in, s.at = x, x.steps.PushBack(s)
-	o.steps++
+	s.place = o.steps.PushBack(s)
 }
 
 // next takes out the step whose turn it is; nil when none waits.
@@ -94,8 +97,8 @@ func (o *order) remove(s *Step) {
 	x := s.in
 	u := x.user
 	x.steps.Remove(s.at)
-	s.in, s.at = nil, nil
-	o.steps--
+	o.steps.Remove(s.place)
+	s.in, s.at, s.place = nil, nil, nil
 	if x.steps.Len() > 0 {
 		return
 	}
@@ -105,6 +108,14 @@ func (o *order) remove(s *Step) {
 		o.users.Remove(u.at)
 		delete(o.known, u.id)
 	}
+}
+
+// oldest gives when the step became ready that has waited for the longest; the zero value when none waits.
+func (o *order) oldest() time.Time {
+	if first := o.steps.Front(); first != nil {
+		return first.Value.(*Step).Ready
+	}
+	return time.Time{}
 }
 
 // ofUser is how many steps of a user wait.

@@ -110,8 +110,8 @@ func TestOrder(t *testing.T) {
 				}
 			},
 			"": func(t *rapid.T) {
-				if o.steps != len(waiting) || (o.steps == 0) != (len(o.known) == 0) || len(o.known) != o.users.Len() {
-					t.Fatalf("%d steps of %d users are in the order, and %d wait", o.steps, len(o.known), len(waiting))
+				if o.steps.Len() != len(waiting) || (o.steps.Len() == 0) != (len(o.known) == 0) || len(o.known) != o.users.Len() {
+					t.Fatalf("%d steps of %d users are in the order, and %d wait", o.steps.Len(), len(o.known), len(waiting))
 				}
 				for _, user := range []string{"a", "b", "c"} {
 					n := 0

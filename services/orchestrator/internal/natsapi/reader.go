@@ -134,6 +134,8 @@ func decode(m jetstream.Msg, meta *jetstream.MsgMetadata) partition.Message {
 			out.Input.Token = value
 		case event.HeaderSubject:
 			out.ExecutionID = value
+		case event.HeaderTraceparent:
+			out.Traceparent = value
 		case event.HeaderContentType:
 			contentType = value
 		case runner.HeaderStepKey:

@@ -100,6 +100,7 @@ func (r *run) apply(m Message) error {
 	case l == nil:
 		c.dead = r.deadLetter(m, orchestrator.DeadNoExecution, "no execution has the id "+m.ExecutionID)
 	default:
+		c.span = r.applying(m, l.x)
 		before := l.x.Status
 		effects, err := r.decide(l.x, m.Input)
 		if r.dead.Load() {

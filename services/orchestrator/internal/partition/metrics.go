@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -30,6 +31,7 @@ type metrics struct {
 	applyToCommit   prometheus.Histogram
 	sent            prometheus.Counter
 	resent          prometheus.Counter
+	waits           map[string]prometheus.Observer // by agent type: looked up once, for it is done for every step
 	published       prometheus.Counter
 	publishFailures prometheus.Counter
 }
@@ -39,7 +41,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return with.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	return &metrics{
+	waits := with.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "step_wait_seconds", Help: "How long steps that were ready waited in this process for their turn, by agent type.", Buckets: append(observe.Seconds(), 30, 60, 300, 1800),
+	}, []string{"agent_type"})
+	m := &metrics{
 		lost:        counter("partitions_lost_total", "Partitions that another orchestrator has taken, or whose epoch has passed."),
 		applied:     counter("inputs_applied_total", "Inputs of the log that were applied, also those that changed nothing."),
 		deadLetters: counter("dead_letters_total", "Inputs that could not be applied and are kept in dead_letters."),
@@ -62,6 +67,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		resent:          counter("steps_resent_total", "Ready steps that were sent again, because STEPS had not taken them or they were lost."),
 		published:       counter("events_published_total", "Public events that EVENTS has taken."),
 		publishFailures: counter("event_publish_failures_total", "Batches of public events that EVENTS has not taken; each is tried again."),
+		waits:           map[string]prometheus.Observer{},
+	}
+	for _, t := range catalog.RunnerAgentTypes() {
+		m.waits[t] = waits.WithLabelValues(t)
+	}
+	return m
+}
+
+// waited notes how long a step waited for its turn.
+func (m *metrics) waited(agentType string, ready time.Time) {
+	if o := m.waits[agentType]; o != nil {
+		o.Observe(time.Since(ready).Seconds())
 	}
 }
 
@@ -71,6 +88,9 @@ func (m *metrics) committed(changes []*change, took time.Duration) {
 	m.commitInputs.Observe(float64(len(changes)))
 	m.applyToCommit.Observe(time.Since(changes[0].made).Seconds())
 	for _, c := range changes {
+		if c.span != nil {
+			c.span.End()
+		}
 		if c.ended != "" {
 			m.ended.WithLabelValues(c.ended).Inc()
 		}

@@ -15,6 +15,7 @@ import (
 
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/grant"
 )
@@ -46,6 +47,7 @@ type Owner struct {
 	inline     int
 	registerer prometheus.Registerer
 	metrics    *metrics
+	tracing    *observe.Tracing
 
 	started time.Time
 	leased  atomic.Int64 // until when, in ns after started; 0: no lease
@@ -59,6 +61,9 @@ type Option func(*Owner)
 
 // WithMetrics registers what the owner's work is measured by.
 func WithMetrics(r prometheus.Registerer) Option { return func(o *Owner) { o.registerer = r } }
+
+// WithTracing says where the spans of inputs and ready steps go.
+func WithTracing(t *observe.Tracing) Option { return func(o *Owner) { o.tracing = t } }
 
 // WithChildren says where the executions of WORKFLOW agents begin; without it none can.
 func WithChildren(c Children) Option { return func(o *Owner) { o.children = c } }
@@ -111,7 +116,7 @@ func (o *Owner) Run(ctx context.Context, reconnected <-chan struct{}) error {
 	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
 	s := shell{
 		ledger: o.ledger, transport: o.transport, begin: o.children, dealer: o.dealer, payloads: NewPayloads(o.ledger), inline: o.inline,
-		large: make(chan struct{}, largeAtOnce), secret: secret, grants: grants, log: o.log, metrics: o.metrics, leased: o.awaitLease,
+		large: make(chan struct{}, largeAtOnce), secret: secret, grants: grants, log: o.log, metrics: o.metrics, tracing: o.tracing, leased: o.awaitLease,
 	}
 	s.writer = newWriter(o.ledger, o.log, o.metrics)
 	o.writer.Store(s.writer)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/grant"
@@ -96,6 +97,7 @@ type shell struct {
 	grants    *grant.Signer
 	log       zerolog.Logger
 	metrics   *metrics
+	tracing   *observe.Tracing // nil records nothing
 	// leased waits until the process may apply inputs, or ctx ends.
 	leased func(ctx context.Context) error
 }

@@ -34,6 +34,7 @@ func (r *run) dealingStep(l *live, p engine.Place, token string) *dealing.Step {
 	work := x.Definition.Steps[p.Step].Work(p.Iteration)
 	return &dealing.Step{
 		ExecutionID: x.ID, Place: p, Token: token, UserID: x.UserID, Priority: x.Priority, Pool: work.Pool, AgentType: work.AgentType,
+		Ready: time.Now(),
 	}
 }
 
@@ -124,16 +125,19 @@ func (r *run) send(l *live, p engine.Place, dealt *dealing.Step, input json.RawM
 		r.metrics.resent.Inc()
 	} else {
 		r.metrics.sent.Inc()
+		r.metrics.waited(dealt.AgentType, dealt.Ready)
 	}
 	out := &send{done: make(chan struct{}), at: time.Now(), dealt: dealt}
 	l.sends[p] = out
 	work := def.Work(p.Iteration)
+	traceparent, span := r.dispatching(x, p, dealt)
 	r.transport.Send(StepMessage{
-		ExecutionID: x.ID, WorkflowID: x.WorkflowID, UserID: x.UserID, RequestID: x.RequestID, Traceparent: x.Traceparent,
+		ExecutionID: x.ID, WorkflowID: x.WorkflowID, UserID: x.UserID, RequestID: x.RequestID, Traceparent: traceparent,
 		StepKey: def.Key, Iteration: p.Iteration, AgentID: work.AgentID, Pool: work.Pool, AgentType: work.AgentType, Priority: x.Priority,
 		Token: t.Token, Dispatch: t.Dispatch, Attempt: t.Attempt, TimeoutMs: def.TimeoutMs,
 		IdempotencyKey: x.IdempotencyKey(r.keys, p), Body: body,
 	}, func(seq uint64, err error) {
+		dispatched(span, err)
 		if err != nil {
 			r.log.Warn().EmbedObject(about(x)).Str("stepKey", def.Key).Err(err).Msg("a ready step is not sent yet; trying again")
 			seq = 0

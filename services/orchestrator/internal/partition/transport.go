@@ -70,10 +70,11 @@ type Message struct {
 	Input       engine.Input
 	Size        int
 
-	Subject string
-	Headers map[string][]string // the message's own
-	Body    []byte              // all of it
-	Fault   string              // why it is no input
+	Subject     string
+	Headers     map[string][]string // the message's own
+	Body        []byte              // all of it
+	Traceparent string              // of who sent it; empty for the orchestrator's own
+	Fault       string              // why it is no input
 }
 
 // Control is an input that the orchestrator itself puts into the log.

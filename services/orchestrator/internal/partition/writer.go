@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -44,6 +45,7 @@ type change struct {
 	ended     string // the status that the execution has ended with, by this change
 	size      int
 	made      time.Time
+	span      trace.Span // of the input; nil when none is recorded
 
 	compensation *Compensation // of an execution that ends; nil for none
 	cancels      []string      // executions that no task of this one waits for any more

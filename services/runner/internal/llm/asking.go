@@ -82,7 +82,9 @@ func (a *attempt) call(ctx context.Context, p candidate) (answer, error) {
 	asking, cancel := context.WithTimeoutCause(ctx, p.timeout, errSlow)
 	defer cancel()
 	n := a.calls
-	said, err := p.ask(asking, q, func(text string) { a.task.Tokens(n, text) })
+	traced, answered := a.executor.cfg.Watch.asking(asking, p.kind, q)
+	said, err := p.ask(traced, q, func(text string) { a.task.Tokens(n, text) })
+	answered(said, err)
 	ended := executor.EndedCall{ID: begun.id}
 	var failed *failure
 	switch {

@@ -42,9 +42,9 @@ type attempt struct {
 // candidate is a provider of the config.
 type candidate struct {
 	provider
-	name, model string
-	breaker     string // its key
-	timeout     time.Duration
+	kind, name, model string // kind is the type of the provider
+	breaker           string // its key
+	timeout           time.Duration
 }
 
 // begin reads a task. Its error is a *runner.StepError.
@@ -89,7 +89,7 @@ func (a *attempt) resolveProviders(f *fields) {
 	for i, p := range c.Providers {
 		at := fmt.Sprintf("providers[%d]", i)
 		found := candidate{
-			name: cmp.Or(p.Name, p.Type), model: cmp.Or(p.Model, c.Model), breaker: strings.Join([]string{a.task.UserID, p.Type, p.BaseURL}, " "),
+			kind: p.Type, name: cmp.Or(p.Name, p.Type), model: cmp.Or(p.Model, c.Model), breaker: strings.Join([]string{a.task.UserID, p.Type, p.BaseURL}, " "),
 			timeout: time.Duration(cmp.Or(p.TimeoutMs, catalog.DefaultLLMAnswerMs)) * time.Millisecond,
 		}
 		key := f.secret(at+".apiKey", p.APIKey)

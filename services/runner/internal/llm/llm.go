@@ -35,6 +35,7 @@ type Config struct {
 	AnthropicKey string
 	OpenAIURL    string // of the official provider; "" for its own
 	AnthropicURL string
+	Watch        *Watch    // nil watches nothing
 	Programs     Programs  // that may be MCP servers
 	Host         jail.Host // how they stand among others; this program's main begins with jail.Main
 }

@@ -15,6 +15,7 @@ import (
 
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
+	"turbocat.io/pkg/guard"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/runner/internal/executor"
 	"turbocat.io/services/runner/internal/redact"
@@ -269,6 +270,7 @@ func (p *Pool) execute(ctx context.Context, a *attempt) (output json.RawMessage,
 		return nil, err
 	}
 	mask = redact.New(secrets)
+	ctx = guard.Masked(ctx, mask.Text)
 	if err := p.schemas.check(ctx, runner.CodeInvalidInput, "input", body.InputSchema, body.Input); err != nil {
 		return nil, err
 	}
