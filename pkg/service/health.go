@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"turbocat.io/contracts/rpc"
 )
 
@@ -16,7 +18,7 @@ const (
 	probedFor = time.Second
 )
 
-// Health is the list of things a service needs to work. It is safe for concurrent use.
+// Health is the list of things a service needs to work, and a collector of how they are. It is safe for concurrent use.
 type Health struct {
 	service string
 	started time.Time
@@ -101,6 +103,28 @@ func (c *check) look(ctx context.Context, anew bool) rpc.Dependency {
 	d.LatencyMs = c.at.Sub(begin).Milliseconds()
 	c.last = d
 	return d
+}
+
+// dependencyUp and ready are what measure shows.
+var (
+	dependencyUp = prometheus.NewDesc("dependency_up", "1 while what the service needs works, by its name in /health.", []string{"dependency"}, nil)
+	readyNow     = prometheus.NewDesc("ready", "1 while the service can do its work, as /health/ready says.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (h *Health) Describe(descs chan<- *prometheus.Desc) {
+	descs <- dependencyUp
+	descs <- readyNow
+}
+
+// Collect implements prometheus.Collector: it makes a report.
+func (h *Health) Collect(metrics chan<- prometheus.Metric) {
+	one := map[bool]float64{true: 1}
+	report := h.Check(context.Background())
+	metrics <- prometheus.MustNewConstMetric(readyNow, prometheus.GaugeValue, one[report.Ready])
+	for _, d := range report.Dependencies {
+		metrics <- prometheus.MustNewConstMetric(dependencyUp, prometheus.GaugeValue, one[d.Status == rpc.Healthy], d.Name)
+	}
 }
 
 // set says why the service is not at work; "" says that it is.

@@ -50,3 +50,20 @@ func measurePool(r prometheus.Registerer, db *sqlx.DB) {
 		Name: "postgres_wait_seconds_total", Help: "How long queries have waited for a connection, all together.",
 	}, func() float64 { return db.Stats().WaitDuration.Seconds() })
 }
+
+// measureRedis shows how the connections of client are used.
+func measureRedis(r prometheus.Registerer, client *redis.Client) {
+	with := promauto.With(r)
+	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "redis_connections_open", Help: "Connections to Redis that are open.",
+	}, func() float64 { return float64(client.PoolStats().TotalConns) })
+	with.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "redis_connections_in_use", Help: "Connections to Redis that are at work.",
+	}, func() float64 {
+		s := client.PoolStats()
+		return float64(s.TotalConns) - float64(s.IdleConns)
+	})
+	with.NewCounterFunc(prometheus.CounterOpts{
+		Name: "redis_pool_timeouts_total", Help: "How often a command had no connection in time.",
+	}, func() float64 { return float64(client.PoolStats().Timeouts) })
+}

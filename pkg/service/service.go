@@ -192,6 +192,7 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 	registry := observe.NewRegistry(s.Name, Version)
 	e = Env{Log: log, Health: NewHealth(s.Name), Replicas: plain.Replicas, Metrics: observe.Of(registry, s.Name), Gatherer: registry}
 	e.Health.set("the service is starting")
+	e.Metrics.MustRegister(e.Health)
 
 	// Taken first and given up last, so that a start and an end can be watched.
 	operations, err := startOperations(s.Name, plain.opsAddress, e.Health, registry, log)
@@ -246,6 +247,7 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 		options.DialTimeout, options.ReadTimeout, options.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
 		e.Redis = redis.NewClient(options)
 		closers = append(closers, func() { _ = e.Redis.Close() })
+		measureRedis(e.Metrics, e.Redis)
 		e.Health.AddProbe("redis", func(ctx context.Context) error { return checkRedis(ctx, e.Redis, s.Name) })
 	}
 	return e, closeAll, nil

@@ -11,6 +11,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +23,7 @@ import (
 	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/service"
+	"turbocat.io/services/orchestrator/internal/backlog"
 	"turbocat.io/services/orchestrator/internal/calls"
 	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/dealing"
@@ -46,6 +49,7 @@ type Service struct {
 	transport *natsapi.Transport
 	keeper    *weekly.Keeper
 	firer     *schedule.Firer
+	backlog   *backlog.Watch
 	dealer    *dealing.Dealer
 	relay     *outbox.Relay // of what the audit trail and the catalog are told
 	answers   *once.Answers
@@ -65,6 +69,9 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	promauto.With(env.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "inputs_pending", Help: "Inputs of the log that have not come to this orchestrator yet, of the partitions that it reads.",
+	}, transport.Inputs)
 	catalog := natsapi.Catalog{Conn: env.Bus}
 	var owner *partition.Owner
 	acceptor := execution.NewAcceptor(store, transport, catalog, env.Log, execution.WithMetrics(env.Metrics),
@@ -74,9 +81,10 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	dealer.Measure(env.Metrics)
 	s := &Service{
 		bus: env.Bus, transport: transport, log: env.Log, answers: once.New(env.DB), dealer: dealer, server: bus.NewServer(contract.Service, env.Log), acceptor: acceptor,
-		keeper: weekly.NewKeeper(store.Weeks(), store.Retention(cfg.Retention), env.Log, env.Metrics),
-		firer:  schedule.NewFirer(store, acceptor, env.Log, env.Metrics),
-		relay:  outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service), natsapi.Schedules(env.Bus)),
+		keeper:  weekly.NewKeeper(store.Weeks(), store.Retention(cfg.Retention), env.Log, env.Metrics),
+		backlog: backlog.New(store.Overdue, transport.Queues, env.Metrics),
+		firer:   schedule.NewFirer(store, acceptor, env.Log, env.Metrics),
+		relay:   outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service), natsapi.Schedules(env.Bus)),
 	}
 	owner = partition.NewOwner(uuid.Must(uuid.NewV7()).String(), store, transport, env.Log,
 		partition.WithMetrics(env.Metrics), partition.WithTracing(env.Tracing), partition.WithDealer(dealer), partition.WithChildren(execution.Children{Acceptor: acceptor}))
@@ -107,6 +115,10 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.acceptor.Run(working) })
 	group.Go(func() error { return s.owner.Run(working, reconnected) })
 	group.Go(func() error { return natsapi.HearRunners(working, s.bus.NATS(), s.dealer, s.transport.Serve, s.log) })
+	group.Go(func() error {
+		s.backlog.Run(ctx)
+		return nil
+	})
 	group.Go(func() error {
 		s.keeper.Run(ctx)
 		return nil

@@ -107,8 +107,55 @@ func TestTheOrchestratorCanBeWatched(t *testing.T) {
 	if n := value("inputs_applied_total"); n < 4 { // submitted, two results, nonsense
 		t.Errorf("%v inputs applied", n)
 	}
-	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "executions_live", "partitions_lost_total", "steps_resent_total", "commit_duration_seconds", "commit_inputs", "apply_to_commit_seconds", "event_publish_failures_total", "postgres_waits_total", "retention_drops_total", "retention_dropped_bytes_total", "retention_rows_deleted_total", "retention_failures_total", "retention_oldest_timestamp_seconds", "retention_last_run_timestamp_seconds")
+	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "executions_live", "partitions_lost_total", "steps_resent_total", "commit_duration_seconds", "commit_inputs", "step_wait_seconds", "inputs_pending", "inputs_unapplied", "timers_overdue_seconds", "schedules_overdue_seconds", "commands_overdue_seconds", "partitions_orphaned", "steps_pending", "steps_ack_pending", "steps_waiting_oldest_seconds", "ready", "dependency_up", "apply_to_commit_seconds", "event_publish_failures_total", "postgres_waits_total", "retention_drops_total", "retention_dropped_bytes_total", "retention_rows_deleted_total", "retention_failures_total", "retention_oldest_timestamp_seconds", "retention_last_run_timestamp_seconds")
 	if status, body := p.Get(t, "/health/ready"); !strings.Contains(body, `"name":"jetstream"`) {
 		t.Errorf("%d %s", status, body)
 	}
+}
+
+// TestWhatWaitsIsSeen has a step wait for a runner, and one that has had it and does not answer.
+func TestWhatWaitsIsSeen(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	environ := in.environ()
+	environ["LOG_LEVEL"] = "info"
+	p := servicetest.Start(t, orchestrator.Spec().Unit(), environ)
+	await := func(name string, want float64) {
+		t.Helper()
+		for deadline := time.Now().Add(60 * time.Second); ; <-time.After(20 * time.Millisecond) {
+			got := -1.0
+			for _, m := range p.Metrics(t)["turbocat_orchestrator_"+name].GetMetric() {
+				for _, label := range m.GetLabel() {
+					if label.GetValue() == catalog.AgentData {
+						got = m.GetGauge().GetValue()
+					}
+				}
+			}
+			if got == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is %v, not %v", name, got, want)
+			}
+		}
+	}
+	await("steps_pending", 0)
+	resp, err := bus.Call(t.Context(), in.conn, contract.Submit, in.owner, contract.SubmitRequest{WorkflowID: in.workflow(catalog.Step{StepKey: "a"}), Inputs: json.RawMessage("{}"), TriggerType: contract.TriggerAPI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await("steps_pending", 1)
+	await("runner_slots", 0)
+	had, goOn := make(chan struct{}), make(chan struct{})
+	in.play(func(a attempt) (string, *runner.StepError) {
+		close(had)
+		<-goOn
+		return echo(a)
+	})
+	<-had
+	await("steps_ack_pending", 1)
+	await("steps_pending", 0)
+	close(goOn)
+	in.await(resp.Execution.ID, "completed", func(x contract.Execution) bool { return x.Status == contract.ExecutionCompleted })
+	await("steps_ack_pending", 0)
 }

@@ -132,6 +132,12 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 	offered, _ := catalog.PoolOf(cfg.Labels...) // they were checked
 	s.cancels = natsapi.NewCancels(env.Bus, s.attempts.Cancel, env.Log)
 	env.Health.Add("cancellations", s.cancels.Check)
+	gauge := func(name, help, agentType string, of func() float64) {
+		promauto.With(env.Metrics).NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"agent_type": agentType}}, of)
+	}
+	promauto.With(env.Metrics).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "reports_unstored", Help: "Starts and results of attempts that the log of inputs has not taken yet; each is sent until it has.",
+	}, reports.Unstored)
 	metrics, ledger := work.NewMetrics(env.Metrics), natsapi.NewLedger(env.Bus)
 	for _, k := range kinds {
 		pool := work.NewPool(work.Config{
@@ -141,6 +147,8 @@ func wire(env service.Env, cfg Config, kinds []kind) (*Service, error) {
 		})
 		steps := natsapi.NewSteps(env.Bus, catalog.PoolsOf(offered), k.agentType, work.Places(k.concurrency), pool.Take, s.cancels.Await, env.Log)
 		env.Health.Add("steps "+k.agentType, steps.Check)
+		gauge("attempt_slots", "How many attempts this runner runs at once, by agent type; those that stand aside while they wait take none.", k.agentType, func() float64 { return float64(pool.Capacity().Slots) })
+		gauge("deliveries_held", "Steps that this runner has, running or next, by agent type.", k.agentType, steps.Held)
 		s.pools, s.steps = append(s.pools, pool), append(s.steps, steps)
 	}
 	s.heartbeats = natsapi.NewHeartbeats(env.Bus, offered, s.capacity)

@@ -100,7 +100,7 @@ func TestTheRunnerCanBeWatched(t *testing.T) {
 	}
 
 	families := p.Metrics(t)
-	servicetest.CheckMetrics(t, runner.Service, families, "attempts_running", "http_client_duration_seconds", "attempt_duration_seconds", "deliveries_redelivered_total", "sandbox_available", "log_lines_dropped_total", "live_text_dropped_bytes_total")
+	servicetest.CheckMetrics(t, runner.Service, families, "attempts_running", "http_client_duration_seconds", "attempt_slots", "deliveries_held", "reports_unstored", "attempt_duration_seconds", "deliveries_redelivered_total", "sandbox_available", "log_lines_dropped_total", "live_text_dropped_bytes_total")
 	finished := map[string]float64{}
 	for _, metric := range families["turbocat_runner_attempts_finished_total"].GetMetric() {
 		if n := metric.GetCounter().GetValue(); n > 0 {

@@ -43,7 +43,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	store, feeds := postgres.NewLogs(env.DB), postgres.NewFeed(env.DB)
 	server := bus.NewServer(contract.Service, env.Log)
 	natsapi.Register(server, store, feeds)
-	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log)
+	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log, env.Metrics)
 	env.Health.Add("logs", intake.Check)
 	feeder := natsapi.NewFeeder(env.Bus, feeds, env.Log, env.Metrics)
 	keeper := weekly.NewKeeper(store.Weeks(), store.Retention(cfg.LogRetention), env.Log, env.Metrics)

@@ -40,7 +40,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asTurbocat) != "" {
 		os.Exit(execute())
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
 // place is a data folder with a port.

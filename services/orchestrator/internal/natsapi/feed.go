@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,6 +29,7 @@ const (
 // readers come and go; it goes on after the last input that was handed over, and what comes again to a reader is dropped.
 type feed struct {
 	transport *Transport
+	pending   atomic.Uint64 // inputs that the log has behind the last one that came
 
 	remaking sync.Mutex // held while the consumer is made
 
@@ -110,6 +112,7 @@ func (f *feed) make(m *remake) {
 	if before != nil {
 		before.Stop()
 	}
+	f.pending.Store(0)
 	if len(partitions) == 0 {
 		return
 	}
@@ -195,6 +198,7 @@ func (f *feed) receive(serial int, m jetstream.Msg) {
 		f.fail()
 		return
 	}
+	f.pending.Store(meta.NumPending)
 	f.mu.Lock()
 	readers := f.readers[partitionOf(m.Subject())]
 	f.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,6 +14,7 @@ import (
 	"turbocat.io/contracts/catalog"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/contracts/subject"
+	"turbocat.io/services/orchestrator/internal/backlog"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
 
@@ -131,6 +133,29 @@ func (t *Transport) ensureConsumers(ctx context.Context, all bool) error {
 	}
 	return nil
 }
+
+// Queues gives the lines of STEPS by agent type.
+func (t *Transport) Queues(ctx context.Context) (map[string]backlog.Queue, error) {
+	stream, err := t.js.Stream(ctx, subject.StepsStream)
+	if err != nil {
+		return nil, err
+	}
+	queues := map[string]backlog.Queue{}
+	listed := stream.ListConsumers(ctx)
+	for info := range listed.Info() {
+		for _, agentType := range catalog.RunnerAgentTypes() {
+			if strings.HasSuffix(info.Name, subject.StepConsumer("", agentType)) {
+				q := queues[agentType]
+				q.Pending, q.AckPending = q.Pending+info.NumPending, q.AckPending+uint64(info.NumAckPending)
+				queues[agentType] = q
+			}
+		}
+	}
+	return queues, listed.Err()
+}
+
+// Inputs gives how many inputs the log had behind the last one that came from it, of the partitions that this process reads.
+func (t *Transport) Inputs() float64 { return float64(t.feed.pending.Load()) }
 
 // cancelBucket gives the bucket whose keys are tokens of attempts.
 func cancelBucket(replicas int) jetstream.KeyValueConfig {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/services/orchestrator/internal/engine"
@@ -72,6 +73,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, t := range catalog.RunnerAgentTypes() {
 		m.waits[t] = waits.WithLabelValues(t)
 	}
+	// What has not happened yet is 0, so that its first time is seen to be one more.
+	for _, reason := range []string{failedFenced, failedRefused, failedAway} {
+		m.commitFailures.WithLabelValues(reason)
+	}
+	for _, status := range []string{orchestrator.ExecutionCompleted, orchestrator.ExecutionFailed, orchestrator.ExecutionCancelled} {
+		m.ended.WithLabelValues(status)
+	}
 	return m
 }
 
@@ -124,6 +132,7 @@ func (o *Owner) measure(r prometheus.Registerer) {
 	gauge("partitions_held", "Partitions that this orchestrator owns.", func(*holding) float64 { return 1 })
 	gauge("executions_live", "Executions in memory that have not ended, or whose end is not committed.", ofRun(func(r *run) int64 { return r.inMemory.Load() }))
 	gauge("inputs_uncommitted", "Inputs that are applied and not committed.", ofRun(func(r *run) int64 { return r.uncommitted.Load() }))
+	gauge("inputs_unapplied", "Executions and commands that were accepted longer than 5 s ago and are not applied, as the reconcilers saw it last.", ofRun(func(r *run) int64 { return r.unseen.Load() }))
 	fill := func(stream string, of func(*fillOf) float64) {
 		promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "stream_fill_ratio", Help: "How full a stream is that drops nothing; from 0.8 on nothing is accepted.", ConstLabels: prometheus.Labels{"stream": stream},

@@ -39,6 +39,9 @@ func (r *run) reconcile(ctx context.Context, age time.Duration) {
 		if err != nil {
 			r.log.Warn().Err(err).Msg("the reconciler can not read the ledger; it tries again")
 		}
+		if err == nil {
+			r.unseen.Store(int64(len(unseen)))
+		}
 		for _, c := range unseen {
 			r.append(c)
 		}

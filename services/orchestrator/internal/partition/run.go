@@ -63,6 +63,7 @@ type run struct {
 	uncommitted  atomic.Int64  // changes; any goroutine
 	committedSeq atomic.Uint64 // any goroutine
 	inMemory     atomic.Int64  // executions in live; any goroutine
+	unseen       atomic.Int64  // inputs that the reconciler's last look found accepted and not applied; any goroutine
 	caughtUp     atomic.Bool   // any goroutine
 	reconciling  atomic.Bool   // any goroutine
 	lookingUp    atomic.Bool   // any goroutine

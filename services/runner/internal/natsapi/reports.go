@@ -64,6 +64,13 @@ func NewReports(conn *bus.Conn, log zerolog.Logger) (*Reports, error) {
 	return &Reports{nc: conn.NATS(), publisher: publisher, log: log, room: semaphore.NewWeighted(maxUnstored), retry: make(chan struct{}, 1)}, nil
 }
 
+// Unstored gives how many reports are on their way.
+func (r *Reports) Unstored() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return float64(r.sent)
+}
+
 // Report publishes a report; stored, if any, is called once the server has it. A result waits
 // while too much is on its way, and is dropped when ctx ends before that; step.started never waits.
 func (r *Reports) Report(ctx context.Context, report work.Report, stored func()) {

@@ -92,6 +92,13 @@ func (s *Steps) Taking() bool {
 	return slices.ContainsFunc(s.pullers, func(p *puller) bool { return p.bound.Load() })
 }
 
+// Held gives how many deliveries are here, those that run among them.
+func (s *Steps) Held() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(s.held)
+}
+
 // Run takes steps until ctx ends, whatever happens to the connection, the stream and its
 // consumers. When it returns, nothing is delivered any more.
 func (s *Steps) Run(ctx context.Context) {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,6 +73,7 @@ type Taker struct {
 
 	numbers Numbers
 	missed  map[int]bool // partitions of which events were not heard
+	behind  atomic.Uint64
 }
 
 // NewTaker makes one; tell is called after each commit with how many events it had, and where feeds end, and odd with what is wrong with an
@@ -85,6 +87,8 @@ func (t *Taker) Hold(ctx context.Context) (bool, error) {
 	numbers, held, err := t.store.Hold(ctx, t.owner)
 	if err == nil && held {
 		t.numbers = numbers
+	} else {
+		t.behind.Store(0) // for who takes them to say
 	}
 	return held, err
 }
@@ -149,6 +153,9 @@ func (t *Taker) CatchUp(ctx context.Context, p int) error {
 	}
 }
 
+// Behind gives how many events the feeds lacked when they were compared last. Any goroutine may ask.
+func (t *Taker) Behind() uint64 { return t.behind.Load() }
+
 // Compare catches up with the partitions that have more events than the feeds. Those of late may be on their way still: they come twice then, which
 // changes nothing.
 func (t *Taker) Compare(ctx context.Context) error {
@@ -156,6 +163,13 @@ func (t *Taker) Compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	behind := uint64(0)
+	for p, n := range last {
+		if p < len(t.numbers) && n > t.numbers[p] {
+			behind += n - t.numbers[p]
+		}
+	}
+	t.behind.Store(behind)
 	for p, n := range last {
 		if p < len(t.numbers) && n > t.numbers[p] {
 			if err := t.CatchUp(ctx, p); err != nil {
@@ -163,6 +177,7 @@ func (t *Taker) Compare(ctx context.Context) error {
 			}
 		}
 	}
+	t.behind.Store(0)
 	return nil
 }
 

@@ -47,6 +47,9 @@ func NewFeeder(conn *bus.Conn, store feed.Store, log zerolog.Logger, r prometheu
 	f.taker = feed.NewTaker(store, source{conn}, f.tell, func(err error) {
 		log.Error().Err(err).Msg("an event that can be in nobody's feed is left out")
 	})
+	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "feed_events_behind", Help: "How many public events the feeds lacked when they were compared with the ledger last; 0 in a process that does not take them.",
+	}, func() float64 { return float64(f.taker.Behind()) })
 	return f
 }
 

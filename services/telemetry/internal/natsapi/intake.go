@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 
 	"turbocat.io/contracts/errs"
@@ -34,11 +36,22 @@ type Intake struct {
 	copies *bus.Copies
 	log    zerolog.Logger
 	bound  atomic.Bool
+
+	pending, ackPending prometheus.Gauge
 }
 
-// NewIntake makes an intake that takes nothing before Run.
-func NewIntake(conn *bus.Conn, keeper *logline.Keeper, copies *bus.Copies, log zerolog.Logger) *Intake {
-	return &Intake{conn: conn, keeper: keeper, copies: copies, log: log}
+// NewIntake makes an intake that takes nothing before Run, and is measured by what it registers with r; nil registers nothing.
+func NewIntake(conn *bus.Conn, keeper *logline.Keeper, copies *bus.Copies, log zerolog.Logger, r prometheus.Registerer) *Intake {
+	with := promauto.With(r)
+	return &Intake{
+		conn: conn, keeper: keeper, copies: copies, log: log,
+		pending: with.NewGauge(prometheus.GaugeOpts{
+			Name: "log_batches_pending", Help: "Batches of log lines in LOGS that no process has had yet; of the whole installation.",
+		}),
+		ackPending: with.NewGauge(prometheus.GaugeOpts{
+			Name: "log_batches_ack_pending", Help: "Batches of log lines that processes have and have not stored; of the whole installation.",
+		}),
+	}
 }
 
 // Check tells whether log lines are being taken in; it is a health check.
@@ -67,12 +80,17 @@ func (i *Intake) session(ctx context.Context, works func()) error {
 	})
 }
 
-// look sees how many copies the stream has.
+// look sees how many copies the stream has, and how far behind it the consumer is.
 func (i *Intake) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	if stream, err := i.conn.JetStream().Stream(ctx, subject.LogsStream); err == nil {
 		i.copies.Saw(stream.CachedInfo())
+		if consumer, err := stream.Consumer(ctx, logsConsumer.Durable); err == nil {
+			info := consumer.CachedInfo()
+			i.pending.Set(float64(info.NumPending))
+			i.ackPending.Set(float64(info.NumAckPending))
+		}
 	}
 }
 
