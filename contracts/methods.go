@@ -40,6 +40,7 @@ func Methods() []Method {
 		method(identity.DeleteSecret, "deletes a secret of the caller", gateway),
 		method(identity.RotateSecrets, "seals secrets under the current key; system callers only", cli),
 		method(identity.OpenSecrets, "gives the secrets of a grant, sealed to the key of who asks; system callers only", runner.Service),
+		method(identity.NotifyUser, "sends a user a mail; system callers only", telemetry.Service),
 		method(identity.SeedUser, "makes an account when its address is free; system callers only", cli),
 
 		method(audit.List, "gives a page of the audit trail: all of it to ADMIN, to others what they did and what was done to theirs", gateway),
@@ -119,6 +120,17 @@ func Methods() []Method {
 		method(orchestrator.PartitionEvents, "gives events of a partition after a number; system callers only", telemetry.Service),
 		method(orchestrator.EventNumbers, "tells how many events each partition has; system callers only", telemetry.Service),
 		method(telemetry.ReadFeed, "gives events of the caller's executions after a cursor, in the one order in which all are told of them", gateway),
+		method(telemetry.CreateWebhook, "makes a webhook of the caller", gateway),
+		method(telemetry.ListWebhooks, "gives a page of the webhooks of the caller, to an ADMIN of any user", gateway),
+		method(telemetry.GetWebhook, "gives a webhook", gateway),
+		method(telemetry.PatchWebhook, "changes a webhook", gateway),
+		method(telemetry.DeleteWebhook, "deletes a webhook and what waits for it", gateway),
+		method(telemetry.RotateWebhook, "gives a webhook a new secret", gateway),
+		method(telemetry.TestWebhook, "sends a webhook a test and gives what came of it", gateway),
+		method(telemetry.ReplayWebhook, "has a webhook sent a part of its user's feed again", gateway),
+		method(telemetry.ListDeliveries, "gives a page of the deliveries of a webhook", gateway),
+		method(telemetry.GetDelivery, "gives a delivery with its event and the log of its attempts", gateway),
+		method(telemetry.ReplayDelivery, "has the event of a delivery sent once more", gateway),
 		method(telemetry.ListLogs, "gives a page of an execution's log lines, oldest first", gateway),
 	}
 	for _, service := range Services() {

@@ -95,6 +95,14 @@ const (
 
 	DeadLetterReplayed Action = "dead_letter.replayed"
 
+	WebhookCreated  Action = "webhook.created"
+	WebhookUpdated  Action = "webhook.updated"
+	WebhookDeleted  Action = "webhook.deleted"
+	WebhookRotated  Action = "webhook.rotated"
+	WebhookTested   Action = "webhook.tested"
+	WebhookReplayed Action = "webhook.replayed"
+	WebhookDisabled Action = "webhook.disabled"
+
 	UserRegistered Action = "user.registered"
 	UserCreated    Action = "user.created"
 	UserUpdated    Action = "user.updated"
@@ -163,6 +171,13 @@ func Actions() []Description {
 		{ExecutionPaused, "somebody asked that no more steps of an execution start"},
 		{ExecutionResumed, "somebody asked that a paused execution goes on"},
 		{ExecutionSignalled, "somebody sent an execution a signal, or decided an approval"},
+		{WebhookCreated, "a webhook was made"},
+		{WebhookUpdated, "a webhook was changed, enabled or disabled"},
+		{WebhookDeleted, "a webhook was deleted"},
+		{WebhookRotated, "a webhook got a new secret"},
+		{WebhookTested, "somebody had a webhook sent a test"},
+		{WebhookReplayed, "somebody had a webhook sent events again"},
+		{WebhookDisabled, "Turbocat switched a webhook off, because its target failed for a day or said that it is gone"},
 		{DeadLetterReplayed, "an ADMIN had an input that could not be applied sent once more"},
 		{ExecutionReplayed, "somebody had an ended execution repeated by what is recorded of it, as a new execution"},
 		{ExecutionRetried, "somebody had an ended execution run again, from what failed or from a step on, as a new execution"},

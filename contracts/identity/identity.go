@@ -86,6 +86,13 @@ type SeedUserResponse struct {
 	Created bool `json:"created"`
 }
 
+// NotifyUserRequest has a user sent a mail of Turbocat's. System callers only.
+type NotifyUserRequest struct {
+	UserID  string `json:"userId"`
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+}
+
 // The methods of the service.
 var (
 	Register = rpc.Method[RegisterRequest, Session]{Service: Service, Name: "register", Version: 1}
@@ -95,5 +102,8 @@ var (
 	Verify   = rpc.Method[VerifyRequest, VerifyResponse]{Service: Service, Name: "verify", Version: 1}
 	GetMe    = rpc.Method[rpc.Empty, User]{Service: Service, Name: "get_me", Version: 1}
 	UpdateMe = rpc.Method[UpdateUserRequest, User]{Service: Service, Name: "update_me", Version: 1}
+	// NotifyUser answers NOT_FOUND when there is nobody who would read the mail.
+	NotifyUser = rpc.Method[NotifyUserRequest, rpc.Empty]{Service: Service, Name: "notify_user", Version: 1}
+
 	SeedUser = rpc.Method[SeedUserRequest, SeedUserResponse]{Service: Service, Name: "seed_user", Version: 1}
 )

@@ -22,12 +22,10 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// AllowVariable is the environment variable that holds Config.Allow, as CIDRs with commas between them.
-const AllowVariable = "TURBOCAT_RUNNER_ALLOW_ADDRESSES"
-
 // Config of a client. The zero value is a safe one.
 type Config struct {
 	Allow          []netip.Prefix // dialled although refused by default
+	Variable       string         // the environment variable that Allow is set by, which a refusal names
 	MaxBody        int64          // bytes of a response after decompression; 0 means 8 MiB
 	MaxRedirects   int            // 0 means 5
 	ConnectTimeout time.Duration  // of a connection, and as long again for TLS; 0 means 10 s
@@ -37,15 +35,16 @@ type Config struct {
 
 // RefusedError says that a request would have gone to an address that is not allowed.
 type RefusedError struct {
-	Host    string // as the request names it
-	Address netip.Addr
+	Host     string // as the request names it
+	Address  netip.Addr
+	Variable string
 }
 
 func (e *RefusedError) Error() string {
 	to := unmap(e.Address).WithZone("")
 	return fmt.Sprintf("%s is at the address %s, which is private or reserved; "+
 		"to allow it, an operator adds %s/%d to %s (CIDRs with commas between them)",
-		e.Host, e.Address, to, to.BitLen(), AllowVariable)
+		e.Host, e.Address, to, to.BitLen(), e.Variable)
 }
 
 // ErrScheme says that a request or a redirect is neither http nor https.
@@ -94,7 +93,7 @@ func NewClient(cfg Config) *http.Client {
 				ForceAttemptHTTP2:      true,
 				MaxIdleConns:           256,
 				MaxIdleConnsPerHost:    16,
-				IdleConnTimeout:        90 * time.Second,
+				IdleConnTimeout:        30 * time.Second,
 				TLSHandshakeTimeout:    cfg.ConnectTimeout,
 				ExpectContinueTimeout:  time.Second,
 				MaxResponseHeaderBytes: maxHeaderBytes,
@@ -118,7 +117,7 @@ func dialer(cfg Config, safe *ssrf.Guardian) func(ctx context.Context, network, 
 					return fmt.Errorf("read the address %q: %w", resolved, err)
 				}
 				if !permitted(to.Addr(), cfg.Allow, safe) {
-					return &RefusedError{Host: host, Address: to.Addr()}
+					return &RefusedError{Host: host, Address: to.Addr(), Variable: cfg.Variable}
 				}
 				return nil
 			},

@@ -246,13 +246,13 @@ func TestRefusesRebinding(t *testing.T) {
 }
 
 func TestRefusalNamesHostAndRemedy(t *testing.T) {
-	c := client(t, Config{Resolver: resolver(t, netip.MustParseAddr("10.1.2.3"))})
+	c := client(t, Config{Variable: "ALLOWED", Resolver: resolver(t, netip.MustParseAddr("10.1.2.3"))})
 	_, err := c.Get("http://db.example.com/")
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Host != "db.example.com" {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"db.example.com", "10.1.2.3/32", AllowVariable} {
+	for _, want := range []string{"db.example.com", "10.1.2.3/32", "ALLOWED"} {
 		if !strings.Contains(refused.Error(), want) {
 			t.Errorf("%q does not name %s", refused, want)
 		}

@@ -13,6 +13,9 @@ import (
 	"turbocat.io/contracts/subject"
 )
 
+// allowVariable is what AllowAddresses are read from.
+const allowVariable = "TURBOCAT_RUNNER_ALLOW_ADDRESSES"
+
 // Config of the runner.
 type Config struct {
 	// Labels that this runner offers: it takes the steps of agents that require some of them, and no others.

@@ -66,7 +66,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	watch := guard.NewWatch(env.Metrics, env.Tracing)
-	client := guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: runner.MaxOutput, Watch: watch})
+	client := guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, Variable: allowVariable, MaxBody: runner.MaxOutput, Watch: watch})
 	host := jail.Host{Nice: cfg.CodeNice, Groups: jail.FindGroups()}
 	sandbox, err := code.New(code.Config{Client: client, Python: cfg.Python, Host: host, MaxMemoryMb: cfg.CodeMemoryMb})
 	if err != nil {
@@ -93,7 +93,7 @@ func New(env service.Env, cfg Config) (*Service, error) {
 		{catalog.AgentAPI, cfg.APIConcurrency, api.New(client)},
 		{catalog.AgentData, cfg.DataConcurrency, data.New()},
 		{catalog.AgentLLM, cfg.LLMConcurrency, llm.New(llm.Config{
-			Client: guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, MaxBody: llm.MaxAnswer, Watch: watch}), Watch: llm.NewWatch(env.Metrics, env.Tracing), Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL, Programs: programs, Host: host,
+			Client: guard.NewClient(guard.Config{Allow: cfg.AllowAddresses, Variable: allowVariable, MaxBody: llm.MaxAnswer, Watch: watch}), Watch: llm.NewWatch(env.Metrics, env.Tracing), Prices: prices, OpenAIKey: cfg.OpenAIKey, AnthropicKey: cfg.AnthropicKey, OpenAIURL: cfg.OpenAIURL, AnthropicURL: cfg.AnthropicURL, Programs: programs, Host: host,
 		})},
 	}
 	if err := sandbox.Available(); err == nil {

@@ -1,21 +1,29 @@
-// Package telemetry is the service that keeps log lines, and the feeds of users: what happened, in one order.
+// Package telemetry is the service that keeps log lines, and the feeds of users: what happened, in one order, and sends it to webhooks.
 //
-// It owns execution_logs, feed and what belongs to it, and stream LOGS with its consumer. It consumes the batches of lines
-// that runners put there and the public events, and offers the RPC methods of contracts/telemetry. It emits feed.news.
+// It owns execution_logs, feed and what belongs to it, webhooks with their deliveries, and stream LOGS with its consumer. It consumes the batches
+// of lines that runners put there and the public events, and offers the RPC methods of contracts/telemetry. It emits feed.news.
 package telemetry
 
 import (
 	"context"
+	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	contract "turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
+	"turbocat.io/pkg/guard"
+	"turbocat.io/pkg/postgres/once"
+	"turbocat.io/pkg/postgres/outbox"
+	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/pkg/postgres/weekly"
+	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/telemetry/internal/logline"
 	"turbocat.io/services/telemetry/internal/natsapi"
 	"turbocat.io/services/telemetry/internal/postgres"
+	"turbocat.io/services/telemetry/internal/webhook"
 )
 
 // Spec describes the service.
@@ -33,6 +41,13 @@ type Service struct {
 	intake *natsapi.Intake
 	feeder *natsapi.Feeder
 	keeper *weekly.Keeper
+
+	webhooks *webhook.Webhooks
+	expander *webhook.Expander
+	courier  *webhook.Courier
+	relay    *outbox.Relay // of what the audit trail is told
+	answers  *once.Answers
+	log      zerolog.Logger
 }
 
 // New wires the service. It reads and writes nothing before Run.
@@ -45,26 +60,37 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	natsapi.Register(server, store, feeds)
 	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log, env.Metrics)
 	env.Health.Add("logs", intake.Check)
-	feeder := natsapi.NewFeeder(env.Bus, feeds, env.Log, env.Metrics)
+	keys, err := seal.NewKeyring("webhooks", cfg.Keys)
+	if err != nil {
+		return nil, err
+	}
+	hooks := postgres.NewWebhooks(env.DB, feeds)
+	sender := webhook.NewSender(guard.Config{Allow: cfg.AllowAddresses, Variable: allowVariable}, keys, env.Tracing, time.Now)
+	courier := webhook.NewCourier(hooks, sender, env.Log, env.Metrics)
+	expander := webhook.NewExpander(hooks, courier, env.Log)
+	webhooks := webhook.New(hooks, sender, courier, keys, time.Now, env.Log, natsapi.Notify(env.Bus))
+	answers := once.New(env.DB)
+	natsapi.RegisterWebhooks(server, webhooks, answers)
+	feeder := natsapi.NewFeeder(env.Bus, feeds, expander.Heard, env.Log, env.Metrics)
 	keeper := weekly.NewKeeper(store.Weeks(), store.Retention(cfg.LogRetention), env.Log, env.Metrics)
-	return &Service{bus: env.Bus, server: server, intake: intake, feeder: feeder, keeper: keeper}, nil
+	return &Service{
+		bus: env.Bus, server: server, intake: intake, feeder: feeder, keeper: keeper, webhooks: webhooks, expander: expander, courier: courier,
+		relay: outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service)), answers: answers, log: env.Log,
+	}, nil
 }
 
-// Run takes log lines in and answers requests until ctx ends, then finishes what is in work.
+// Run takes log lines and events in, sends webhooks and answers requests until ctx ends, then finishes what is in work.
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.server.Run(ctx, s.bus) })
-	group.Go(func() error {
-		s.intake.Run(ctx)
-		return nil
-	})
-	group.Go(func() error {
-		s.feeder.Run(ctx)
-		return nil
-	})
-	group.Go(func() error {
-		s.keeper.Run(ctx)
-		return nil
-	})
+	for _, run := range []func(context.Context){
+		s.intake.Run, s.feeder.Run, s.keeper.Run, s.expander.Run, s.courier.Run, s.webhooks.Tend, s.relay.Run,
+		func(ctx context.Context) { s.answers.Run(ctx, s.log) },
+	} {
+		group.Go(func() error {
+			run(ctx)
+			return nil
+		})
+	}
 	return group.Wait()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ import (
 	pkgpostgres "turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/postgres/weekly"
+	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/telemetry"
 	"turbocat.io/services/telemetry/internal/postgres"
@@ -57,7 +59,9 @@ func (w world) another() (world, func()) {
 	t := w.t
 	t.Helper()
 	health := service.NewHealth(contract.Service)
-	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: w.conn, DB: w.db, Health: health}, telemetry.Config{LogRetention: 24 * time.Hour})
+	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: w.conn, DB: w.db, Health: health}, telemetry.Config{
+		LogRetention: 24 * time.Hour, Keys: seal.Keys{Current: strings.Repeat("k", 32)}, AllowAddresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

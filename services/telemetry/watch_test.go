@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io/fs"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,6 +26,7 @@ func TestTelemetryCanBeWatched(t *testing.T) {
 	}
 	p := servicetest.Start(t, telemetry.Spec().Unit(), map[string]string{
 		"NATS_URL": nats, "DATABASE_URL": pgtest.URL(t, map[string]fs.FS{contract.Service: migrations.Of(contract.Service)}),
+		"ENCRYPTION_KEY": strings.Repeat("k", 32),
 	})
 	execution := newID()
 	body, err := json.Marshal(contract.LogBatch{Lines: []contract.LogLine{line(execution, 1), line(execution, 2, func(l *contract.LogLine) { l.ID = "none" })}})

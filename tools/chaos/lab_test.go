@@ -184,7 +184,7 @@ func (l *laboratory) add(name string, n int) *process {
 		"JWT_ACCESS_SECRET=an access secret for the chaos checks alone", "JWT_REFRESH_SECRET=a refresh secret for the chaos checks alone",
 		"ENCRYPTION_KEY=an encryption key for the chaos checks alone",
 		"TURBOCAT_IDENTITY_BCRYPT_COST=4", "TURBOCAT_GATEWAY_AUTH_PER_MINUTE=100000", "TURBOCAT_GATEWAY_USER_PER_SECOND=100000",
-		"TURBOCAT_RUNNER_ALLOW_ADDRESSES=127.0.0.0/8",
+		"TURBOCAT_RUNNER_ALLOW_ADDRESSES=127.0.0.0/8", "TURBOCAT_TELEMETRY_ALLOW_ADDRESSES=127.0.0.0/8",
 	}
 	var natsLink, pgLink, redisLink *proxytest.Proxy
 	through := l.natsURL // of a cluster, whose servers tell clients of each other

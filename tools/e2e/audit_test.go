@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/identity"
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/contracts/telemetry"
 )
 
 // unaudited are the operations that are no GET and of which the audit trail has nothing, each with the reason.
@@ -33,6 +35,7 @@ var unseen = map[audit.Action]string{
 	audit.AuditTrimmed: "done by Turbocat when entries are over",
 
 	audit.DeadLetterReplayed: "TestDeadLetters brings it about",
+	audit.WebhookDisabled:    "a target brings it about",
 }
 
 // ledger makes requests and then looks for the entries that they should have left.
@@ -262,8 +265,24 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	l.do(c, "DELETE", "/workflows/"+workflow, nil, 204, "workflow.deleted name")
 	l.do(c, "DELETE", "/agents/"+agent, nil, 204, "agent.deleted name")
 
+	l.webhooks(c)
 	l.sessions(c)
 	l.check(admin)
+}
+
+// webhooks makes a webhook and does all that can be done to it.
+func (l *ledger) webhooks(c *client) {
+	t := l.t
+	t.Helper()
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer target.Close()
+	one := "/webhooks/" + data[telemetry.IssuedWebhook](t, l.do(c, "POST", "/webhooks", object{"url": target.URL}, 201, "webhook.created url"), 201).ID
+	l.do(c, "PATCH", one, object{"filter": "data.seq > 1"}, 200, "webhook.updated filter")
+	l.do(c, "POST", one+"/rotate", nil, 200, "webhook.rotated secretVersion")
+	test := data[telemetry.Delivery](t, l.do(c, "POST", one+"/test", nil, 200, "webhook.tested"), 200)
+	l.do(c, "POST", one+"/replay", object{"after": 0}, 200, "webhook.replayed deliveries")
+	l.do(c, "POST", one+"/deliveries/"+test.ID+"/replay", nil, 201, "webhook.replayed deliveryId")
+	l.do(c, "DELETE", one, nil, 204, "webhook.deleted url")
 }
 
 // accounts makes an account and changes it, and tries what is refused.

@@ -63,7 +63,7 @@ func prepare(name string) (*installation, error) {
 	}
 	i.environ = append(cleanEnviron(),
 		"PORT="+strconv.Itoa(port), "TURBOCAT_DATA_DIR="+i.data, "JWT_ACCESS_SECRET="+accessSecret,
-		"TURBOCAT_RUNNER_ALLOW_ADDRESSES=127.0.0.0/8", "TURBOCAT_GATEWAY_AUTH_PER_MINUTE=100000",
+		"TURBOCAT_RUNNER_ALLOW_ADDRESSES=127.0.0.0/8", "TURBOCAT_TELEMETRY_ALLOW_ADDRESSES=127.0.0.0/8", "TURBOCAT_GATEWAY_AUTH_PER_MINUTE=100000",
 		// What the tests do thousands of times should not cost what guessing a password must.
 		"TURBOCAT_IDENTITY_BCRYPT_COST=4",
 	)
@@ -83,7 +83,7 @@ func command(shape string) ([]string, error) {
 
 // cleanEnviron is the environment without what would reach into the installation.
 func cleanEnviron() []string {
-	plain := []string{"DATABASE_URL", "DIRECT_URL", "REDIS_URL", "NATS_URL", "PORT", "LOG_LEVEL", "FRONTEND_URL", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY", "SENTRY_DSN"}
+	plain := []string{"DATABASE_URL", "DIRECT_URL", "REDIS_URL", "NATS_URL", "PORT", "LOG_LEVEL", "FRONTEND_URL", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY"}
 	var kept []string
 next:
 	for _, pair := range os.Environ() {

@@ -4,7 +4,7 @@
 //
 // Most tests share one installation, each with a user of its own. TURBOCAT_E2E_URL names one that runs
 // already, TURBOCAT_E2E_SHAPE how it is started otherwise: process, or processes for `turbocat dev --processes`.
-// One that runs already must be started with TURBOCAT_RUNNER_ALLOW_ADDRESSES=127.0.0.0/8 and a high TURBOCAT_GATEWAY_AUTH_PER_MINUTE.
+// One that runs already must be started with TURBOCAT_RUNNER_ALLOW_ADDRESSES and TURBOCAT_TELEMETRY_ALLOW_ADDRESSES of 127.0.0.0/8 and a high TURBOCAT_GATEWAY_AUTH_PER_MINUTE.
 package e2e
 
 import (

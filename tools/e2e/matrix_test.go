@@ -41,6 +41,8 @@ var matrix = map[string]audience{
 	"getMe": themself, "updateMe": themself,
 	"listSessions": themself, "endOtherSessions": themself, "endSession": theOwner,
 	"listDeadLetters": adminOnly, "countDeadLetters": adminOnly, "getDeadLetter": adminOnly, "replayDeadLetter": adminOnly,
+	"listWebhooks": themself, "createWebhook": themself, "getWebhook": theOwner, "updateWebhook": theOwner, "deleteWebhook": theOwner, "rotateWebhook": theOwner,
+	"testWebhook": theOwner, "replayWebhook": theOwner, "listDeliveries": theOwner, "getDelivery": theOwner, "replayDelivery": theOwner,
 	"listUsers": adminOnly, "getUser": adminOnly, "updateUser": adminOnly, "listDevMail": adminOnly,
 	"listAgents": themself, "createAgent": themself, "getAgent": theOwner, "updateAgent": theOwner, "deleteAgent": theOwner,
 	"listWorkflows": themself, "createWorkflow": themself, "getWorkflow": theOwner, "updateWorkflow": theOwner, "deleteWorkflow": theOwner,
@@ -254,6 +256,8 @@ func furnish(t *testing.T, c *client, operations []operation) things {
 	make1("templates", "/templates", "createTemplate")
 	make1("executions", "/workflows/"+x["workflows"]+"/execute", "executeWorkflow")
 	make1("api-keys", "/api-keys", "createApiKey")
+	make1("webhooks", "/webhooks", "createWebhook")
+	x["deliveries"] = data[struct{ ID string }](t, c.do(t, "POST", "/webhooks/"+x["webhooks"]+"/test", nil), 200).ID
 	if err := poll(t.Context(), readyWithin, func() error {
 		got := c.do(t, "GET", "/executions/"+x["executions"], nil)
 		if !strings.Contains(string(got.body), `"SIGNAL"`) {

@@ -389,6 +389,9 @@ func (l *Load) follow(x *promises.Execution) {
 	}
 }
 
+// Email is the address of the account that asks, for whom it is its own.
+func (l *Load) Email() string { return l.api.account.Email }
+
 // Accepted is how many executions are accepted so far.
 func (l *Load) Accepted() int {
 	l.mu.Lock()

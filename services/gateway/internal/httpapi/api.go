@@ -128,6 +128,7 @@ func New(o Options) *API {
 	a.routeExecutions()
 	a.routeAudit()
 	a.routeDeadLetters()
+	a.routeWebhooks()
 	a.routeDocs()
 	a.queries = queryParameters(a.huma.OpenAPI())
 	return a

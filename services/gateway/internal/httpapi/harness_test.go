@@ -386,6 +386,12 @@ func (w *world) serve() {
 		return rpc.List[telemetry.LogLine]{Items: []telemetry.LogLine{{ID: thingID, ExecutionID: r.ExecutionID, Level: r.Level, Source: "console", Message: "hello", Fields: json.RawMessage("{}")}}}, nil
 	})
 	answer(w, tel, telemetry.ReadFeed, w.readFeed)
+	answer(w, tel, telemetry.CreateWebhook, func(rpc.Caller, telemetry.WebhookBodyRequest) (telemetry.IssuedWebhook, error) {
+		return telemetry.IssuedWebhook{Webhook: telemetry.Webhook{ID: thingID}, Secret: "whsec_"}, nil
+	})
+	answer(w, tel, telemetry.RotateWebhook, func(rpc.Caller, telemetry.RotateWebhookRequest) (telemetry.IssuedWebhook, error) {
+		return telemetry.IssuedWebhook{Webhook: telemetry.Webhook{ID: thingID}, Secret: "whsec_"}, nil
+	})
 	run := bus.NewServer(runner.Service, zerolog.Nop())
 	for _, server := range []struct {
 		name string

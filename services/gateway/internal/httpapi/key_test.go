@@ -19,6 +19,7 @@ func TestIdempotencyKeysAreCarried(t *testing.T) {
 		execution + "/retry": "orchestrator.retry", execution + "/replay": "orchestrator.replay", execution + "/rerun": "orchestrator.rerun", execution + "/signals/{name}": "orchestrator.signal",
 		"/templates": "catalog.create_template", template + "/instantiate": "catalog.instantiate_template",
 		"/api-keys": "identity.create_api_key", "/api-keys/" + thingID + "/rotate": "identity.rotate_api_key",
+		"/webhooks": "telemetry.create_webhook", "/webhooks/" + thingID + "/rotate": "telemetry.rotate_webhook",
 	}
 	post := func(path, key string) {
 		body := `{}`

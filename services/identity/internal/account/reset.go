@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/pkg/ratelimit"
@@ -178,6 +180,25 @@ func (a *Accounts) resetMail(u User, token string) Mail {
 	}
 	return Mail{To: u.Email, Subject: "Your Turbocat password", Text: "Hello,\n\nsomebody, most likely you, has forgotten the password of this address at Turbocat.\n\n" + way +
 		"\n\nIt works once, within an hour, and ends all your sessions. If it was not you, there is nothing to do: your password is as it was.\n"}
+}
+
+// Notify sends a user a mail; NOT_FOUND when there is nobody who would read it.
+func (a *Accounts) Notify(ctx context.Context, userID, subject, text string) error {
+	nobody := errs.New(errs.NotFound, "there is no such account that people use")
+	id, err := uuid.Parse(userID)
+	if err != nil {
+		return nobody
+	}
+	user, err := a.Store.ByID(ctx, UserID{id})
+	switch {
+	case errors.Is(err, ErrUnknown), err == nil && !user.mayLogIn():
+		return nobody
+	case err != nil:
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, mailTimeout)
+	defer cancel()
+	return a.Mailer.Send(ctx, Mail{To: user.Email, Subject: subject, Text: text})
 }
 
 // mayLogIn tells whether the account is one that people log in to.

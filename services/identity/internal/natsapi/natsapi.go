@@ -49,6 +49,12 @@ func Register(s *bus.Server, accounts *account.Accounts, keys *apikey.Keys, answ
 		user, err := accounts.UpdateMe(ctx, caller.UserID, req.Patch)
 		return toUser(user), err
 	})
+	bus.Handle(s, contract.NotifyUser, func(ctx context.Context, caller rpc.Caller, req contract.NotifyUserRequest) (rpc.Empty, error) {
+		if caller.UserID != "" || !caller.IsAdmin() {
+			return rpc.Empty{}, errs.New(errs.Forbidden, "only the system may send mail")
+		}
+		return rpc.Empty{}, accounts.Notify(ctx, req.UserID, req.Subject, req.Text)
+	})
 	bus.Handle(s, contract.SeedUser, func(ctx context.Context, caller rpc.Caller, req contract.SeedUserRequest) (contract.SeedUserResponse, error) {
 		if caller.UserID != "" || !caller.IsAdmin() {
 			return contract.SeedUserResponse{}, errs.New(errs.Forbidden, "only the system may seed accounts; register instead")

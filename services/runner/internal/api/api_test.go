@@ -28,7 +28,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newExecutor(t testing.TB, allow ...netip.Prefix) *Executor {
-	client := guard.NewClient(guard.Config{Allow: allow, MaxBody: runner.MaxOutput})
+	client := guard.NewClient(guard.Config{Allow: allow, Variable: "ALLOWED", MaxBody: runner.MaxOutput})
 	t.Cleanup(client.CloseIdleConnections)
 	return New(client)
 }
@@ -376,7 +376,7 @@ func TestRefusesAddresses(t *testing.T) {
 	var reached atomic.Int64
 	trap := serve(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
 	_, err := newExecutor(t).Run(context.Background(), task(trap, `{"url":"@/x?key=hush","retry":{"count":3,"delayMs":1}}`, `{}`))
-	fails(t, err, runner.CodeAddress, false, "127.0.0.1/32", guard.AllowVariable)
+	fails(t, err, runner.CodeAddress, false, "127.0.0.1/32", "ALLOWED")
 	_, err = newExecutor(t).Run(context.Background(), task(nil, `{"url":"http://{{host}}/"}`, `{"host":"localhost:1"}`))
 	fails(t, err, runner.CodeAddress, false, "localhost")
 	// By redirect from an allowed address to one that is not.

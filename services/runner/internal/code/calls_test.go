@@ -154,8 +154,8 @@ func TestFetchReachesNoPrivateAddress(t *testing.T) {
 	t.Parallel()
 	var reached atomic.Int64
 	server := serving(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
-	_, err := fetcher(t, guard.Config{}).Run(t.Context(), granted(`async function handler() { await fetch(URL) }`, server))
-	if got := fault(t, err); got.Type != "TypeError" || !strings.Contains(got.Message, "is at the address 127.0.0.1, which is private or reserved") || !strings.Contains(got.Message, guard.AllowVariable) {
+	_, err := fetcher(t, guard.Config{Variable: "ALLOWED"}).Run(t.Context(), granted(`async function handler() { await fetch(URL) }`, server))
+	if got := fault(t, err); got.Type != "TypeError" || !strings.Contains(got.Message, "is at the address 127.0.0.1, which is private or reserved") || !strings.Contains(got.Message, "ALLOWED") {
 		t.Errorf("got %+v", got)
 	}
 	if n := reached.Load(); n > 0 {

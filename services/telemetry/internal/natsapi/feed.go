@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,11 +39,12 @@ type Feeder struct {
 	taker *feed.Taker
 	log   zerolog.Logger
 	taken prometheus.Counter
+	heard func(users []string)
 }
 
-// NewFeeder makes a feeder that takes nothing before Run, and is measured by what it registers with r; nil registers nothing.
-func NewFeeder(conn *bus.Conn, store feed.Store, log zerolog.Logger, r prometheus.Registerer) *Feeder {
-	f := &Feeder{conn: conn, log: log, taken: promauto.With(r).NewCounter(prometheus.CounterOpts{
+// NewFeeder makes a feeder that takes nothing before Run, tells heard, which does not wait, of whose feeds there is news, and is measured by what it registers with r; nil registers nothing.
+func NewFeeder(conn *bus.Conn, store feed.Store, heard func(users []string), log zerolog.Logger, r prometheus.Registerer) *Feeder {
+	f := &Feeder{conn: conn, log: log, heard: heard, taken: promauto.With(r).NewCounter(prometheus.CounterOpts{
 		Name: "feed_events_taken_total", Help: "Public events that this process has taken into the feeds of their users.",
 	})}
 	f.taker = feed.NewTaker(store, source{conn}, f.tell, func(err error) {
@@ -149,6 +152,7 @@ func gather(events []json.RawMessage, heard <-chan []json.RawMessage) []json.Raw
 // tell says where feeds end now. Who does not hear it looks again by itself.
 func (f *Feeder) tell(taken int, ends map[string]uint64) {
 	f.taken.Add(float64(taken))
+	f.heard(slices.Collect(maps.Keys(ends)))
 	body, err := json.Marshal(telemetry.FeedNews{Ends: ends})
 	if err == nil {
 		err = f.conn.NATS().Publish(subject.FeedNews, body)

@@ -15,7 +15,7 @@ const sweepBatch = 1000
 
 // Weeks are the tables that are kept in weeks.
 func (s *Logs) Weeks() weekly.Tables {
-	return weekly.Tables{DB: s.db, Names: []string{"execution_logs", "feed"}}
+	return weekly.Tables{DB: s.db, Names: []string{"execution_logs", "feed", "webhook_deliveries"}}
 }
 
 // Retention says which lines are over when they are kept for a period.
@@ -34,13 +34,14 @@ func weekOver(ctx context.Context, q sqlx.QueryerContext, w weekly.Week, before 
 	return over, postgres.Translate(err)
 }
 
-// sweep deletes lines and events whose ids are of no week: of a clock that was far off.
+// sweep deletes lines, events and deliveries whose ids are of no week: of a clock that was far off.
 func (s *Logs) sweep(ctx context.Context, before time.Time) (rows int64, err error) {
 	for _, statement := range []struct {
 		text string
 		arg  any
 	}{
 		{`DELETE FROM execution_logs_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM execution_logs_default WHERE created_at < $1 LIMIT $2))`, before},
+		{`DELETE FROM webhook_deliveries_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM webhook_deliveries_default WHERE id < $1 LIMIT $2))`, weekly.IDAt(before)},
 		{`DELETE FROM feed_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM feed_default WHERE id < $1 LIMIT $2))`, weekly.IDAt(before)},
 	} {
 		result, err := s.db.ExecContext(ctx, statement.text, statement.arg, sweepBatch)
