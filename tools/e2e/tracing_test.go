@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/llmtest"
 	"turbocat.io/pkg/observe"
 	"turbocat.io/pkg/observe/observetest"
 )
 
 // TestOneTrace follows one trace from a client's request through the gateway, the log of inputs and the runner to what an agent calls
-// and to the model that another one asks.
+// to the model that another one asks, and to a webhook.
 func TestOneTrace(t *testing.T) {
 	t.Parallel()
 	collector := observetest.New(t)
@@ -33,6 +34,10 @@ func TestOneTrace(t *testing.T) {
 	model := llmtest.New(t, func(llmtest.Request) llmtest.Reply { return llmtest.Reply{Text: "done", Input: 100, Output: 10} })
 	asks := c.llm(t, model, object{"prompt": "Say done."}) // keeps the canary as a secret
 	calls := c.agent(t, "API", object{"method": "GET", "url": target.URL + "/path-of-it?key={{secrets.MODEL_KEY}}"})
+	told := make(chan string, 10)
+	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Header.Get("Traceparent") }))
+	defer hook.Close()
+	data[telemetry.IssuedWebhook](t, c.do(t, "POST", "/webhooks", object{"url": hook.URL, "filter": `type startsWith "io.turbocat.execution.completed"`}), 201)
 	workflow := c.workflow(t, []object{step("call", calls), step("ask", asks, after("call"))})
 
 	const trace, client = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -62,6 +67,7 @@ func TestOneTrace(t *testing.T) {
 	asking := await("runner", "attempt LLM", "ask")
 	chat := await("runner", "chat gpt-5-mini", "")
 	post := collector.AwaitWhere(t, "the request to the provider", func(s observetest.Span) bool { return s.Name == "POST" && s.Service == "runner" })
+	delivery := await("telemetry", "webhook", "")
 	for _, edge := range []struct{ child, parent observetest.Span }{
 		{submitting, request},
 		{submitted, submitting},
@@ -74,6 +80,7 @@ func TestOneTrace(t *testing.T) {
 		{asking, sentAsk},
 		{chat, asking},
 		{post, chat},
+		{delivery, submitted},
 	} {
 		if edge.child.TraceID != trace || edge.child.ParentID != edge.parent.SpanID {
 			t.Errorf("%s of %s is not below %s of %s: %+v", edge.child.Name, edge.child.Service, edge.parent.Name, edge.parent.Service, edge.child)
@@ -81,6 +88,9 @@ func TestOneTrace(t *testing.T) {
 	}
 	if got := <-called; observe.TraceID(got) != trace || !strings.Contains(got, call.SpanID) {
 		t.Errorf("the agent's target is called in %s; the span of the call is %s", got, call.SpanID)
+	}
+	if got := <-told; got != "00-"+trace+"-"+delivery.SpanID+"-01" {
+		t.Errorf("the webhook is called in %s; the span of the delivery is %s", got, delivery.SpanID)
 	}
 	if call.Attributes["http.response.status_code"] != "200" || call.Attributes["server.address"] != "127.0.0.1" {
 		t.Errorf("the call is %+v", call.Attributes)
