@@ -26,14 +26,14 @@ import (
 // silent for five seconds until another runner takes it, a lease lasts as long.
 const recoverWithin = 90 * time.Second
 
-// inProcesses gives an installation with a process for each service, started.
-func inProcesses(t *testing.T, name string) *installation {
+// inProcesses gives an installation with a process for each service, started with environment variables beside the usual ones.
+func inProcesses(t *testing.T, name string, environ ...string) *installation {
 	t.Helper()
 	if _, ok := look(os.Getpid()); !ok {
 		t.Skip("SKIPPED: processes are told apart by /proc")
 	}
 	i := own(t, name)
-	i.args = []string{"dev", "--processes"}
+	i.args, i.environ = []string{"dev", "--processes"}, append(i.environ, environ...)
 	if err := i.start(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,6 +88,7 @@ type API struct {
 	// Streams and waits outlast any deadline of a request; closing ends them.
 	closing   context.Context
 	closeLong context.CancelFunc
+	streams   sync.WaitGroup // whose connections are the server's no more
 }
 
 // New makes an API with all its routes.
@@ -102,6 +104,7 @@ func New(o Options) *API {
 	})
 	server := a.app.Server()
 	server.CloseOnShutdown = true
+	server.KeepHijackedConns = true // streams close theirs; until then nothing else of their requests is kept
 	server.Handler = a.refuseUnknownMethods(server.Handler)
 
 	a.app.Use(a.observe, a.secure)
@@ -151,7 +154,8 @@ func (a *API) Serve(ctx context.Context, ln net.Listener) error {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.DrainTimeout)
 	defer cancel()
 	err := a.app.ShutdownWithContext(deadline)
-	_ = ln.Close() // a server that has not begun yet knows no listener to close
+	_ = ln.Close()   // a server that has not begun yet knows no listener to close
+	a.streams.Wait() // each gives up on a client that does not read
 	if errors.Is(err, context.DeadlineExceeded) {
 		a.Log.Warn().Dur("timeout", a.DrainTimeout).Msg("requests in flight did not finish in time and are cut off")
 		return nil

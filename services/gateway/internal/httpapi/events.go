@@ -71,19 +71,32 @@ func (a *API) events(c *fiber.Ctx) error {
 	return nil
 }
 
-// stream answers with server-sent events that run writes, until it returns. The request is gone by then.
+// stream answers with server-sent events that run writes, until it returns. The request is gone by then, and the server holds nothing for it
+// any more: of a thousand idle clients, what is left is a goroutine, a connection and streamBuffer each.
 func (a *API) stream(c *fiber.Ctx, run func(out eventWriter)) {
 	c.Set("Content-Type", "text/event-stream")
 	c.Set("X-Accel-Buffering", "no")
-	c.Response().ImmediateHeaderFlush = true
-	c.Context().SetConnectionClose() // the write deadlines below stay on the connection
-	conn := c.Context().Conn()
-	a.metrics.streams.Inc()
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
-		defer a.metrics.streams.Dec()
-		run(eventWriter{w, conn, a.slowest})
+	request := c.Context()
+	request.SetConnectionClose()             // its end is that of the stream
+	c.Response().Header.SetContentLength(-2) // as long as it is
+	request.HijackSetNoResponse(true)        // the header is written below, where all of it is known
+	request.Hijack(func(net.Conn) {
+		conn, header := request.Conn(), bytes.Clone(request.Response.Header.Header())
+		a.metrics.streams.Inc()
+		a.streams.Go(func() {
+			defer a.metrics.streams.Dec()
+			defer func() { _ = conn.Close() }()
+			out := eventWriter{bufio.NewWriterSize(conn, streamBuffer), conn, a.slowest}
+			_, _ = out.w.Write(header)
+			_ = out.flush() // a writer that has failed fails again, which ends run
+			run(out)
+			_ = out.flush()
+		})
 	})
 }
+
+// streamBuffer is what is written to a client of a stream at once, unless it is more.
+const streamBuffer = 1 << 10
 
 // lastEventID reads which event the client has seen last; 0 for none.
 func lastEventID(c *fiber.Ctx) (uint64, error) {

@@ -24,7 +24,7 @@ import (
 
 const (
 	// tailSize is how many events a follower may lag behind before it reads the history instead.
-	tailSize   = 256
+	tailSize   = 64
 	askTimeout = 5 * time.Second
 )
 
