@@ -89,6 +89,10 @@ type shared struct {
 	TraceEndpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
 	TraceRatio    string `env:"OTEL_TRACES_SAMPLER_ARG" envDefault:"1"`
 
+	// By the names that Sentry gives them everywhere.
+	SentryDSN         string `env:"SENTRY_DSN"`
+	SentryEnvironment string `env:"SENTRY_ENVIRONMENT"`
+
 	opsAddress string
 }
 
@@ -122,7 +126,13 @@ func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Wri
 		return fmt.Errorf("TURBOCAT_NATS_REPLICAS is %d; give 1 with one NATS server, 3 with a cluster of three, at most %d", plain.Replicas, maxReplicas)
 	}
 	plain.opsAddress = environ[operationsVariable(s.Name)]
-	log := zerolog.New(logs).Level(level).With().Timestamp().Str("service", s.Name).Logger()
+	faults, err := observe.NewFaults(observe.FaultsConfig{Service: s.Name, Version: Version, DSN: plain.SentryDSN, Environment: plain.SentryEnvironment})
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	defer faults.Close()
+	defer faults.Panicked()
+	log := zerolog.New(faults.Writer(logs)).Level(level).With().Timestamp().Str("service", s.Name).Logger()
 
 	e, closeEnv, err := s.connect(ctx, plain, log)
 	if err != nil {
@@ -148,6 +158,7 @@ func (s Spec[C]) run(ctx context.Context, environ map[string]string, logs io.Wri
 	defer stopServe()
 	group.Go(func() error {
 		defer stopHealth()
+		defer faults.Panicked()
 		if err := svc.Run(serveCtx); err != nil {
 			return err
 		}

@@ -22,6 +22,8 @@ import (
 	"turbocat.io/contracts/subject"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/bus/bustest"
+	"turbocat.io/pkg/observe"
+	"turbocat.io/pkg/observe/observetest"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/redistest"
 	"turbocat.io/pkg/service"
@@ -98,7 +100,23 @@ func TestAServiceIsWatchedFromItsStartToItsEnd(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
-	servicetest.CheckMetrics(t, "test", p.Metrics(t))
+	servicetest.CheckMetrics(t, "test", p.Metrics(t), "redis_connections_open", "redis_connections_in_use", "redis_pool_timeouts_total")
+	shown := func() string {
+		families := p.Metrics(t)
+		text := fmt.Sprint("ready ", families["turbocat_test_ready"].GetMetric()[0].GetGauge().GetValue())
+		for _, m := range families["turbocat_test_dependency_up"].GetMetric() {
+			text += fmt.Sprint(" ", m.GetLabel()[0].GetValue(), " ", m.GetGauge().GetValue())
+		}
+		return text
+	}
+	if got := shown(); got != "ready 1 nats 1 redis 1 warm 1" {
+		t.Errorf("its metrics say %s", got)
+	}
+	works.Store(false)
+	if got := shown(); got != "ready 0 nats 1 redis 1 warm 0" {
+		t.Errorf("while it is cold its metrics say %s", got)
+	}
+	works.Store(true)
 	for path, want := range map[string]int{"/": http.StatusNotFound, "/debug/pprof/": http.StatusNotFound, "/health/": http.StatusNotFound} {
 		if status, _ := p.Get(t, path); status != want {
 			t.Errorf("%s: %d", path, status)
@@ -242,11 +260,36 @@ func TestSettingsThatCanNotBeUsed(t *testing.T) {
 	for value, name := range map[string]string{
 		taken.Addr().String(): "TURBOCAT_TEST_OPS_ADDRESS", "9090": "TURBOCAT_TEST_OPS_ADDRESS", "127.0.0.1:no": "TURBOCAT_TEST_OPS_ADDRESS", "127.0.0.1:70000": "TURBOCAT_TEST_OPS_ADDRESS",
 		"2": "OTEL_TRACES_SAMPLER_ARG", "half": "OTEL_TRACES_SAMPLER_ARG", "NaN": "OTEL_TRACES_SAMPLER_ARG", "localhost:4318": "OTEL_EXPORTER_OTLP_ENDPOINT",
+		"https://sentry.example.com/1": "SENTRY_DSN",
 	} {
 		err := unit.Run(context.Background(), map[string]string{name: value}, io.Discard, func() {})
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s=%s: %v", name, value, err)
 		}
+	}
+}
+
+// A service tells Sentry of what it logs as an error, and before its end of a panic that ends it.
+func TestFaultsOfAServiceAreTold(t *testing.T) {
+	t.Parallel()
+	sentry := observetest.NewSentry(t)
+	unit := service.Spec[config]{Name: "test", New: func(env service.Env, _ config) (service.Service, error) {
+		env.Log.Error().EmbedObject(observe.IDs{RequestID: "r-1"}).Err(errors.New("full")).Msg("not stored")
+		panic("broken")
+	}}.Unit()
+	func() {
+		defer func() {
+			if p := recover(); p != "broken" {
+				t.Errorf("it ends with %v", p)
+			}
+		}()
+		_ = unit.Run(t.Context(), map[string]string{"NATS_URL": bustest.Server(t), "SENTRY_DSN": sentry.DSN, "SENTRY_ENVIRONMENT": "test"}, io.Discard, func() {})
+	}()
+	if got := sentry.Next(t); got.Message != "not stored" || got.Tags["requestId"] != "r-1" || got.Tags["service"] != "test" || got.Release != "turbocat@"+service.Version || got.Environment != "test" {
+		t.Errorf("of the line it is told %+v", got)
+	}
+	if got := sentry.Next(t); got.Level != "fatal" || !strings.HasPrefix(got.Exception[0].Value, "broken") {
+		t.Errorf("of the panic it is told %+v", got)
 	}
 }
 

@@ -14,6 +14,7 @@ require (
 require (
 	github.com/cloudevents/sdk-go/v2 v2.16.2
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
+	pgregory.net/rapid v1.3.0
 	turbocat.io/contracts v0.0.0
 	turbocat.io/migrations v0.0.0
 	turbocat.io/pkg v0.0.0
@@ -22,6 +23,7 @@ require (
 require (
 	code.dny.dev/ssrf v0.3.0 // indirect
 	github.com/expr-lang/expr v1.17.8 // indirect
+	github.com/getsentry/sentry-go v0.50.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect

@@ -83,7 +83,7 @@ func command(shape string) ([]string, error) {
 
 // cleanEnviron is the environment without what would reach into the installation.
 func cleanEnviron() []string {
-	plain := []string{"DATABASE_URL", "DIRECT_URL", "REDIS_URL", "NATS_URL", "PORT", "LOG_LEVEL", "FRONTEND_URL", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY"}
+	plain := []string{"DATABASE_URL", "DIRECT_URL", "REDIS_URL", "NATS_URL", "PORT", "LOG_LEVEL", "FRONTEND_URL", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY", "SENTRY_DSN"}
 	var kept []string
 next:
 	for _, pair := range os.Environ() {
