@@ -113,12 +113,13 @@ type RotateWebhookRequest struct {
 }
 
 // ReplayWebhookRequest has a webhook sent what is in its user's feed again, as far as it takes it now: behind the cursor After, or of the time From
-// and later; up to the cursor Until.
+// and later; up to the cursor Until, and of what happened before the time To.
 type ReplayWebhookRequest struct {
 	ID    string     `json:"id"`
 	After *uint64    `json:"after,omitempty"`
 	From  *time.Time `json:"from,omitempty"`
 	Until *uint64    `json:"until,omitempty"` // 0 or absent: up to what was sent or is to be
+	To    *time.Time `json:"to,omitempty"`
 }
 
 // ReplayedEvents tells what ReplayWebhookRequest has made.

@@ -477,6 +477,14 @@ func TestWhatWasSentIsSentAgain(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	eventually(t, "all is delivered again", func() bool { return len(g.taken()) == 16 })
+	var third struct{ Time time.Time }
+	if err := json.Unmarshal(all[4].Body, &third); err != nil { // the third that was created
+		t.Fatal(err)
+	}
+	if done, err = ask(w, as(user), contract.ReplayWebhook, contract.ReplayWebhookRequest{ID: hook.ID, From: &began, To: &third.Time}); err != nil || done.Deliveries != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	eventually(t, "a time is delivered again", func() bool { return len(g.taken()) == 18 })
 	if _, err := ask(w, as(user), contract.ReplayWebhook, contract.ReplayWebhookRequest{ID: hook.ID}); errs.CodeOf(err) != errs.Validation {
 		t.Errorf("without a beginning: %v", err)
 	}

@@ -36,6 +36,7 @@ type WebhookOptions struct {
 type webhookReplay struct {
 	After *uint64 `json:"after,omitempty" doc:"a cursor of GET events: what is behind it"`
 	From  *string `json:"from,omitempty" format:"date-time" doc:"instead: what happened then or later"`
+	To    *string `json:"to,omitempty" format:"date-time" doc:"only what happened before"`
 	Until *uint64 `json:"until,omitempty" doc:"a cursor, up to which; without it up to what was sent or waits"`
 }
 
@@ -178,7 +179,7 @@ func parseReplay(body []byte) (telemetry.ReplayWebhookRequest, error) {
 	var req telemetry.ReplayWebhookRequest
 	var faults form.Faults
 	if o, ok := form.Read(body, &faults); ok {
-		o.Only("after", "from", "until")
+		o.Only("after", "from", "until", "to")
 		cursor := func(name string, into **uint64) {
 			n := int64(-1)
 			if o.Int(name, &n, -1, 0, 1<<53); n >= 0 {
@@ -189,6 +190,7 @@ func parseReplay(body []byte) (telemetry.ReplayWebhookRequest, error) {
 		cursor("after", &req.After)
 		cursor("until", &req.Until)
 		o.Time("from", &req.From)
+		o.Time("to", &req.To)
 		if o.Has("after") == o.Has("from") {
 			faults.Add("after", errs.Required, "give either after, a cursor, or from, a time: where the replay begins")
 		}

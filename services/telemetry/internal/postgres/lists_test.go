@@ -12,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"go.uber.org/goleak"
 
+	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/migrations"
 	"turbocat.io/pkg/postgres/pgtest"
@@ -63,6 +64,40 @@ func TestListsReadLittle(t *testing.T) {
 				}
 			}); n > most {
 				t.Errorf("%d rows and entries are read, more than %d", n, most)
+			}
+		})
+	}
+}
+
+// TestDeliveriesReadLittle holds that a page of what was sent to a webhook that has most of the deliveries is found by an index, also by status.
+func TestDeliveriesReadLittle(t *testing.T) {
+	db := pgtest.New(t, telemetry.Service, migrations.Of(telemetry.Service))
+	db.SetMaxOpenConns(1)
+	id := uuid.NewString()
+	pgtest.Fill(t, db, []string{"webhook_deliveries"}, `INSERT INTO webhook_deliveries (id, webhook_id, event_id, event_type, subject, event, status, created_at)
+		SELECT gen_random_uuid(), '`+id+`', gen_random_uuid(), 'io.turbocat.execution.started.v1', 'x' || i, '{}', CASE WHEN i % 6000 = 0 THEN 'FAILED' ELSE 'DELIVERED' END, now() - i * interval '1 ms'
+		FROM generate_series(1, 60000) i`)
+	hooks := postgres.NewWebhooks(db, postgres.NewFeed(db))
+	for name, c := range map[string]struct {
+		req  telemetry.ListDeliveriesRequest
+		want int
+	}{
+		"all":       {telemetry.ListDeliveriesRequest{}, 20},
+		"page 50":   {telemetry.ListDeliveriesRequest{Page: rpc.Page{Page: 50}}, 20},
+		"oldest":    {telemetry.ListDeliveriesRequest{Page: rpc.Page{SortOrder: "asc"}}, 20},
+		"failed":    {telemetry.ListDeliveriesRequest{Status: telemetry.DeliveryFailed}, 10},
+		"none":      {telemetry.ListDeliveriesRequest{Status: telemetry.DeliveryPending}, 0},
+		"by a text": {telemetry.ListDeliveriesRequest{Page: rpc.Page{Search: "started"}}, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.req.WebhookID = id
+			if n := pgtest.Reads(t, db, "webhook_deliveries", func(ctx context.Context) {
+				list, err := hooks.Deliveries(ctx, c.req)
+				if err != nil || len(list.Items) != c.want {
+					t.Errorf("lists %d of %+v, %v", len(list.Items), list.Pagination, err)
+				}
+			}); n > 45_000 { // up to 10,001 are counted
+				t.Errorf("%d rows and entries are read", n)
 			}
 		})
 	}

@@ -239,7 +239,7 @@ func (s *Webhooks) List(ctx context.Context, userID string, q rpc.Page) (rpc.Lis
 	var where listing.Where
 	where.And("w.user_id = ?", userID)
 	if q.Search != "" {
-		where.And("position(lower(?) IN lower(w.name || ' ' || w.url)) > 0", q.Search)
+		where.And("w.name || ' ' || w.url ILIKE ?", listing.Contains(q.Search))
 	}
 	rows, pagination, err := listing.Select[webhookRow](ctx, s.db, page, webhookColumns, where)
 	list := rpc.List[webhook.Webhook]{Items: make([]webhook.Webhook, len(rows)), Pagination: pagination}
@@ -303,8 +303,8 @@ func (s *Webhooks) Deliveries(ctx context.Context, q telemetry.ListDeliveriesReq
 	if q.Status != "" {
 		where.And("d.status = ?", q.Status)
 	}
-	if q.Search != "" { // for a type or what it is about, of which one looks for a part or the whole
-		where.Search("position(? IN d.event_type || ' ' || d.subject) > 0", q.Search)
+	if q.Search != "" {
+		where.Look("d.event_type || ' ' || d.subject ILIKE ?", listing.Contains(q.Search))
 	}
 	rows, pagination, err := listing.Select[deliveryRow](ctx, s.db, page, deliveryColumns, where)
 	list := rpc.List[telemetry.Delivery]{Items: make([]telemetry.Delivery, len(rows)), Pagination: pagination}
@@ -422,6 +422,9 @@ func (s *Webhooks) Replay(ctx context.Context, w webhook.Webhook, q telemetry.Re
 			}
 			looked++
 			out.Cursor = e.Cursor
+			if q.To != nil && !happenedBefore(e.Body, *q.To) { // about one time, events may have another order
+				continue
+			}
 			if wanted, err := selector.Wants(e.Type, e.Body); err == nil && wanted {
 				events = append(events, e)
 			}
@@ -446,6 +449,14 @@ func (s *Webhooks) Replay(ctx context.Context, w webhook.Webhook, q telemetry.Re
 		return save(ctx, tx, w)
 	})
 	return out, err
+}
+
+// happenedBefore tells whether an event is of a time before another.
+func happenedBefore(body json.RawMessage, at time.Time) bool {
+	var e struct {
+		Time time.Time `json:"time"`
+	}
+	return json.Unmarshal(body, &e) == nil && e.Time.Before(at)
 }
 
 // queued is an event that is to become a delivery.
