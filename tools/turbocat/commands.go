@@ -32,7 +32,7 @@ func newRoot(environ map[string]string) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newDev(environ), newRun(environ), newAgent(environ), newReplay(environ), newServe(environ), newMigrate(environ), newVerify(environ), newAudit(environ), newDeadLetters(environ), newSecrets(environ), newBench(environ), newRawRunner(environ), newVersion())
+	root.AddCommand(newDev(environ), newRun(environ), newAgent(environ), newReplay(environ), newServe(environ), newMigrate(environ), newAdmin(environ), newHealth(), newVerify(environ), newAudit(environ), newDeadLetters(environ), newSecrets(environ), newBench(environ), newRawRunner(environ), newVersion())
 	return root
 }
 

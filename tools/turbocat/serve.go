@@ -30,19 +30,20 @@ func newServe(environ map[string]string) *cobra.Command {
 		Use:   "serve SERVICE",
 		Short: "Run one service, or the NATS server, configured by the environment",
 		Long: "Run one service, configured by the environment, until SIGINT or SIGTERM.\n\nServices: " + strings.Join(names, ", ") + `.
-NATS_URL is needed by all, DATABASE_URL by those with a schema, which "turbocat migrate" makes.
+TURBOCAT_SERVICE names the one to serve when none is given. NATS_URL is needed by all, DATABASE_URL by those with a schema, which "turbocat migrate" makes.
 
 Once the service works it prints {"ready":"SERVICE"} on stdout; its log goes to stderr.`,
 		Example: `  NATS_URL=nats://user:password@127.0.0.1:4222 turbocat serve runner
   NATS_URL=nats://user:password@127.0.0.1:4222 turbocat serve nats`,
 		ValidArgs: names,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) != 1 && (len(args) > 1 || environ["TURBOCAT_SERVICE"] == "") {
 				return fmt.Errorf("name one service to serve: %s", strings.Join(names, ", "))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args = append(args, environ["TURBOCAT_SERVICE"])
 			for _, u := range units() {
 				if u.Name == args[0] {
 					nameProcess()
