@@ -688,7 +688,7 @@ func finish(ctx context.Context, tx *sqlx.Tx, w *webhook.Webhook, now time.Time,
 	var ids, statuses, lines []string
 	off := ""
 	for _, r := range results {
-		if attempts[r.N] != r.Attempt {
+		if n, mine := attempts[r.N]; !mine || n != r.Attempt {
 			continue
 		}
 		v := r.Judge(w.Standing, now)
