@@ -502,3 +502,35 @@ func TestWhatWasSentIsSentAgain(t *testing.T) {
 		t.Errorf("without a beginning: %v", err)
 	}
 }
+
+// TestAStopDoesNotWaitForATargetThatHangs stops a process while a target holds a request. The attempt counts for nothing, and is made again by
+// another process once the lease is over.
+func TestAStopDoesNotWaitForATargetThatHangs(t *testing.T) {
+	w := newWorld(t)
+	l := newLedger(t, w.conn)
+	user, begun, over := uuid.NewString(), make(chan struct{}, 10), make(chan struct{})
+	g := newTarget(t, func(*http.Request, int) int {
+		begun <- struct{}{}
+		<-over
+		return http.StatusOK
+	})
+	t.Cleanup(func() { close(over) }) // before the server is closed
+	hook := w.webhook(user, g, ``)
+	x := newID()
+	l.publish(x, l.happen(user, x, orchestrator.EventCreated))
+	select {
+	case <-begun:
+	case <-time.After(patience):
+		t.Fatal("nothing is sent")
+	}
+	asked := time.Now()
+	w.stop()
+	if took := time.Since(asked); took > 10*time.Second {
+		t.Errorf("it stops after %s", took)
+	}
+	var left struct{ Pending, Streak, Attempts int }
+	if err := w.db.Get(&left, `SELECT w.pending, w.streak, d.attempts FROM webhooks w JOIN webhook_deliveries d ON d.webhook_id = w.id WHERE w.id = $1`, hook.ID); err != nil ||
+		left.Pending != 1 || left.Streak != 0 || left.Attempts != 0 {
+		t.Errorf("%+v, %v", left, err)
+	}
+}

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ const (
 	lookEvery = time.Second
 	// Lease is for how long a delivery belongs to who has claimed it: longer than an attempt with all that belongs to it.
 	Lease = sendTimeout + 30*time.Second
+	// drain is for how long requests may go on when the process is to stop.
+	drain = 3 * time.Second
 	// finishTimeout bounds the transaction that an attempt ends with, which is made though the process is to stop.
 	finishTimeout = 10 * time.Second
 )
@@ -38,6 +41,8 @@ type Job struct {
 type Result struct {
 	Job
 	Made telemetry.DeliveryAttempt
+	// Broken says that it was broken off because the process is to stop. Then nothing came of it, and whoever has it next makes it again.
+	Broken bool
 	// Judge decides what follows from it, by the standing of the webhook and the time of the database.
 	Judge func(s Standing, now time.Time) Verdict
 }
@@ -190,6 +195,11 @@ func (c *Courier) serve(ctx context.Context, jobs []Job) {
 
 // settle records what came of attempts, and gives others to be made.
 func (c *Courier) settle(ctx context.Context, id string, results []Result) []Job {
+	ended := len(results)
+	if results = slices.DeleteFunc(results, func(r Result) bool { return r.Broken }); len(results) == 0 {
+		c.busy.Add(int64(-ended))
+		return nil
+	}
 	most := max(min(len(results)+c.free(), parallel), 0)
 	if ctx.Err() != nil {
 		most = 0 // what has begun is finished, and nothing else begun
@@ -200,13 +210,26 @@ func (c *Courier) settle(ctx context.Context, id string, results []Result) []Job
 	if err != nil {
 		c.log.Warn().Err(err).Str("webhookId", id).Int("deliveries", len(results)).Msg("what came of deliveries is not recorded; they are made again")
 	}
-	c.busy.Add(int64(len(more) - len(results)))
+	c.busy.Add(int64(len(more) - ended))
 	return more
 }
 
 // make makes one attempt.
 func (c *Courier) make(ctx context.Context, j Job) Result {
-	outcome, attempt := c.sender.Send(context.WithoutCancel(ctx), j.Webhook, j.Message)
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stopping := context.AfterFunc(ctx, func() {
+		select {
+		case <-sending.Done():
+		case <-time.After(drain):
+			cancel()
+		}
+	})
+	defer stopping()
+	outcome, attempt := c.sender.Send(sending, j.Webhook, j.Message)
+	if sending.Err() != nil {
+		return Result{Job: j, Broken: true}
+	}
 	c.seconds.Observe(time.Duration(attempt.DurationMs * int64(time.Millisecond)).Seconds())
 	label := "failed"
 	if outcome.Delivered {
