@@ -38,6 +38,7 @@ type composed struct {
 		Image       string
 		Build       *struct{ Context, Dockerfile string }
 		Command     []string
+		Restart     string
 		Environment map[string]string
 		Volumes     []string
 		Ports       []string
@@ -114,6 +115,7 @@ func TestComposeNamesWhatThereIs(t *testing.T) {
 	documented := read(t, "docs/configuration.md")
 	scraped := read(t, "deploy/prometheus/prometheus.yml")
 	var names []string
+	awaited := map[string]bool{} // whose end somebody waits for
 	for name, s := range c.Services {
 		if _, tag, ok := strings.Cut(s.Image, ":"); !ok || tag == "" || tag == "latest" {
 			t.Errorf("%s: the image %s has no version", name, s.Image)
@@ -126,13 +128,16 @@ func TestComposeNamesWhatThereIs(t *testing.T) {
 				}
 			}
 		}
-		var needs map[string]any
-		if s.DependsOn.Kind == yaml.MappingNode {
+		var needs map[string]struct{ Condition string }
+		if of := s.DependsOn; of.Kind == yaml.MappingNode || of.Kind == yaml.AliasNode {
 			if err := s.DependsOn.Decode(&needs); err != nil {
 				t.Error(err)
 			}
 		}
-		for need := range needs {
+		for need, until := range needs {
+			if until.Condition == "service_completed_successfully" {
+				awaited[need] = true
+			}
 			if _, there := c.Services[need]; !there {
 				t.Errorf("%s depends on %s, which there is not", name, need)
 			}
@@ -161,6 +166,11 @@ func TestComposeNamesWhatThereIs(t *testing.T) {
 		if s.Environment["TURBOCAT_"+strings.ToUpper(name)+"_OPS_ADDRESS"] != "0.0.0.0:9090" || !strings.Contains(scraped, "names: ["+name+"], type: A, port: 9090") ||
 			!slices.Equal(s.Healthcheck.Test, []string{"CMD", "/usr/local/bin/turbocat", "health", "http://127.0.0.1:9090"}) {
 			t.Errorf("%s is not watched where it can be: %v, %v", name, s.Environment, s.Healthcheck.Test)
+		}
+	}
+	for name, s := range c.Services {
+		if (s.Restart == "no") != awaited[name] {
+			t.Errorf("%s: what runs once, and only that, must be waited for by a service, or `up --wait` takes its end for a failure", name)
 		}
 	}
 	slices.Sort(names)
