@@ -41,13 +41,13 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 
 // world is a telemetry service that runs for one test.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	db   *sqlx.DB
 	conn *bus.Conn
 	stop func() // of the service; may be called again
 }
 
-func newWorld(t *testing.T) world {
+func newWorld(t testing.TB) world {
 	t.Helper()
 	w := world{t: t, db: pgtest.New(t, contract.Service, migrations.Of(contract.Service)), conn: bustest.New(t)}
 	w, _ = w.another()
@@ -84,7 +84,7 @@ func (w world) another() (world, func()) {
 	return w, w.stop
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !holds() {

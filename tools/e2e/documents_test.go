@@ -14,6 +14,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"turbocat.io/contracts/errs"
+	"turbocat.io/contracts/telemetry"
 )
 
 func TestDocuments(t *testing.T) {
@@ -102,14 +103,20 @@ func TestListsAreSortedAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	workflow := c.workflow(t, []object{})
+	ids := map[string]string{
+		"/workflows/{id}": c.workflow(t, []object{}),
+		"/webhooks/{id}":  data[telemetry.IssuedWebhook](t, c.do(t, "POST", "/webhooks", object{"url": "https://example.com", "enabled": false}), 201).ID,
+	}
 	orders := 0
 	for _, op := range operationsOf(doc) {
 		sortBy := op.Parameters.GetByInAndName("query", "sortBy")
 		if sortBy == nil {
 			continue
 		}
-		path := strings.ReplaceAll(strings.TrimPrefix(op.path, "/api/v1"), "{id}", workflow)
+		path := strings.TrimPrefix(op.path, "/api/v1")
+		for collection, id := range ids {
+			path = strings.Replace(path, collection, strings.TrimSuffix(collection, "{id}")+id, 1)
+		}
 		if len(sortBy.Schema.Value.Enum) == 0 {
 			t.Errorf("%s does not say by what it is sorted", op.path)
 		}

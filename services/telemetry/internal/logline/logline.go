@@ -43,6 +43,9 @@ func Clean(line telemetry.LogLine) (telemetry.LogLine, error) {
 	if line.CreatedAt.IsZero() {
 		return line, fmt.Errorf("createdAt is missing")
 	}
+	if year := line.CreatedAt.UTC().Year(); year < 1 || year > 9999 {
+		return line, fmt.Errorf("createdAt is in the year %d", year)
+	}
 	line.Message = storable(line.Message)
 	if line.StepKey != nil {
 		key := storable(*line.StepKey)

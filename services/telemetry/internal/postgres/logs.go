@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
@@ -31,20 +30,20 @@ func NewLogs(db *sqlx.DB) *Logs { return &Logs{db: db} }
 // would need an encoder of their own.
 const insertLines = `INSERT INTO execution_logs
 	(execution_id, id, step_key, attempt, iteration, seq, level, source, message, fields, created_at)
-	SELECT execution_id, id, nullif(step_key, ''), attempt, nullif(iteration, -1), seq, level, source, message, fields, created_at
-	FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+	SELECT execution_id, id, nullif(step_key, ''), attempt, nullif(iteration, -1), seq, level, source, message, fields, timestamptz 'epoch' + created_at * interval '1 microsecond'
+	FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::bigint[])
 	AS l (execution_id, id, step_key, attempt, iteration, seq, level, source, message, fields, created_at)
 	ON CONFLICT (execution_id, id) DO NOTHING`
 
 // Insert implements logline.Store.
 func (s *Logs) Insert(ctx context.Context, lines []telemetry.LogLine) error {
 	n := len(lines)
-	executions, ids, steps, sources, messages, fields, times := make([]string, n), make([]string, n), make([]string, n),
-		make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	attempts, iterations, seqs, levels := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	executions, ids, steps, sources, messages, fields := make(postgres.UUIDs, n), make(postgres.UUIDs, n), make(postgres.Texts, n),
+		make(postgres.Texts, n), make(postgres.Texts, n), make(postgres.Texts, n)
+	attempts, iterations, seqs, levels, times := make(postgres.Int4s, n), make(postgres.Int4s, n), make(postgres.Int8s, n), make(postgres.Int2s, n), make(postgres.Int8s, n)
 	for i, l := range lines {
 		executions[i], ids[i], sources[i], messages[i], fields[i] = l.ExecutionID, l.ID, l.Source, l.Message, string(l.Fields)
-		times[i] = l.CreatedAt.UTC().Format(time.RFC3339Nano)
+		times[i] = l.CreatedAt.UnixMicro()
 		if l.StepKey != nil {
 			steps[i] = *l.StepKey
 		}
@@ -55,8 +54,7 @@ func (s *Logs) Insert(ctx context.Context, lines []telemetry.LogLine) error {
 		level, _ := logline.Level(l.Level) // Clean has checked it
 		attempts[i], seqs[i], levels[i] = int64(l.Attempt), l.Seq, int64(level)
 	}
-	_, err := s.db.ExecContext(ctx, insertLines, pq.Array(executions), pq.Array(ids), pq.Array(steps), pq.Array(attempts), pq.Array(iterations),
-		pq.Array(seqs), pq.Array(levels), pq.Array(sources), pq.Array(messages), pq.Array(fields), pq.Array(times))
+	_, err := s.db.ExecContext(ctx, insertLines, executions, ids, steps, attempts, iterations, seqs, levels, sources, messages, fields, times)
 	if postgres.Refused(err) {
 		return fmt.Errorf("%w: %w", logline.ErrRefused, err)
 	}
