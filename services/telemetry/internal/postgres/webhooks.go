@@ -415,9 +415,9 @@ func (s *Webhooks) Replay(ctx context.Context, w webhook.Webhook, q telemetry.Re
 		if err != nil {
 			return telemetry.ReplayedEvents{}, err
 		}
+		full := false
 		for _, e := range read.Events {
-			if e.Cursor > until || len(events) == room {
-				read.More = e.Cursor <= until
+			if full = e.Cursor <= until && len(events) == room; full || e.Cursor > until {
 				break
 			}
 			looked++
@@ -429,9 +429,9 @@ func (s *Webhooks) Replay(ctx context.Context, w webhook.Webhook, q telemetry.Re
 				events = append(events, e)
 			}
 		}
-		more = read.More && read.Cursor < until
+		more = !full && read.More && read.Cursor < until
 		req = telemetry.FeedRequest{After: read.Cursor, Limit: telemetry.MaxFeed}
-		out.More = more
+		out.More = full || more
 	}
 	out.Deliveries = len(events)
 	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {

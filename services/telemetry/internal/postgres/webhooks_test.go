@@ -214,6 +214,49 @@ func TestTooManyDeliveriesWaitInTheFeed(t *testing.T) {
 	}
 }
 
+// TestAReplayTakesWhatThereIsRoomFor has two places for five events: it tells where to go on.
+func TestAReplayTakesWhatThereIsRoomFor(t *testing.T) {
+	db := pgtest.New(t, telemetry.Service, migrations.Of(telemetry.Service))
+	hooks := postgres.NewWebhooks(db, postgres.NewFeed(db))
+	user := uuid.NewString()
+	w := added(t, hooks, user)
+	happened(t, db, user, []string{uuid.NewString()}, 0, 5)
+	if made, _, err := hooks.Expand(t.Context(), w.ID); made != 5 || err != nil {
+		t.Fatal(made, err)
+	}
+	after := uint64(0)
+	replay := func(pending int) telemetry.ReplayedEvents {
+		t.Helper()
+		if _, err := db.Exec(`UPDATE webhooks SET pending = $1`, pending); err != nil {
+			t.Fatal(err)
+		}
+		w, err := hooks.Webhook(t.Context(), w.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := hooks.Replay(rpc.WithCaller(t.Context(), rpc.Caller{UserID: user, Role: rpc.RoleUser}), w, telemetry.ReplayWebhookRequest{ID: w.ID, After: &after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	for _, c := range []struct {
+		pending int
+		want    telemetry.ReplayedEvents
+	}{
+		{webhook.MaxPending - 2, telemetry.ReplayedEvents{Deliveries: 2, Cursor: 2, More: true}},
+		{webhook.MaxPending - 3, telemetry.ReplayedEvents{Deliveries: 3, Cursor: 5}},
+	} {
+		if got := replay(c.pending); got != c.want {
+			t.Errorf("with %d that wait behind %d: %+v, want %+v", c.pending, after, got, c.want)
+		}
+		after = c.want.Cursor
+	}
+	if got := replay(webhook.MaxPending); got.Deliveries != 0 {
+		t.Errorf("without room: %+v", got)
+	}
+}
+
 // BenchmarkWebhooks makes 2,000 deliveries of 200 executions: expanded, claimed, and finished at once, by one process. It tells those of a second.
 func BenchmarkWebhooks(b *testing.B) {
 	db := pgtest.New(b, telemetry.Service, migrations.Of(telemetry.Service))
