@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,6 +27,7 @@ import (
 	"turbocat.io/pkg/bus"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/redistest"
+	"turbocat.io/tools/internal/child"
 )
 
 const top = "../.."
@@ -247,23 +247,10 @@ func composedNATS(t *testing.T, environ map[string]string) string {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(readyWithin) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("NATS is not ready")
 	}
 	return s.Addr().String()
-}
-
-const readyWithin = time.Minute
-
-// freePort gives a port of loopback that nobody has.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // TestComposeServes starts what docker-compose.yml starts, with the environment that it gives, but for the addresses of servers and listeners: the
@@ -275,7 +262,11 @@ func TestComposeServes(t *testing.T) {
 	c := compose(t, filledIn(t))
 	database, redis := pgtest.URL(t, nil), redistest.URL(t)
 	nats := "nats://turbocat:" + filledIn(t)["NATS_PASSWORD"] + "@" + composedNATS(t, c.Services["nats"].Environment)
-	port := strconv.Itoa(freePort(t))
+	free, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free)
 	environ := func(name string) map[string]string {
 		given := map[string]string{}
 		for variable, value := range c.Services[name].Environment {
@@ -301,7 +292,7 @@ func TestComposeServes(t *testing.T) {
 		root := newRoot(environ(name))
 		root.SetArgs(c.Services[name].Command)
 		root.SetOut(&out)
-		ctx, cancel := context.WithTimeout(t.Context(), readyWithin)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := root.ExecuteContext(ctx); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -332,7 +323,7 @@ func TestComposeServes(t *testing.T) {
 		case err := <-ended:
 			begun--
 			t.Fatalf("a service ends: %v", err)
-		case <-time.After(readyWithin):
+		case <-time.After(patience):
 			t.Fatal("the services are not ready")
 		}
 	}

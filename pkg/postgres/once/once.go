@@ -89,6 +89,19 @@ func Do[Req, Resp any](a *Answers, route string, fn func(ctx context.Context, ca
 	}
 }
 
+// Shown is Do for answers with something that is shown once, like a secret: fn keeps its answer without that, and missing says of an answer
+// that lacks it what to do instead; nil of one that has it.
+func Shown[Req, Resp any](a *Answers, route string, fn func(context.Context, rpc.Caller, Req) (Resp, error), missing func(Resp) error) func(context.Context, rpc.Caller, Req) (Resp, error) {
+	fn = Do(a, route, fn)
+	return func(ctx context.Context, caller rpc.Caller, req Req) (Resp, error) {
+		answer, err := fn(ctx, caller, req)
+		if err == nil {
+			err = missing(answer)
+		}
+		return answer, err
+	}
+}
+
 func printable(key string) bool {
 	for i := range len(key) {
 		if key[i] < 0x20 || key[i] > 0x7e {

@@ -15,10 +15,10 @@ func registerKeys(s *bus.Server, keys *apikey.Keys, answers *once.Answers) {
 	bus.Handle(s, contract.VerifyAPIKey, func(ctx context.Context, _ rpc.Caller, req contract.VerifyAPIKeyRequest) (contract.VerifyAPIKeyResponse, error) {
 		return keys.Verify(ctx, req.Key)
 	})
-	bus.Handle(s, contract.CreateAPIKey, shownOnce(answers, contract.CreateAPIKey, func(ctx context.Context, caller rpc.Caller, req contract.CreateAPIKeyRequest) (contract.IssuedAPIKey, error) {
+	bus.Handle(s, contract.CreateAPIKey, once.Shown(answers, contract.CreateAPIKey.Name, func(ctx context.Context, caller rpc.Caller, req contract.CreateAPIKeyRequest) (contract.IssuedAPIKey, error) {
 		k, text, err := keys.Create(ctx, caller, req.Body)
 		return contract.IssuedAPIKey{APIKey: toAPIKey(k), Key: text}, err
-	}))
+	}, notShown))
 	bus.Handle(s, contract.ListAPIKeys, func(ctx context.Context, caller rpc.Caller, req contract.ListAPIKeysRequest) (rpc.List[contract.APIKey], error) {
 		list, err := keys.List(ctx, caller, req)
 		items := make([]contract.APIKey, len(list.Items))
@@ -31,28 +31,21 @@ func registerKeys(s *bus.Server, keys *apikey.Keys, answers *once.Answers) {
 		k, err := keys.Patch(ctx, caller, req.ID, req.Body)
 		return toAPIKey(k), err
 	})
-	bus.Handle(s, contract.RotateAPIKey, shownOnce(answers, contract.RotateAPIKey, func(ctx context.Context, caller rpc.Caller, req contract.RotateAPIKeyRequest) (contract.IssuedAPIKey, error) {
+	bus.Handle(s, contract.RotateAPIKey, once.Shown(answers, contract.RotateAPIKey.Name, func(ctx context.Context, caller rpc.Caller, req contract.RotateAPIKeyRequest) (contract.IssuedAPIKey, error) {
 		k, text, err := keys.Rotate(ctx, caller, req.ID, req.OverlapMs)
 		return contract.IssuedAPIKey{APIKey: toAPIKey(k), Key: text}, err
-	}))
+	}, notShown))
 	bus.Handle(s, contract.RevokeAPIKey, func(ctx context.Context, caller rpc.Caller, req contract.APIKeyRequest) (rpc.Empty, error) {
 		return rpc.Empty{}, keys.Revoke(ctx, caller, req.ID)
 	})
 }
 
-// shownOnce has an Idempotency-Key issue the text of a key once. A repetition does not get it, for the answer is kept without: it is
-// told which key it was.
-func shownOnce[Req any](answers *once.Answers, m rpc.Method[Req, contract.IssuedAPIKey],
-	issue func(context.Context, rpc.Caller, Req) (contract.IssuedAPIKey, error),
-) func(context.Context, rpc.Caller, Req) (contract.IssuedAPIKey, error) {
-	issue = once.Do(answers, m.Name, issue)
-	return func(ctx context.Context, caller rpc.Caller, req Req) (contract.IssuedAPIKey, error) {
-		issued, err := issue(ctx, caller, req)
-		if err == nil && issued.Key == "" {
-			err = errs.New(errs.Conflict, "this Idempotency-Key has issued the API key %s already, and its text is shown once; rotate that key with a new Idempotency-Key, or revoke it", issued.ID)
-		}
-		return issued, err
+// notShown is what a repetition is told that issued the text of a key: which key it was.
+func notShown(issued contract.IssuedAPIKey) error {
+	if issued.Key != "" {
+		return nil
 	}
+	return errs.New(errs.Conflict, "this Idempotency-Key has issued the API key %s already, and its text is shown once; rotate that key with a new Idempotency-Key, or revoke it", issued.ID)
 }
 
 func toAPIKey(k apikey.Key) contract.APIKey {

@@ -14,12 +14,12 @@ import (
 
 // RegisterWebhooks lets the service answer the methods of webhooks.
 func RegisterWebhooks(server *bus.Server, w *webhook.Webhooks, answers *once.Answers) {
-	bus.Handle(server, telemetry.CreateWebhook, shownOnce(answers, telemetry.CreateWebhook, w.Create))
+	bus.Handle(server, telemetry.CreateWebhook, once.Shown(answers, telemetry.CreateWebhook.Name, w.Create, notShown))
 	bus.Handle(server, telemetry.ListWebhooks, w.List)
 	bus.Handle(server, telemetry.GetWebhook, w.Get)
 	bus.Handle(server, telemetry.PatchWebhook, w.Patch)
 	bus.Handle(server, telemetry.DeleteWebhook, w.Delete)
-	bus.Handle(server, telemetry.RotateWebhook, shownOnce(answers, telemetry.RotateWebhook, w.Rotate))
+	bus.Handle(server, telemetry.RotateWebhook, once.Shown(answers, telemetry.RotateWebhook.Name, w.Rotate, notShown))
 	bus.Handle(server, telemetry.TestWebhook, w.Test)
 	bus.Handle(server, telemetry.ReplayWebhook, w.Replay)
 	bus.Handle(server, telemetry.ListDeliveries, w.Deliveries)
@@ -27,18 +27,12 @@ func RegisterWebhooks(server *bus.Server, w *webhook.Webhooks, answers *once.Ans
 	bus.Handle(server, telemetry.ReplayDelivery, w.Again)
 }
 
-// shownOnce has an Idempotency-Key issue a secret once. A repetition does not get it, for the answer is kept without: it is told whose it was.
-func shownOnce[Req any](answers *once.Answers, m rpc.Method[Req, telemetry.IssuedWebhook],
-	issue func(context.Context, rpc.Caller, Req) (telemetry.IssuedWebhook, error),
-) func(context.Context, rpc.Caller, Req) (telemetry.IssuedWebhook, error) {
-	issue = once.Do(answers, m.Name, issue)
-	return func(ctx context.Context, caller rpc.Caller, req Req) (telemetry.IssuedWebhook, error) {
-		issued, err := issue(ctx, caller, req)
-		if err == nil && issued.Secret == "" {
-			err = errs.New(errs.Conflict, "this Idempotency-Key has issued a secret of the webhook %s already, which is shown once; rotate it with a new Idempotency-Key, or delete the webhook", issued.ID)
-		}
-		return issued, err
+// notShown is what a repetition is told that issued a secret: whose it is.
+func notShown(issued telemetry.IssuedWebhook) error {
+	if issued.Secret != "" {
+		return nil
 	}
+	return errs.New(errs.Conflict, "this Idempotency-Key has issued a secret of the webhook %s already, which is shown once; rotate it with a new Idempotency-Key, or delete the webhook", issued.ID)
 }
 
 // Notify has identity send users mail.

@@ -87,7 +87,7 @@ func TestTheQueueKeepsItsOrder(t *testing.T) {
 				if _, _, err := hooks.Expand(ctx, w.ID); err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
-				jobs, _, err := hooks.Claim(ctx, 3)
+				jobs, _, err := hooks.Claim(ctx, 3, time.Second)
 				if err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
@@ -198,7 +198,7 @@ func TestTooManyDeliveriesWaitInTheFeed(t *testing.T) {
 		t.Errorf("%v, %v is behind though there is no room", behind, err)
 	}
 	for range 5 {
-		jobs, _, err := hooks.Claim(t.Context(), 10)
+		jobs, _, err := hooks.Claim(t.Context(), 10, time.Second)
 		if err != nil || len(jobs) != 1 {
 			t.Fatalf("%d jobs, %v", len(jobs), err)
 		}
@@ -278,7 +278,7 @@ func BenchmarkWebhooks(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		jobs, _, err := hooks.Claim(b.Context(), 8)
+		jobs, _, err := hooks.Claim(b.Context(), 8, time.Second)
 		for done := 0; done < events && err == nil; {
 			results := make([]webhook.Result, len(jobs))
 			for i, j := range jobs {

@@ -57,8 +57,9 @@ type Backlog struct {
 
 // Queue keeps deliveries that are to be made.
 type Queue interface {
-	// Claim takes up to most deliveries of one webhook that are due, for Lease; none, and when the next may be due, when there are none.
-	Claim(ctx context.Context, most int) (jobs []Job, next time.Time, err error)
+	// Claim takes up to most deliveries of one webhook that are due, for Lease; when there are none, it tells after how long the next may be due,
+	// at most longest.
+	Claim(ctx context.Context, most int, longest time.Duration) (jobs []Job, wait time.Duration, err error)
 	// Finish settles attempts of one webhook, in their order, and claims up to most more deliveries of it. It leaves out those whose lease was
 	// over and that another process has.
 	Finish(ctx context.Context, webhookID string, results []Result, most int) ([]Job, error)
@@ -116,7 +117,7 @@ func (c *Courier) Run(ctx context.Context) {
 	defer measure.Stop()
 	failing := false
 	for {
-		next, err := c.claim(ctx, &under)
+		until, err := c.claim(ctx, &under)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -126,7 +127,7 @@ func (c *Courier) Run(ctx context.Context) {
 			c.log.Info().Msg("webhooks are sent again")
 		}
 		failing = err != nil
-		wait := time.NewTimer(min(max(next, 10*time.Millisecond), lookEvery))
+		wait := time.NewTimer(max(until, 10*time.Millisecond))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -147,15 +148,12 @@ func (c *Courier) claim(ctx context.Context, under *sync.WaitGroup) (time.Durati
 		if free <= 0 {
 			return lookEvery, nil // whoever ends wakes us
 		}
-		jobs, next, err := c.queue.Claim(ctx, min(free, parallel))
+		jobs, wait, err := c.queue.Claim(ctx, min(free, parallel), lookEvery)
 		if err != nil {
 			return lookEvery, err
 		}
 		if len(jobs) == 0 {
-			if next.IsZero() {
-				return lookEvery, nil
-			}
-			return time.Until(next), nil
+			return wait, nil
 		}
 		c.busy.Add(int64(len(jobs)))
 		under.Go(func() {

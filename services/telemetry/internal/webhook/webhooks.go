@@ -29,7 +29,7 @@ type Store interface {
 	// Insert adds a webhook whose cursor is the end of its user's feed; ErrTooMany when the user has most.
 	Insert(ctx context.Context, w Webhook, most int) error
 	// Update changes a webhook under a lock, and gives it as it is then; ErrUnknown when there is none. An error of change changes nothing. The
-	// audit trail has it as an action. When afresh, what waits may be sent at once.
+	// audit trail has it as an action, when the user's settings are others. When afresh, what waits may be sent at once.
 	Update(ctx context.Context, id string, action audit.Action, change func(w *Webhook) (afresh bool, err error)) (Webhook, error)
 	// Delete deletes a webhook and what waits for it, when allow has no error; ErrUnknown when there is none.
 	Delete(ctx context.Context, id string, allow func(w Webhook) error) error
@@ -342,7 +342,7 @@ func (s *Webhooks) Tend(ctx context.Context) {
 func (s *Webhooks) reseal(ctx context.Context) error {
 	ids, err := s.store.SealedBefore(ctx, s.keys.Current())
 	for _, id := range ids {
-		_, err = s.store.Update(ctx, id, "", func(w *Webhook) (bool, error) {
+		_, err = s.store.Update(ctx, id, audit.WebhookUpdated, func(w *Webhook) (bool, error) {
 			_, err := w.Reseal(s.keys)
 			return false, err
 		})
