@@ -119,6 +119,7 @@ func Methods() []Method {
 		method(orchestrator.ReplayDeadLetter, "sends one of them once more; for an ADMIN", gateway),
 		method(orchestrator.PartitionEvents, "gives events of a partition after a number; system callers only", telemetry.Service),
 		method(orchestrator.EventNumbers, "tells how many events each partition has; system callers only", telemetry.Service),
+		method(orchestrator.SettledCalls, "gives what calls of models have used, after a number; system callers only", telemetry.Service),
 		method(telemetry.ReadFeed, "gives events of the caller's executions after a cursor, in the one order in which all are told of them", gateway),
 		method(telemetry.CreateWebhook, "makes a webhook of the caller", gateway),
 		method(telemetry.ListWebhooks, "gives a page of the webhooks of the caller, to an ADMIN of any user", gateway),
@@ -131,6 +132,7 @@ func Methods() []Method {
 		method(telemetry.ListDeliveries, "gives a page of the deliveries of a webhook", gateway),
 		method(telemetry.GetDelivery, "gives a delivery with its event and the log of its attempts", gateway),
 		method(telemetry.ReplayDelivery, "has the event of a delivery sent once more", gateway),
+		method(telemetry.ReadMetrics, "gives figures of executions, of a workflow or of an agent, with a time series", gateway),
 		method(telemetry.ListLogs, "gives a page of an execution's log lines, oldest first", gateway),
 	}
 	for _, service := range Services() {

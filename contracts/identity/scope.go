@@ -15,6 +15,7 @@ func Scopes() []Scope {
 		{"agents:execute", "test agents"},
 		{"agents:read", "list and show agents"},
 		{"agents:write", "make, change and delete agents"},
+		{"analytics:read", "read figures of executions, workflows and agents; for the key of an ADMIN also how the installation is"},
 		{"audit:read", "read the audit trail: what one did and what was done to one's things; for the key of an ADMIN all of it"},
 		{"dead-letters:execute", "send dead letters once more; for the key of an ADMIN"},
 		{"dead-letters:read", "list and show dead letters; for the key of an ADMIN"},

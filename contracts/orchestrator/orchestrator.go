@@ -358,10 +358,36 @@ type EventNumbersResponse struct {
 	Last []uint64 `json:"last"`
 }
 
-// The methods by which telemetry makes sure that it has every event. System callers only.
+// SettledCallsRequest asks for calls of models whose end is known, after a number.
+type SettledCallsRequest struct {
+	After uint64 `json:"after"`
+	Limit int    `json:"limit"`
+}
+
+// SettledCallsResponse has them in the order of their numbers, from the oldest on that is kept; none when there are none.
+type SettledCallsResponse struct {
+	Calls []SettledCall `json:"calls"`
+}
+
+// SettledCall is what a call of a model has used. Its number is above that of every call that was told before.
+type SettledCall struct {
+	N            uint64 `json:"n"`
+	ID           string `json:"id"`
+	ExecutionID  string `json:"executionId"`
+	WorkflowID   string `json:"workflowId"`
+	UserID       string `json:"userId"`
+	AgentID      string `json:"agentId"`
+	StepKey      string `json:"stepKey"`
+	InputTokens  int64  `json:"inputTokens"`
+	OutputTokens int64  `json:"outputTokens"`
+	CostMicros   int64  `json:"costMicros"` // millionths of a dollar
+}
+
+// The methods by which telemetry makes sure that it has every event, and all that models have used. System callers only.
 var (
 	PartitionEvents = rpc.Method[PartitionEventsRequest, PartitionEventsResponse]{Service: Service, Name: "partition_events", Version: 1}
 	EventNumbers    = rpc.Method[rpc.Empty, EventNumbersResponse]{Service: Service, Name: "event_numbers", Version: 1}
+	SettledCalls    = rpc.Method[SettledCallsRequest, SettledCallsResponse]{Service: Service, Name: "settled_calls", Version: 1}
 )
 
 // CloudEvents types of the inputs the orchestrator puts into the log itself. ce-subject
@@ -400,13 +426,14 @@ type ExecutionEvent struct {
 	Seq         uint64 `json:"seq"`                       // gapless from 1 in the execution
 	// of the step when stepKey is set, else of the execution
 	Status     string      `json:"status" enum:"PENDING,RUNNING,PAUSED,COMPLETED,FAILED,SKIPPED,CANCELLED,TIMEOUT"`
-	StepKey    string      `json:"stepKey,omitempty"`    // the step that it happened to
-	Attempt    int         `json:"attempt,omitempty"`    // of the step, from 1; absent when it never began
-	DurationMs *int64      `json:"durationMs,omitempty"` // from the begin of the step, or of the execution, to its end
-	Error      *EventError `json:"error,omitempty"`      // why it failed, or why it is tried again
-	Until      *time.Time  `json:"until,omitempty"`      // when the next attempt begins, or the wait is over
-	Signal     string      `json:"signal,omitempty"`     // that the step waits for
-	Iteration  int         `json:"iteration,omitempty"`  // from 1: the item of the LOOP or branch of the PARALLEL that is tried again
+	StepKey    string      `json:"stepKey,omitempty"`               // the step that it happened to
+	AgentID    string      `json:"agentId,omitempty" format:"uuid"` // whose work the step is, that of an AGENT or of each item of a LOOP
+	Attempt    int         `json:"attempt,omitempty"`               // of the step, from 1; absent when it never began
+	DurationMs *int64      `json:"durationMs,omitempty"`            // from the begin of the step, or of the execution, to its end
+	Error      *EventError `json:"error,omitempty"`                 // why it failed, or why it is tried again
+	Until      *time.Time  `json:"until,omitempty"`                 // when the next attempt begins, or the wait is over
+	Signal     string      `json:"signal,omitempty"`                // that the step waits for
+	Iteration  int         `json:"iteration,omitempty"`             // from 1: the item of the LOOP or branch of the PARALLEL that is tried again
 }
 
 // AppendJSON appends what encoding/json gives of an event.
@@ -427,6 +454,9 @@ func (e ExecutionEvent) AppendJSON(b []byte) []byte {
 	text(`,"status":`, e.Status)
 	if e.StepKey != "" {
 		text(`,"stepKey":`, e.StepKey)
+	}
+	if e.AgentID != "" {
+		text(`,"agentId":`, e.AgentID)
 	}
 	if e.Attempt != 0 {
 		number(`,"attempt":`, int64(e.Attempt))

@@ -32,6 +32,8 @@ type ledger struct {
 	n    [subject.Partitions]uint64
 	seqs map[string]uint64
 	away bool
+
+	settled []orchestrator.SettledCall
 }
 
 func newLedger(t *testing.T, conn *bus.Conn) *ledger {
@@ -55,6 +57,17 @@ func newLedger(t *testing.T, conn *bus.Conn) *ledger {
 		}
 		return out, nil
 	})
+	bus.Handle(server, orchestrator.SettledCalls, func(_ context.Context, _ rpc.Caller, req orchestrator.SettledCallsRequest) (orchestrator.SettledCallsResponse, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		out := orchestrator.SettledCallsResponse{}
+		for _, c := range l.settled {
+			if c.N > req.After && len(out.Calls) < 2 {
+				out.Calls = append(out.Calls, c)
+			}
+		}
+		return out, nil
+	})
 	bus.Handle(server, orchestrator.EventNumbers, func(context.Context, rpc.Caller, rpc.Empty) (orchestrator.EventNumbersResponse, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -74,13 +87,19 @@ func newLedger(t *testing.T, conn *bus.Conn) *ledger {
 
 // happen records an event of an execution, and gives it.
 func (l *ledger) happen(user, execution string, kind event.Type[orchestrator.ExecutionEvent]) json.RawMessage {
+	return l.tell(kind, orchestrator.ExecutionEvent{ExecutionID: execution, UserID: user, WorkflowID: newID(), Status: "RUNNING"})
+}
+
+// tell records an event that says more.
+func (l *ledger) tell(kind event.Type[orchestrator.ExecutionEvent], data orchestrator.ExecutionEvent) json.RawMessage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	execution := data.ExecutionID
 	p := subject.PartitionOf(execution)
 	l.n[p]++
 	l.seqs[execution]++
-	body, err := kind.Encode(event.Meta{ID: newID(), Source: "orchestrator", Subject: execution, Time: time.Now(), Partition: p, Number: l.n[p]},
-		orchestrator.ExecutionEvent{ExecutionID: execution, UserID: user, WorkflowID: newID(), Seq: l.seqs[execution], Status: "RUNNING"})
+	data.Seq = l.seqs[execution]
+	body, err := kind.Encode(event.Meta{ID: newID(), Source: "orchestrator", Subject: execution, Time: time.Now(), Partition: p, Number: l.n[p]}, data)
 	if err != nil {
 		l.t.Fatal(err)
 	}

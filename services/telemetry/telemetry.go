@@ -1,6 +1,6 @@
 // Package telemetry is the service that keeps log lines, and the feeds of users: what happened, in one order, and sends it to webhooks.
 //
-// It owns execution_logs, feed and what belongs to it, webhooks with their deliveries, and stream LOGS with its consumer. It consumes the batches
+// It owns execution_logs, feed and what belongs to it, rollups, which analytics are read from, webhooks with their deliveries, and stream LOGS with its consumer. It consumes the batches
 // of lines that runners put there and the public events, and offers the RPC methods of contracts/telemetry. It emits feed.news.
 package telemetry
 
@@ -20,6 +20,7 @@ import (
 	"turbocat.io/pkg/postgres/weekly"
 	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service"
+	"turbocat.io/services/telemetry/internal/analytics"
 	"turbocat.io/services/telemetry/internal/logline"
 	"turbocat.io/services/telemetry/internal/natsapi"
 	"turbocat.io/services/telemetry/internal/postgres"
@@ -40,6 +41,8 @@ type Service struct {
 	server *bus.Server
 	intake *natsapi.Intake
 	feeder *natsapi.Feeder
+	tally  *natsapi.Feeder // into the rollups
+	sweeps *analytics.Sweeper
 	keeper *weekly.Keeper
 
 	webhooks *webhook.Webhooks
@@ -57,7 +60,8 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	}
 	store, feeds := postgres.NewLogs(env.DB), postgres.NewFeed(env.DB)
 	server := bus.NewServer(contract.Service, env.Log)
-	natsapi.Register(server, store, feeds)
+	rollups := postgres.NewRollups(env.DB)
+	natsapi.Register(server, store, feeds, analytics.NewMetrics(rollups, time.Now))
 	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log, env.Metrics)
 	env.Health.Add("logs", intake.Check)
 	keys, err := seal.NewKeyring("webhooks", cfg.Keys)
@@ -72,9 +76,10 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	answers := once.New(env.DB)
 	natsapi.RegisterWebhooks(server, webhooks, answers)
 	feeder := natsapi.NewFeeder(env.Bus, feeds, expander.Heard, env.Log, env.Metrics)
+	tally := natsapi.NewTally(env.Bus, rollups, env.Log, env.Metrics)
 	keeper := weekly.NewKeeper(store.Weeks(), store.Retention(cfg.LogRetention), env.Log, env.Metrics)
 	return &Service{
-		bus: env.Bus, server: server, intake: intake, feeder: feeder, keeper: keeper, webhooks: webhooks, expander: expander, courier: courier,
+		bus: env.Bus, server: server, intake: intake, feeder: feeder, tally: tally, sweeps: analytics.NewSweeper(rollups, cfg.AnalyticsRetention, time.Now, env.Log), keeper: keeper, webhooks: webhooks, expander: expander, courier: courier,
 		relay: outbox.NewRelay(env.DB, env.Bus, contract.Service, env.Log, env.Metrics, trail.Route(env.Bus, contract.Service)), answers: answers, log: env.Log,
 	}, nil
 }
@@ -84,7 +89,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.server.Run(ctx, s.bus) })
 	for _, run := range []func(context.Context){
-		s.intake.Run, s.feeder.Run, s.keeper.Run, s.expander.Run, s.courier.Run, s.webhooks.Tend, s.relay.Run,
+		s.intake.Run, s.feeder.Run, s.tally.Run, s.sweeps.Run, s.keeper.Run, s.expander.Run, s.courier.Run, s.webhooks.Tend, s.relay.Run,
 		func(ctx context.Context) { s.answers.Run(ctx, s.log) },
 	} {
 		group.Go(func() error {

@@ -60,7 +60,7 @@ func (w world) another() (world, func()) {
 	t.Helper()
 	health := service.NewHealth(contract.Service)
 	s, err := telemetry.New(service.Env{Log: zerolog.Nop(), Bus: w.conn, DB: w.db, Health: health}, telemetry.Config{
-		LogRetention: 24 * time.Hour, Keys: seal.Keys{Current: strings.Repeat("k", 32)}, AllowAddresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		LogRetention: 24 * time.Hour, AnalyticsRetention: 48 * time.Hour, Keys: seal.Keys{Current: strings.Repeat("k", 32)}, AllowAddresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestTelemetryCanBeWatched(t *testing.T) {
 	if stored, dropped, failed := value("log_lines_stored_total"), value("log_lines_dropped_total"), value("log_store_failures_total"); stored != 1 || dropped != 1 || failed != 0 {
 		t.Errorf("%v lines stored, %v dropped, %v failures", stored, dropped, failed)
 	}
-	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "postgres_connections_open", "log_batches_pending", "log_batches_ack_pending", "feed_events_behind", "retention_drops_total", "retention_last_run_timestamp_seconds")
+	servicetest.CheckMetrics(t, contract.Service, p.Metrics(t), "postgres_connections_open", "log_batches_pending", "log_batches_ack_pending", "feed_events_behind", "rollup_events_behind", "retention_drops_total", "retention_last_run_timestamp_seconds")
 	if status, body := p.Get(t, "/health/ready"); status != http.StatusOK {
 		t.Errorf("%d %s", status, body)
 	}

@@ -74,6 +74,8 @@ type Store interface {
 	EndUnawaited(ctx context.Context) ([]partition.Control, error)
 	// ListCalls reads a page of the calls of a step, oldest first.
 	ListCalls(ctx context.Context, executionID string, step int, page rpc.Page) ([]orchestrator.Call, rpc.Pagination, error)
+	// SettledCalls reads calls of models whose end is known after a number, in order. A number is above that of every call that was read before.
+	SettledCalls(ctx context.Context, after uint64, limit int) ([]orchestrator.SettledCall, error)
 	// DecideBudget records a decision about all budgets of a step that wait for one, and tells of how many items they are.
 	DecideBudget(ctx context.Context, d Decision) (int, error)
 	// Recall reads the newest messages of a conversation, oldest first.

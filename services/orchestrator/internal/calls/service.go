@@ -320,6 +320,18 @@ func (s *Service) List(ctx context.Context, caller rpc.Caller, req orchestrator.
 	return rpc.List[orchestrator.Call]{Items: items, Pagination: pagination}, err
 }
 
+// maxSettled is how many settled calls one answer has at most.
+const maxSettled = 1000
+
+// Settled gives telemetry what calls of models have used.
+func (s *Service) Settled(ctx context.Context, caller rpc.Caller, req orchestrator.SettledCallsRequest) (orchestrator.SettledCallsResponse, error) {
+	if !execution.System(caller) {
+		return orchestrator.SettledCallsResponse{}, execution.ErrServicesOnly
+	}
+	calls, err := s.store.SettledCalls(ctx, req.After, min(max(req.Limit, 1), maxSettled))
+	return orchestrator.SettledCallsResponse{Calls: calls}, err
+}
+
 func (s *Service) step(ctx context.Context, caller rpc.Caller, executionID, key string) (execution.Record, int, error) {
 	record, err := s.executions.Visible(ctx, caller, executionID)
 	if err != nil {

@@ -557,7 +557,8 @@ func (a *applier) touch(p Place) { a.rows = append(a.rows, p) }
 
 func (a *applier) stepEvent(p Place) orchestrator.ExecutionEvent {
 	t := a.x.Task(p)
-	data := orchestrator.ExecutionEvent{Status: t.Status, StepKey: a.x.Definition.Steps[p.Step].Key, Attempt: t.Attempt}
+	step := &a.x.Definition.Steps[p.Step]
+	data := orchestrator.ExecutionEvent{Status: t.Status, StepKey: step.Key, AgentID: step.work.AgentID, Attempt: t.Attempt}
 	if t.CompletedAt != 0 && t.StartedAt != 0 {
 		ms := t.CompletedAt.Ms(t.StartedAt)
 		data.DurationMs = &ms

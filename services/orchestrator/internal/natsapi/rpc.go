@@ -36,6 +36,7 @@ func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *sch
 	bus.Handle(server, orchestrator.GrantKey, s.GrantKey)
 	bus.Handle(server, orchestrator.StorePayload, s.StorePayload)
 	bus.Handle(server, orchestrator.ListCalls, c.List)
+	bus.Handle(server, orchestrator.SettledCalls, c.Settled)
 	bus.Handle(server, orchestrator.DecideBudget, c.Decide)
 	bus.Handle(server, orchestrator.BeginCall, c.Begin)
 	bus.Handle(server, orchestrator.EndCall, c.End)

@@ -18,7 +18,6 @@ import (
 
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/subject"
-	"turbocat.io/contracts/telemetry"
 )
 
 // ErrLost says that another process takes events in now.
@@ -32,10 +31,22 @@ type Numbers [subject.Partitions]uint64
 
 // Event is one that is to go into a feed; one without a UserID is nobody's.
 type Event struct {
-	Partition  int
-	N          uint64
-	ID, UserID string
-	Body       json.RawMessage
+	Partition int
+	N         uint64
+	ID, Type  string
+	Body      json.RawMessage
+	Fact
+}
+
+// Fact is what an event tells.
+type Fact struct {
+	UserID      string `json:"userId"`
+	ExecutionID string `json:"executionId"`
+	WorkflowID  string `json:"workflowId"`
+	StepKey     string `json:"stepKey"`
+	AgentID     string `json:"agentId"`
+	Attempt     int    `json:"attempt"`
+	DurationMs  *int64 `json:"durationMs"`
 }
 
 // Numbered is an event as the ledger has it.
@@ -44,15 +55,13 @@ type Numbered struct {
 	Body json.RawMessage
 }
 
-// Store keeps the feeds.
+// Store keeps what is made of events, the feeds or something else.
 type Store interface {
 	// Hold takes the lease for an owner, or renews it, and gives the numbers; false while another holds it.
 	Hold(ctx context.Context, owner string) (numbers Numbers, held bool, err error)
-	// Append puts events into the feeds of their users, in their order, and gives where those end now. Those of a partition go on from its
+	// Append takes events in, for feeds into those of their users, in their order, and gives where these end now. Those of a partition go on from its
 	// number, and bring it to that of the last one. ErrLost when the owner does not hold the lease, or the numbers are others.
 	Append(ctx context.Context, owner string, from Numbers, events []Event) (ends map[string]uint64, err error)
-	// Read reads a user's feed.
-	Read(ctx context.Context, userID string, req telemetry.FeedRequest) (telemetry.FeedResponse, error)
 }
 
 // Source is where events are asked for that were not heard of.
@@ -196,23 +205,22 @@ func (t *Taker) append(ctx context.Context, events []Event) error {
 	return nil
 }
 
-// read gives of an event what its place in the feeds depends on.
+// read gives of an event what its place in the feeds depends on, and what it tells.
 func read(body json.RawMessage) (Event, error) {
 	var e struct {
-		ID string `json:"id"`
-		P  int    `json:"p"`
-		N  uint64 `json:"n,string"`
-		D  struct {
-			UserID string `json:"userId"`
-		} `json:"data"`
+		ID   string `json:"id"`
+		Type string `json:"type"`
+		P    int    `json:"p"`
+		N    uint64 `json:"n,string"`
+		Data Fact   `json:"data"`
 	}
 	if err := json.Unmarshal(body, &e); err != nil {
 		return Event{}, fmt.Errorf("an event does not decode: %w", err)
 	}
-	if e.P < 0 || e.P >= subject.Partitions || e.N == 0 || uuid.Validate(e.ID) != nil || uuid.Validate(e.D.UserID) != nil {
-		return Event{}, fmt.Errorf("the event %q of the partition %d has the number %d and is of the user %q; one of them can not be", e.ID, e.P, e.N, e.D.UserID)
+	if e.P < 0 || e.P >= subject.Partitions || e.N == 0 || uuid.Validate(e.ID) != nil || uuid.Validate(e.Data.UserID) != nil {
+		return Event{}, fmt.Errorf("the event %q of the partition %d has the number %d and is of the user %q; one of them can not be", e.ID, e.P, e.N, e.Data.UserID)
 	}
-	return Event{Partition: e.P, N: e.N, ID: e.ID, UserID: e.D.UserID, Body: body}, nil
+	return Event{Partition: e.P, N: e.N, ID: e.ID, Type: e.Type, Body: body, Fact: e.Data}, nil
 }
 
 // Row is what one commit has of a user's feed.

@@ -33,21 +33,27 @@ const (
 	pageOfEvents          = 1000
 )
 
-// Feeder takes the public events into the feeds, as long as no other process does.
+// Feeder takes the public events into a store, as long as no other process does.
 type Feeder struct {
-	conn  *bus.Conn
-	taker *feed.Taker
-	log   zerolog.Logger
-	taken prometheus.Counter
-	heard func(users []string)
+	conn   *bus.Conn
+	taker  *feed.Taker
+	log    zerolog.Logger
+	failed string                      // what is said while it does not
+	linger time.Duration               // how long events wait for others, to be taken in together
+	also   func(context.Context) error // what is done beside, every compareEvery; nil for nothing
 }
 
 // NewFeeder makes a feeder that takes nothing before Run, tells heard, which does not wait, of whose feeds there is news, and is measured by what it registers with r; nil registers nothing.
 func NewFeeder(conn *bus.Conn, store feed.Store, heard func(users []string), log zerolog.Logger, r prometheus.Registerer) *Feeder {
-	f := &Feeder{conn: conn, log: log, heard: heard, taken: promauto.With(r).NewCounter(prometheus.CounterOpts{
+	taken := promauto.With(r).NewCounter(prometheus.CounterOpts{
 		Name: "feed_events_taken_total", Help: "Public events that this process has taken into the feeds of their users.",
-	})}
-	f.taker = feed.NewTaker(store, source{conn}, f.tell, func(err error) {
+	})
+	f := &Feeder{conn: conn, log: log, failed: "events are not taken into the feeds; trying again"}
+	f.taker = feed.NewTaker(store, source{conn}, func(n int, ends map[string]uint64) {
+		taken.Add(float64(n))
+		heard(slices.Collect(maps.Keys(ends)))
+		f.tell(ends)
+	}, func(err error) {
 		log.Error().Err(err).Msg("an event that can be in nobody's feed is left out")
 	})
 	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
@@ -58,7 +64,7 @@ func NewFeeder(conn *bus.Conn, store feed.Store, heard func(users []string), log
 
 // Run takes events in until ctx ends, whatever happens to the connection, the stream and other processes.
 func (f *Feeder) Run(ctx context.Context) {
-	f.conn.Keep(ctx, f.log, "events are not taken into the feeds; trying again", f.session)
+	f.conn.Keep(ctx, f.log, f.failed, f.session)
 }
 
 // session is a bus.Session: it waits for its turn, catches up, and goes on with what it hears.
@@ -106,7 +112,7 @@ func (f *Feeder) session(ctx context.Context, works func()) error {
 
 func (f *Feeder) take(ctx context.Context, heard <-chan []json.RawMessage, tailed <-chan error, works func()) error {
 	// What is heard from now on waits meanwhile, and is known by then.
-	if err := f.taker.Compare(ctx); err != nil {
+	if err := f.compare(ctx); err != nil {
 		return err
 	}
 	works()
@@ -121,14 +127,14 @@ func (f *Feeder) take(ctx context.Context, heard <-chan []json.RawMessage, taile
 		case err := <-tailed:
 			return fmt.Errorf("the stream of events is not heard: %w", err)
 		case events := <-heard:
-			err = f.taker.Take(ctx, gather(events, heard))
+			err = f.taker.Take(ctx, f.gather(ctx, events, heard))
 		case <-renew.C:
 			var held bool
 			if held, err = f.taker.Hold(ctx); err == nil && !held {
 				err = feed.ErrLost
 			}
 		case <-compare.C:
-			err = f.taker.Compare(ctx)
+			err = f.compare(ctx)
 		}
 		if err != nil {
 			return err
@@ -136,13 +142,36 @@ func (f *Feeder) take(ctx context.Context, heard <-chan []json.RawMessage, taile
 	}
 }
 
-// gather takes along what waits behind a batch.
-func gather(events []json.RawMessage, heard <-chan []json.RawMessage) []json.RawMessage {
+// compare makes sure that nothing is missing.
+func (f *Feeder) compare(ctx context.Context) error {
+	if err := f.taker.Compare(ctx); err != nil || f.also == nil {
+		return err
+	}
+	return f.also(ctx)
+}
+
+// gather takes along what waits behind a batch, or comes while it waits for more.
+func (f *Feeder) gather(ctx context.Context, events []json.RawMessage, heard <-chan []json.RawMessage) []json.RawMessage {
+	over := make(<-chan time.Time)
+	if f.linger > 0 {
+		over = time.After(f.linger)
+	}
 	for len(events) < maxTogether {
 		select {
 		case more := <-heard:
 			events = append(events, more...)
+			continue
 		default:
+		}
+		if f.linger == 0 {
+			break
+		}
+		select {
+		case more := <-heard:
+			events = append(events, more...)
+		case <-over:
+			return events
+		case <-ctx.Done():
 			return events
 		}
 	}
@@ -150,9 +179,7 @@ func gather(events []json.RawMessage, heard <-chan []json.RawMessage) []json.Raw
 }
 
 // tell says where feeds end now. Who does not hear it looks again by itself.
-func (f *Feeder) tell(taken int, ends map[string]uint64) {
-	f.taken.Add(float64(taken))
-	f.heard(slices.Collect(maps.Keys(ends)))
+func (f *Feeder) tell(ends map[string]uint64) {
 	body, err := json.Marshal(telemetry.FeedNews{Ends: ends})
 	if err == nil {
 		err = f.conn.NATS().Publish(subject.FeedNews, body)

@@ -7,7 +7,7 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
-	"turbocat.io/services/telemetry/internal/feed"
+	"turbocat.io/services/telemetry/internal/analytics"
 )
 
 // Logs reads log lines.
@@ -16,14 +16,20 @@ type Logs interface {
 	List(ctx context.Context, q telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error)
 }
 
+// Feeds reads feeds.
+type Feeds interface {
+	Read(ctx context.Context, userID string, req telemetry.FeedRequest) (telemetry.FeedResponse, error)
+}
+
 // Register lets the service answer the methods of contracts/telemetry.
-func Register(server *bus.Server, logs Logs, feeds feed.Store) {
+func Register(server *bus.Server, logs Logs, feeds Feeds, metrics *analytics.Metrics) {
 	bus.Handle(server, telemetry.ReadFeed, func(ctx context.Context, caller rpc.Caller, q telemetry.FeedRequest) (telemetry.FeedResponse, error) {
 		if caller.UserID == "" {
 			return telemetry.FeedResponse{}, errs.New(errs.Unauthorized, "a feed is a user's; sign in")
 		}
 		return feeds.Read(ctx, caller.UserID, q)
 	})
+	bus.Handle(server, telemetry.ReadMetrics, metrics.Read)
 	bus.Handle(server, telemetry.ListLogs, func(ctx context.Context, _ rpc.Caller, q telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error) {
 		return logs.List(ctx, q)
 	})

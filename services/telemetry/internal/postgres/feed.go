@@ -28,54 +28,16 @@ func NewFeed(db *sqlx.DB) *Feed { return &Feed{db: db} }
 
 // Hold implements feed.Store.
 func (s *Feed) Hold(ctx context.Context, owner string) (numbers feed.Numbers, held bool, err error) {
-	err = postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
-		result, err := tx.ExecContext(ctx, `UPDATE feed_lease SET owner = $1, until = clock_timestamp() + $2 * interval '1 microsecond' WHERE owner = $1 OR until < clock_timestamp()`,
-			owner, feed.Lease.Microseconds())
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		if held = n > 0; err != nil || !held {
-			return err
-		}
-		var rows []struct {
-			P int    `db:"p"`
-			N uint64 `db:"n"`
-		}
-		if err := tx.SelectContext(ctx, &rows, `SELECT p, n FROM feed_numbers`); err != nil {
-			return err
-		}
-		for _, r := range rows {
-			numbers[r.P] = r.N
-		}
-		return nil
-	})
-	return numbers, held, err
+	return turnOfFeed.hold(ctx, s.db, owner)
 }
 
 // Append implements feed.Store.
 func (s *Feed) Append(ctx context.Context, owner string, from feed.Numbers, events []feed.Event) (map[string]uint64, error) {
-	to := map[int]uint64{}
-	for _, e := range events {
-		to[e.Partition] = e.N
-	}
-	var ps, before, after []int64
-	for p, n := range to {
-		ps, before, after = append(ps, int64(p)), append(before, int64(from[p])), append(after, int64(n))
-	}
 	rows := feed.Rows(events)
 	ends := map[string]uint64{}
 	err := postgres.InTx(ctx, s.db, func(tx *sqlx.Tx) error {
 		clear(ends)
-		// Who holds the row of the lease is the one that takes events in until the commit; and who takes some in lives.
-		result, err := tx.ExecContext(ctx, `UPDATE feed_lease SET until = clock_timestamp() + $2 * interval '1 microsecond' WHERE owner = $1 AND until > clock_timestamp()`,
-			owner, feed.Lease.Microseconds())
-		if err := lostUnless(1, result, err); err != nil {
-			return err
-		}
-		result, err = tx.ExecContext(ctx, `UPDATE feed_numbers t SET n = v.after FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) v(p, before, after) WHERE t.p = v.p AND t.n = v.before`,
-			pq.Array(ps), pq.Array(before), pq.Array(after))
-		if err := lostUnless(len(ps), result, err); err != nil {
+		if err := turnOfFeed.advance(ctx, tx, owner, from, events); err != nil {
 			return err
 		}
 		if err := grow(ctx, tx, rows, ends); err != nil {
@@ -84,17 +46,6 @@ func (s *Feed) Append(ctx context.Context, owner string, from feed.Numbers, even
 		return insertFeed(ctx, tx, rows, ends)
 	})
 	return ends, err
-}
-
-// lostUnless gives feed.ErrLost when a statement that did not fail has changed another number of rows.
-func lostUnless(rows int, result sql.Result, err error) error {
-	if err != nil {
-		return err
-	}
-	if n, err := result.RowsAffected(); err != nil || n == int64(rows) {
-		return err
-	}
-	return feed.ErrLost
 }
 
 // grow counts the events of rows, and gives where the feeds end.
@@ -148,7 +99,7 @@ const (
 	maxFeedBytes = 4 << 20
 )
 
-// Read implements feed.Store.
+// Read reads a user's feed.
 func (s *Feed) Read(ctx context.Context, userID string, req telemetry.FeedRequest) (telemetry.FeedResponse, error) {
 	out := telemetry.FeedResponse{Events: []telemetry.FeedEvent{}, Cursor: req.After}
 	var end uint64

@@ -36,7 +36,7 @@ func happened(t testing.TB, db *sqlx.DB, user string, executions []string, befor
 	}
 	events := make([]feed.Event, n)
 	for i := range events {
-		e := feed.Event{N: numbers[0] + uint64(i) + 1, ID: uuid.Must(uuid.NewV7()).String(), UserID: user}
+		e := feed.Event{N: numbers[0] + uint64(i) + 1, ID: uuid.Must(uuid.NewV7()).String(), Fact: feed.Fact{UserID: user}}
 		x := executions[(before+i)%len(executions)]
 		if e.Body, err = orchestrator.EventStepStarted.Encode(event.Meta{ID: e.ID, Source: "orchestrator", Subject: x, Time: time.Now(), Number: e.N},
 			orchestrator.ExecutionEvent{ExecutionID: x, UserID: user, Seq: uint64((before+i)/len(executions)) + 1}); err != nil {

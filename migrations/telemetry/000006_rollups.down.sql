@@ -1,0 +1,1 @@
+DROP TABLE rollups, rollup_numbers, rollup_lease;
