@@ -49,6 +49,9 @@ func (a *admission) take(ctx context.Context, userID string) error {
 			return err
 		}
 		_, err, _ = a.asking.Do(userID, func() (any, error) {
+			if a.fresh(userID) { // it was counted in between, and what was taken since stands in that count
+				return nil, nil
+			}
 			n, err := a.count(ctx, userID, a.most)
 			if err == nil {
 				a.mu.Lock()
@@ -61,6 +64,14 @@ func (a *admission) take(ctx context.Context, userID string) error {
 			return err
 		}
 	}
+}
+
+// fresh tells whether there is a count that is believed.
+func (a *admission) fresh(userID string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u, ok := a.counted.Peek(userID)
+	return ok && time.Since(u.at) <= countedFor
 }
 
 // takeKnown does it by a count that is fresh; false when there is none.
