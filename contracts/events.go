@@ -3,6 +3,7 @@ package contracts
 import (
 	"embed"
 	"encoding/json"
+	"slices"
 
 	"turbocat.io/contracts/event"
 	"turbocat.io/contracts/orchestrator"
@@ -69,4 +70,9 @@ func public[T any](t event.Type[T], doc string) Message {
 			{Name: event.HeaderContentType, Doc: "says that the body is an array of whole events", Value: event.BatchContentType},
 		},
 	}
+}
+
+// CanHappen tells whether there can be events of a type or, when it ends in *, of types that begin so. Which types come from outside nobody knows.
+func CanHappen(wanted string) bool {
+	return !event.Ours(wanted) || slices.ContainsFunc(Events(), func(m Message) bool { return event.Matches(wanted, m.Name) })
 }

@@ -192,3 +192,14 @@ const typePrefix = "io.turbocat."
 
 // Path is a CloudEvents type without the prefix: <entity>.<name>.v<version>.
 func Path(eventType string) string { return strings.TrimPrefix(eventType, typePrefix) }
+
+// Ours tells whether a type is one of Turbocat's own, or the beginning of one; of those nobody from outside may send an event.
+func Ours(eventType string) bool { return strings.HasPrefix(eventType, typePrefix) }
+
+// Matches tells whether a type is the wanted one or, when that ends in *, begins as it does.
+func Matches(wanted, eventType string) bool {
+	if beginning, open := strings.CutSuffix(wanted, "*"); open {
+		return strings.HasPrefix(eventType, beginning)
+	}
+	return wanted == eventType
+}

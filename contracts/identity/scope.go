@@ -20,6 +20,7 @@ func Scopes() []Scope {
 		{"dead-letters:execute", "send dead letters once more; for the key of an ADMIN"},
 		{"dead-letters:read", "list and show dead letters; for the key of an ADMIN"},
 		{"events:read", "list and follow the events of all of one's executions"},
+		{"events:write", "bring in events from outside"},
 		{"executions:execute", "cancel, pause, resume, signal, retry, rerun and replay executions, and decide their budgets"},
 		{"executions:read", "list and show executions, with their logs and events"},
 		{"secrets:read", "list the names of secrets"},

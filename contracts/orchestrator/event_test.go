@@ -14,7 +14,7 @@ func TestAppendJSON(t *testing.T) {
 	ms, until := int64(-12), time.Date(2026, 1, 2, 3, 4, 5, 678_000, time.UTC)
 	full := orchestrator.ExecutionEvent{
 		ExecutionID: "x", WorkflowID: "w", UserID: "u", Seq: 1 << 63, Status: "RUNNING", StepKey: "a\"<\u00e9\x00\xff", AgentID: "a", Attempt: -2, DurationMs: &ms,
-		Error: &orchestrator.EventError{Code: "C", Message: "line\nline"}, Until: &until, Signal: "go & on", Iteration: 3,
+		Error: &orchestrator.EventError{Code: "C", Message: "line\nline"}, Until: &until, Signal: "go & on", Iteration: 3, Depth: 4,
 	}
 	check := func(e orchestrator.ExecutionEvent) {
 		t.Helper()

@@ -434,6 +434,7 @@ type ExecutionEvent struct {
 	Until      *time.Time  `json:"until,omitempty"`                 // when the next attempt begins, or the wait is over
 	Signal     string      `json:"signal,omitempty"`                // that the step waits for
 	Iteration  int         `json:"iteration,omitempty"`             // from 1: the item of the LOOP or branch of the PARALLEL that is tried again
+	Depth      int         `json:"depth,omitempty"`                 // how many executions stand before it, each of which made the next one begin
 }
 
 // AppendJSON appends what encoding/json gives of an event.
@@ -479,6 +480,9 @@ func (e ExecutionEvent) AppendJSON(b []byte) []byte {
 	}
 	if e.Iteration != 0 {
 		number(`,"iteration":`, int64(e.Iteration))
+	}
+	if e.Depth != 0 {
+		number(`,"depth":`, int64(e.Depth))
 	}
 	return append(b, '}')
 }

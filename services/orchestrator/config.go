@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"turbocat.io/pkg/seal"
 )
 
 // Config of the orchestrator, from TURBOCAT_ORCHESTRATOR_<FIELD>.
 type Config struct {
+	// Keys seal the secrets of triggers.
+	Keys seal.Keys
 	// Sizes of the streams. Inputs and steps beyond them are refused, never dropped; events
 	// beyond them are still in the ledger.
 	ExecutionInputBytes int64         `env:"TURBOCAT_ORCHESTRATOR_EXECUTION_INPUT_BYTES" envDefault:"4294967296"`
@@ -28,7 +32,7 @@ const minRetention = 24 * time.Hour
 
 // check refuses what can not be.
 func (c Config) check() error {
-	var faults []error
+	faults := []error{c.Keys.Check()}
 	if c.UnfinishedPerUser < 1 {
 		faults = append(faults, fmt.Errorf("TURBOCAT_ORCHESTRATOR_UNFINISHED_PER_USER is %d; give 1 or more", c.UnfinishedPerUser))
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func newInstallation(t *testing.T) *installation {
 
 // environ configures an orchestrator of the installation.
 func (in *installation) environ() map[string]string {
-	environ := map[string]string{"DATABASE_URL": in.database, "NATS_URL": in.nats.url, "LOG_LEVEL": os.Getenv("LOG_LEVEL")}
+	environ := map[string]string{"DATABASE_URL": in.database, "NATS_URL": in.nats.url, "LOG_LEVEL": os.Getenv("LOG_LEVEL"), "ENCRYPTION_KEY": strings.Repeat("k", 32)}
 	if environ["LOG_LEVEL"] == "" {
 		environ["LOG_LEVEL"] = "fatal" // faults are what these tests are about
 	}

@@ -1,6 +1,6 @@
 // Package orchestrator is the service that runs executions.
 //
-// It owns the ledger (executions, steps, events, partitions), the calls of LLM steps and what they use, the schedules, and the streams
+// It owns the ledger (executions, steps, events, partitions), the calls of LLM steps and what they use, the triggers, and the streams
 // EXECUTION_INPUT, STEPS and EVENTS. It consumes the inputs of the partitions it holds,
 // offers the RPC methods of contracts/orchestrator, sends ready steps to runners, and
 // publishes the public events of executions.
@@ -22,6 +22,7 @@ import (
 	"turbocat.io/pkg/postgres/outbox"
 	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/pkg/postgres/weekly"
+	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/orchestrator/internal/backlog"
 	"turbocat.io/services/orchestrator/internal/calls"
@@ -29,10 +30,12 @@ import (
 	"turbocat.io/services/orchestrator/internal/dealing"
 	"turbocat.io/services/orchestrator/internal/engine"
 	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/inbound"
 	"turbocat.io/services/orchestrator/internal/natsapi"
 	"turbocat.io/services/orchestrator/internal/partition"
 	"turbocat.io/services/orchestrator/internal/postgres"
 	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // Spec describes the service to whatever starts it.
@@ -49,6 +52,8 @@ type Service struct {
 	transport *natsapi.Transport
 	keeper    *weekly.Keeper
 	firer     *schedule.Firer
+	receiver  *inbound.Receiver
+	watcher   *inbound.Watcher
 	backlog   *backlog.Watch
 	dealer    *dealing.Dealer
 	relay     *outbox.Relay // of what the audit trail and the catalog are told
@@ -60,6 +65,10 @@ type Service struct {
 // New wires the service. It takes no partition before Run.
 func New(env service.Env, cfg Config) (service.Service, error) {
 	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	keys, err := seal.NewKeyring("triggers", cfg.Keys)
+	if err != nil {
 		return nil, err
 	}
 	store := postgres.New(env.DB, env.Writer)
@@ -91,7 +100,14 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	s.owner = owner
 	executions := execution.NewService(s.acceptor, store, transport, dealer)
 	s.calls = calls.NewService(store, store, executions, execution.Children{Acceptor: acceptor}, transport, cfg.LLMUserDailyUSD, env.Log)
-	natsapi.Register(s.server, executions, s.calls, schedule.NewTriggers(store, catalog), deadletter.NewService(store, transport), s.answers)
+	natsapi.Register(s.server, executions, s.calls, deadletter.NewService(store, transport))
+	feeds := natsapi.Feeds{Conn: env.Bus}
+	triggers := trigger.New(store, catalog, map[string]trigger.Kind{
+		contract.TriggerTypeSchedule: schedule.Kind{}, contract.TriggerTypeWebhook: inbound.NewHooks(keys), contract.TriggerTypeEvent: inbound.NewListeners(feeds),
+	})
+	s.receiver = inbound.NewReceiver(store, triggers, acceptor, keys, env.Log, env.Metrics)
+	s.watcher = inbound.NewWatcher(store, feeds, acceptor, env.Log, env.Metrics)
+	natsapi.RegisterTriggers(s.server, triggers, schedule.NewSchedules(store, triggers), s.receiver, s.answers)
 	env.Health.AddProbe("partitions", func(ctx context.Context) error {
 		orphans, err := store.Orphans(ctx)
 		if err != nil {
@@ -132,12 +148,18 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
+		s.receiver.Tend(ctx)
+		return nil
+	})
+	group.Go(func() error {
 		s.answers.Run(ctx, s.log)
 		return nil
 	})
 	intake, endIntake := context.WithCancel(ctx)
 	var firing errgroup.Group
 	firing.Go(func() error { return s.firer.Run(intake) })
+	firing.Go(func() error { return s.watcher.Run(intake) })
+	firing.Go(func() error { return natsapi.HearFeeds(intake, s.bus, s.watcher.Heard, s.log) })
 	err := s.server.Run(ctx, s.bus)
 	endIntake()
 	if ferr := firing.Wait(); err == nil {

@@ -21,7 +21,7 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/runner"
 	"turbocat.io/pkg/bus"
-	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // schedule makes a schedule of a workflow. More is what its body has beside the cron expression.
@@ -32,7 +32,7 @@ func (in *installation) schedule(workflow, cron, more string) contract.Trigger {
 	if err != nil {
 		in.t.Fatalf("%s: %v", body, err)
 	}
-	return t
+	return t.Trigger
 }
 
 func (in *installation) patch(t contract.Trigger, body string) contract.Trigger {
@@ -442,16 +442,16 @@ func TestATriggerIsMadeOncePerIdempotencyKey(t *testing.T) {
 	workflow := in.workflow(waitStep("w", `{"signal":"go"}`))
 	keyed := in.owner
 	keyed.IdempotencyKey = "k"
-	create := func(caller rpc.Caller, name string) (contract.Trigger, error) {
+	create := func(caller rpc.Caller, name string) (contract.IssuedTrigger, error) {
 		return bus.Call(context.Background(), in.conn, contract.CreateTrigger, caller,
 			contract.NewTriggerRequest{WorkflowID: workflow, Body: json.RawMessage(`{"name":"` + name + `","type":"SCHEDULE","cron":"@daily","inputs":{"a":"<b>"}}`)})
 	}
-	for i := range schedule.MaxTriggers - 1 {
+	for i := range trigger.MaxPerWorkflow - 1 {
 		if _, err := create(in.owner, "n"+strconv.Itoa(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	answers := [8]contract.Trigger{}
+	answers := [8]contract.IssuedTrigger{}
 	var making sync.WaitGroup
 	for i := range answers {
 		making.Go(func() {
@@ -471,7 +471,7 @@ func TestATriggerIsMadeOncePerIdempotencyKey(t *testing.T) {
 		t.Errorf("another trigger with the key: %v", err)
 	}
 	list, err := bus.Call(t.Context(), in.conn, contract.ListTriggers, in.owner, contract.ListTriggersRequest{WorkflowID: workflow})
-	if err != nil || list.Pagination.Total != schedule.MaxTriggers {
+	if err != nil || list.Pagination.Total != trigger.MaxPerWorkflow {
 		t.Errorf("%d triggers, %v", list.Pagination.Total, err)
 	}
 }

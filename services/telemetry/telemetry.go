@@ -21,6 +21,7 @@ import (
 	"turbocat.io/pkg/seal"
 	"turbocat.io/pkg/service"
 	"turbocat.io/services/telemetry/internal/analytics"
+	"turbocat.io/services/telemetry/internal/feed"
 	"turbocat.io/services/telemetry/internal/logline"
 	"turbocat.io/services/telemetry/internal/natsapi"
 	"turbocat.io/services/telemetry/internal/postgres"
@@ -61,7 +62,6 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	store, feeds := postgres.NewLogs(env.DB), postgres.NewFeed(env.DB)
 	server := bus.NewServer(contract.Service, env.Log)
 	rollups := postgres.NewRollups(env.DB)
-	natsapi.Register(server, store, feeds, analytics.NewMetrics(rollups, time.Now))
 	intake := natsapi.NewIntake(env.Bus, logline.NewKeeper(store, env.Log, env.Metrics), bus.NewCopies(env.Replicas, env.Metrics, env.Log), env.Log, env.Metrics)
 	env.Health.Add("logs", intake.Check)
 	keys, err := seal.NewKeyring("webhooks", cfg.Keys)
@@ -73,6 +73,10 @@ func New(env service.Env, cfg Config) (*Service, error) {
 	courier := webhook.NewCourier(hooks, sender, env.Log, env.Metrics)
 	expander := webhook.NewExpander(hooks, courier, env.Log)
 	webhooks := webhook.New(hooks, sender, courier, keys, time.Now, env.Log, natsapi.Notify(env.Bus))
+	natsapi.Register(server, store, feeds, feed.NewIntake(feeds, time.Now, func(userID string, end uint64) {
+		expander.Heard([]string{userID})
+		natsapi.Tell(env.Bus, env.Log, map[string]uint64{userID: end})
+	}), analytics.NewMetrics(rollups, time.Now))
 	answers := once.New(env.DB)
 	natsapi.RegisterWebhooks(server, webhooks, answers)
 	feeder := natsapi.NewFeeder(env.Bus, feeds, expander.Heard, env.Log, env.Metrics)

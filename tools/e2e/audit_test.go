@@ -23,6 +23,8 @@ import (
 var unaudited = map[string]string{
 	"refresh":          "it goes on with a session, whose begin and end are entries; one that is refused is an entry",
 	"validateWorkflow": "it changes nothing",
+	"receiveHook":      "as executeWorkflow; the deliveries of the trigger have it, too",
+	"ingestEvents":     "the events themselves are the record: the feed has them",
 	"previewSchedule":  "it changes nothing",
 	"executeWorkflow":  "the execution itself is the record: who, when, of what, by which request",
 	"testAgent":        "as executeWorkflow",
@@ -229,6 +231,8 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	trigger := "/workflows/" + workflow + "/triggers/" + made(l.do(c, "POST", "/workflows/"+workflow+"/triggers", schedule, 201, "trigger.created cron"))
 	l.do(c, "PATCH", trigger, object{"enabled": false}, 200, "trigger.updated enabled")
 	l.do(c, "DELETE", trigger, nil, 204, "trigger.deleted cron")
+	hook := "/workflows/" + workflow + "/triggers/" + made(l.do(c, "POST", "/workflows/"+workflow+"/triggers", object{"name": "h", "type": "WEBHOOK"}, 201, "trigger.created preset"))
+	l.do(c, "POST", hook+"/rotate", nil, 200, "trigger.updated secretVersion")
 
 	template := "/templates/" + made(l.do(c, "POST", "/templates", object{
 		"name": "t", "type": "WORKFLOW", "category": "audit",

@@ -211,6 +211,9 @@ func TestNothingAnswers500(t *testing.T) {
 				expect(kind, c.do(t, method, existing, raw(`{`), "Content-Type", kind), true)
 			}
 			properties := propertiesOf(op.RequestBody.Value.Content["application/json"].Schema.Value)
+			if op.OperationID == "receiveHook" { // its body is its sender's to say
+				continue
+			}
 			if len(properties) == 0 {
 				t.Errorf("%s %s documents no properties of its body", method, path)
 			}

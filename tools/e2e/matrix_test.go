@@ -49,7 +49,7 @@ var matrix = map[string]audience{
 	"listWorkflows": themself, "createWorkflow": themself, "getWorkflow": theOwner, "updateWorkflow": theOwner, "deleteWorkflow": theOwner,
 	"executeWorkflow": theOwner, "listWorkflowExecutions": theOwner,
 	"listTriggers": theOwner, "createTrigger": theOwner, "previewSchedule": theOwner, "getTrigger": theOwner, "updateTrigger": theOwner, "deleteTrigger": theOwner,
-	"listSkips":      theOwner,
+	"listSkips": theOwner, "rotateTrigger": theOwner, "listTriggerDeliveries": theOwner, "receiveHook": anybody, "ingestEvents": themself,
 	"listExecutions": themself, "bulkExecutions": themself, "getExecution": theOwner, "explainExecution": theOwner, "listExecutionLogs": theOwner,
 	"streamExecutionEvents": theOwner, "cancelExecution": theOwner, "pauseExecution": theOwner, "resumeExecution": theOwner, "signalExecution": theOwner,
 	"listEvents": themself, "streamEvents": themself, "listEventTypes": themself,
@@ -254,6 +254,7 @@ func furnish(t *testing.T, c *client, operations []operation) things {
 	make1("agents", "/agents", "createAgent")
 	make1("workflows", "/workflows", "createWorkflow")
 	make1("triggers", "/workflows/"+x["workflows"]+"/triggers", "createTrigger")
+	x["hooks"] = x["triggers"]
 	make1("templates", "/templates", "createTemplate")
 	make1("executions", "/workflows/"+x["workflows"]+"/execute", "executeWorkflow")
 	make1("api-keys", "/api-keys", "createApiKey")

@@ -74,6 +74,11 @@ func start(ctx context.Context, dir string, o Options, services ...string) (_ *w
 	}
 	natsURL := url.URL{Scheme: "nats", User: url.UserPassword("bench", "bench"), Host: "127.0.0.1:" + strconv.Itoa(port)}
 	w.environ = []string{"PATH=" + o.Environ["PATH"], "HOME=" + dir, "NATS_URL=" + natsURL.String(), "DATABASE_URL=" + w.pg.URL(), "LOG_LEVEL=warn"}
+	for _, name := range []string{"JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY"} {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // it never fails
+		w.environ = append(w.environ, name+"="+hex.EncodeToString(key))
+	}
 	if err := w.spawn("nats", "serve", "nats", "--dir", filepath.Join(dir, "nats")); err != nil {
 		return nil, err
 	}
@@ -100,7 +105,7 @@ func start(ctx context.Context, dir string, o Options, services ...string) (_ *w
 	return w, nil
 }
 
-// prepareGateway gives the services that serve HTTP what they need: a Redis, keys and a port. Limits of requests are lifted, for
+// prepareGateway gives the services that serve HTTP what they need: a Redis and a port. Limits of requests are lifted, for
 // the load comes from one address.
 func (w *world) prepareGateway(ctx context.Context) (err error) {
 	if w.redis, err = redisd.Start(ctx, filepath.Join(w.dir, "redis")); err != nil {
@@ -112,11 +117,6 @@ func (w *world) prepareGateway(ctx context.Context) (err error) {
 	}
 	w.url = "http://127.0.0.1:" + strconv.Itoa(port)
 	w.environ = append(w.environ, "REDIS_URL="+w.redis.URL(), "PORT="+strconv.Itoa(port), "TURBOCAT_GATEWAY_AUTH_PER_MINUTE=1000000", "TURBOCAT_GATEWAY_USER_PER_SECOND=1000000")
-	for _, name := range []string{"JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "ENCRYPTION_KEY"} {
-		key := make([]byte, 32)
-		_, _ = rand.Read(key) // it never fails
-		w.environ = append(w.environ, name+"="+hex.EncodeToString(key))
-	}
 	return nil
 }
 

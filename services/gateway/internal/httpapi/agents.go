@@ -203,7 +203,7 @@ func (a *API) testAgent(ctx context.Context, in *testInput) (*tested, error) {
 	if wait == 0 {
 		wait = defaultTestWait
 	}
-	request, err := parseExecute(in.RawBody, "input")
+	request, err := parseExecute(in.RawBody, "input", "")
 	if err != nil {
 		return nil, err
 	}

@@ -132,6 +132,7 @@ func New(o Options) *API {
 	a.routeAudit()
 	a.routeDeadLetters()
 	a.routeWebhooks()
+	a.routeInbound()
 	a.routeAnalytics()
 	a.routeDocs()
 	a.queries = queryParameters(a.huma.OpenAPI())

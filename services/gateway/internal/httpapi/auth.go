@@ -33,6 +33,8 @@ type access struct {
 	auth      bool   // counts against the limit of the auth routes
 	body      int    // the largest body, in bytes; 0 when the route takes none
 	yaml      bool   // the body may be YAML too
+	raw       bool   // the body may be anything
+	open      bool   // it takes any parameters
 	scope     string // that an API key needs; "" when none may call the route
 	operation string // operationId
 }
@@ -55,8 +57,10 @@ func (a *API) admit(c *fiber.Ctx, need access) error {
 	if err := need.allows(r.caller); err != nil {
 		return err
 	}
-	if err := a.checkParameters(c, need.operation); err != nil {
-		return err
+	if !need.open {
+		if err := a.checkParameters(c, need.operation); err != nil {
+			return err
+		}
 	}
 	if need.body > 0 {
 		return a.aside(func() error { return readBody(c, r, need) })

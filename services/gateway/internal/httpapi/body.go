@@ -44,7 +44,7 @@ func readBody(c *fiber.Ctx, r *request, need access) error {
 	if length > limit {
 		return tooLarge(limit)
 	}
-	if err := checkContentType(c, need.yaml); err != nil {
+	if err := checkContentType(c, need); err != nil {
 		return err
 	}
 	timeout := bodyTimeout
@@ -77,13 +77,16 @@ var yamlTypes = []string{"application/yaml", "application/x-yaml", "text/yaml", 
 
 // checkContentType accepts JSON, YAML where a route takes it, and a client that does not say what it sends. What passes
 // reaches huma as application/json.
-func checkContentType(c *fiber.Ctx, yaml bool) error {
+func checkContentType(c *fiber.Ctx, need access) error {
 	if encoding := c.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return errs.New(errs.UnsupportedMediaType, "a compressed body is not taken; send it without Content-Encoding")
 	}
+	if need.raw {
+		return nil
+	}
 	if given := c.Get("Content-Type"); given != "" {
 		media, _, err := mime.ParseMediaType(given)
-		isYAML := yaml && slices.Contains(yamlTypes, media)
+		isYAML := need.yaml && slices.Contains(yamlTypes, media)
 		if err != nil || !isYAML && media != "application/json" && !(strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")) {
 			return errs.New(errs.UnsupportedMediaType, "the Content-Type is not JSON; send the body as application/json")
 		}

@@ -60,7 +60,7 @@ func TestFeedIsPolled(t *testing.T) {
 		{"/events", 200, `"cursor":"4","more":false,"skipped":1`},
 		{"/events?after=2&limit=1", 200, `"cursor":"3","more":true}`},
 		{"/events?types=io.turbocat.execution.started.v1", 200, `"events":[],"cursor":"0"`},
-		{"/events?types=x", 400, `\"x\" is no type of events; GET /api/v1/event-types lists them`},
+		{"/events?types=io.turbocat.x", 400, `\"io.turbocat.x\" is no type of events; GET /api/v1/event-types lists them`},
 		{"/events?after=-1", 400, `"field":"after"`},
 		{"/events?limit=1001", 400, `"field":"limit"`},
 		{"/events?since=yesterday", 400, `"field":"since"`},
@@ -104,7 +104,7 @@ func TestFeedIsFollowed(t *testing.T) {
 	if n := w.hub.Followed(); n != 0 {
 		t.Errorf("%d executions are followed", n)
 	}
-	for path, want := range map[string]string{"?since=yesterday": `"field":"since"`, "?types=x": `"field":"types"`, "?lastEventId=x": `"field":"lastEventId"`} {
+	for path, want := range map[string]string{"?since=yesterday": `"field":"since"`, "?types=,x": `"field":"types"`, "?lastEventId=x": `"field":"lastEventId"`} {
 		if got := w.do(request{method: "GET", path: "/api/v1/events/stream" + path, token: aliceToken}); got.status != 400 || !strings.Contains(got.text, want) {
 			t.Errorf("%s: %d %s", path, got.status, got.text)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -71,9 +72,12 @@ type world struct {
 	state      string // of the one execution
 	down       map[string]bool
 	figures    telemetry.MetricsRequest // the last
-	refuses    error                    // what is answered to an execute; nil for an execution
-	denied     audit.Denial             // the last that the audit trail was told of
-	unrecorded error                    // why it can not be told; nil when it can
+	hooked     orchestrator.HookRequest // the last
+	receipt    orchestrator.HookReceipt // of the next requests to triggers
+	ingested   []json.RawMessage
+	refuses    error        // what is answered to an execute; nil for an execution
+	denied     audit.Denial // the last that the audit trail was told of
+	unrecorded error        // why it can not be told; nil when it can
 }
 
 func (w *world) refusal() error {
@@ -357,9 +361,19 @@ func (w *world) serve() {
 	trigger := func(c rpc.Caller, workflow, id, name string) orchestrator.Trigger {
 		return orchestrator.Trigger{ID: id, WorkflowID: workflow, UserID: c.UserID, Type: "SCHEDULE", Name: name, Inputs: json.RawMessage("{}"), Overlap: "SKIP", NextFireTimes: []time.Time{}}
 	}
-	answer(w, orch, orchestrator.CreateTrigger, func(c rpc.Caller, r orchestrator.NewTriggerRequest) (orchestrator.Trigger, error) {
-		return trigger(c, r.WorkflowID, thingID, string(r.Body)), nil
+	answer(w, orch, orchestrator.CreateTrigger, func(c rpc.Caller, r orchestrator.NewTriggerRequest) (orchestrator.IssuedTrigger, error) {
+		return orchestrator.IssuedTrigger{Trigger: trigger(c, r.WorkflowID, thingID, string(r.Body))}, nil
 	})
+	answer(w, orch, orchestrator.RotateTrigger, func(c rpc.Caller, r orchestrator.RotateTriggerRequest) (orchestrator.IssuedTrigger, error) {
+		t := trigger(c, r.WorkflowID, r.ID, strconv.FormatInt(r.OverlapMs, 10))
+		t.Type, t.Overlap, t.NextFireTimes = "WEBHOOK", "", nil
+		return orchestrator.IssuedTrigger{Trigger: t, Secret: r.Secret + "!"}, nil
+	})
+	answer(w, orch, orchestrator.ListTriggerDeliveries, func(_ rpc.Caller, r orchestrator.ListTriggerDeliveriesRequest) (rpc.List[orchestrator.TriggerDelivery], error) {
+		reason, err := asked(r)
+		return rpc.List[orchestrator.TriggerDelivery]{Items: []orchestrator.TriggerDelivery{{ID: thingID, DeliveryID: "d", Status: "REFUSED", Reason: reason}}}, err
+	})
+	answer(w, orch, orchestrator.ReceiveHook, w.receiveHook)
 	answer(w, orch, orchestrator.GetTrigger, func(c rpc.Caller, r orchestrator.TriggerRequest) (orchestrator.Trigger, error) {
 		if r.ID != thingID {
 			return orchestrator.Trigger{}, errs.New(errs.NotFound, "trigger not found")
@@ -387,6 +401,12 @@ func (w *world) serve() {
 		return rpc.List[telemetry.LogLine]{Items: []telemetry.LogLine{{ID: thingID, ExecutionID: r.ExecutionID, Level: r.Level, Source: "console", Message: "hello", Fields: json.RawMessage("{}")}}}, nil
 	})
 	answer(w, tel, telemetry.ReadFeed, w.readFeed)
+	answer(w, tel, telemetry.IngestEvents, func(_ rpc.Caller, r telemetry.IngestRequest) (telemetry.Ingested, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ingested = append(w.ingested, r.Events...)
+		return telemetry.Ingested{Accepted: len(r.Events)}, nil
+	})
 	answer(w, tel, telemetry.ReadMetrics, func(_ rpc.Caller, r telemetry.MetricsRequest) (telemetry.Metrics, error) {
 		w.mu.Lock()
 		w.figures = r

@@ -15,7 +15,7 @@ func TestIdempotencyKeysAreCarried(t *testing.T) {
 	carried := map[string]string{ // the RPC of a route
 		"/agents": "catalog.create_agent", agent + "/duplicate": "catalog.duplicate_agent", agent + "/test": "orchestrator.submit",
 		"/workflows": "catalog.create_workflow", workflow + "/duplicate": "catalog.duplicate_workflow", "/workflows/import": "catalog.import_workflow",
-		workflow + "/execute": "orchestrator.submit", workflow + "/triggers": "orchestrator.create_trigger",
+		workflow + "/execute": "orchestrator.submit", workflow + "/triggers": "orchestrator.create_trigger", workflow + "/triggers/" + thingID + "/rotate": "orchestrator.rotate_trigger",
 		execution + "/retry": "orchestrator.retry", execution + "/replay": "orchestrator.replay", execution + "/rerun": "orchestrator.rerun", execution + "/signals/{name}": "orchestrator.signal",
 		"/templates": "catalog.create_template", template + "/instantiate": "catalog.instantiate_template",
 		"/api-keys": "identity.create_api_key", "/api-keys/" + thingID + "/rotate": "identity.rotate_api_key",
@@ -33,7 +33,7 @@ func TestIdempotencyKeysAreCarried(t *testing.T) {
 		if item.Post == nil {
 			continue
 		}
-		route := strings.TrimPrefix(strings.ReplaceAll(path, "{id}", thingID), "/api/v1")
+		route := strings.TrimPrefix(strings.NewReplacer("{id}", thingID, "{triggerId}", thingID).Replace(path), "/api/v1")
 		method, carries := carried[route]
 		takes, repeated := item.Post.Parameters.GetByInAndName("header", "Idempotency-Key") != nil, item.Post.Description
 		switch {

@@ -172,7 +172,7 @@ func FuzzParseExecute(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		submit, err := parseExecute(body, "inputs")
+		submit, err := parseExecute(body, "inputs", "triggerType")
 		if err != nil {
 			if errs.CodeOf(err) != errs.Validation {
 				t.Errorf("%s: %v", body, err)

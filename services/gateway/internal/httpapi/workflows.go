@@ -89,8 +89,9 @@ type StepOptions struct {
 
 // executeBody documents what POST workflows/{id}/execute takes.
 type executeBody struct {
-	Inputs   map[string]any `json:"inputs,omitempty"`
-	Priority int            `json:"priority,omitempty" doc:"9 runs first; that of the workflow is the default"`
+	Inputs      map[string]any `json:"inputs,omitempty"`
+	Priority    int            `json:"priority,omitempty" doc:"9 runs first; that of the workflow is the default"`
+	TriggerType string         `json:"triggerType,omitempty" pattern:"^(MANUAL|API)$" default:"API" example:"MANUAL" doc:"MANUAL when a person asks for it, else API"`
 }
 
 type workflowFilter struct {
@@ -306,11 +307,14 @@ func (a *API) execute(ctx context.Context, in *executeInput) (*executed, error) 
 	if err != nil {
 		return nil, err
 	}
-	submit, err := parseExecute(in.RawBody, "inputs")
+	submit, err := parseExecute(in.RawBody, "inputs", "triggerType")
 	if err != nil {
 		return nil, err
 	}
-	submit.WorkflowID, submit.TriggerType, submit.IdempotencyKey = in.ID, orchestrator.TriggerAPI, in.IdempotencyKey
+	submit.WorkflowID, submit.IdempotencyKey = in.ID, in.IdempotencyKey
+	if submit.TriggerType == "" {
+		submit.TriggerType = orchestrator.TriggerAPI
+	}
 	execution, status, err := a.submit(ctx, submit, wait)
 	if err != nil {
 		return nil, err
@@ -384,8 +388,8 @@ func parseWait(given string) (time.Duration, error) {
 	return wait, nil
 }
 
-// parseExecute reads the body of execute, which may be absent. Its inputs, in the field of that name, stay as they are.
-func parseExecute(body []byte, inputs string) (orchestrator.SubmitRequest, error) {
+// parseExecute reads the body of execute, which may be absent. Its inputs, in the field of that name, stay as they are. Without a name for the type of its trigger it has none.
+func parseExecute(body []byte, inputs, triggerType string) (orchestrator.SubmitRequest, error) {
 	var submit orchestrator.SubmitRequest
 	if len(body) == 0 {
 		return submit, nil
@@ -400,6 +404,10 @@ func parseExecute(body []byte, inputs string) (orchestrator.SubmitRequest, error
 	var faults []errs.Detail
 	for name, value := range fields {
 		switch name {
+		case triggerType:
+			if json.Unmarshal(value, &submit.TriggerType) != nil || submit.TriggerType != orchestrator.TriggerManual && submit.TriggerType != orchestrator.TriggerAPI {
+				faults = append(faults, errs.Detail{Field: name, Message: "is neither; give MANUAL when a person asks for it, or API", Code: errs.BadEnum})
+			}
 		case inputs:
 			submit.Inputs = value
 			if value[0] != '{' && string(value) != "null" {

@@ -570,6 +570,7 @@ func (a *applier) emit(kind event.Type[orchestrator.ExecutionEvent], data orches
 	x := a.x
 	x.EventSeq++
 	data.ExecutionID, data.WorkflowID, data.UserID, data.Seq = x.ID, x.WorkflowID, x.UserID, x.EventSeq
+	data.Depth = x.Depth
 	a.out.Events = append(a.out.Events, Event{Type: kind, Time: x.LastInput, Data: data})
 	a.out.Changed = true
 }

@@ -36,6 +36,7 @@ type Accepted struct {
 	Depth          int             // how many executions it stands in
 	CompensationOf string          // the execution whose steps it undoes; "" for none
 	Scheduled      *Scheduled      // the time of a schedule that it is of; nil for none
+	Received       *Received       // what came in that it is of; nil for none
 	Detached       bool            // nobody waits for its end, although it has a Parent
 	Limit          *Limit          // that counts it, unless an execution that waits for it holds a slot of the same; nil for none
 }

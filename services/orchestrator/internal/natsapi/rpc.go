@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"turbocat.io/contracts/catalog"
+	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/pkg/bus"
@@ -11,11 +12,13 @@ import (
 	"turbocat.io/services/orchestrator/internal/calls"
 	"turbocat.io/services/orchestrator/internal/deadletter"
 	"turbocat.io/services/orchestrator/internal/execution"
+	"turbocat.io/services/orchestrator/internal/inbound"
 	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // Register lets the services answer the methods of contracts/orchestrator.
-func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *schedule.Triggers, d *deadletter.Service, answers *once.Answers) {
+func Register(server *bus.Server, s *execution.Service, c *calls.Service, d *deadletter.Service) {
 	bus.Handle(server, orchestrator.Submit, s.Submit)
 	bus.Handle(server, orchestrator.GetExecution, s.Get)
 	bus.Handle(server, orchestrator.ListExecution, s.List)
@@ -48,16 +51,36 @@ func Register(server *bus.Server, s *execution.Service, c *calls.Service, t *sch
 	bus.Handle(server, orchestrator.GetDeadLetter, d.Get)
 	bus.Handle(server, orchestrator.CountDeadLetters, d.Count)
 	bus.Handle(server, orchestrator.ReplayDeadLetter, d.Replay)
-	bus.Handle(server, orchestrator.CreateTrigger, once.Do(answers, orchestrator.CreateTrigger.Name, t.Create))
+}
+
+// RegisterTriggers lets the services answer the methods of triggers.
+func RegisterTriggers(server *bus.Server, t *trigger.Triggers, s *schedule.Schedules, r *inbound.Receiver, answers *once.Answers) {
+	bus.Handle(server, orchestrator.CreateTrigger, once.Shown(answers, orchestrator.CreateTrigger.Name, t.Create, func(t orchestrator.IssuedTrigger) error {
+		if t.Type == orchestrator.TriggerTypeWebhook {
+			return shown(t)
+		}
+		return nil
+	}))
 	bus.Handle(server, orchestrator.GetTrigger, t.Get)
 	bus.Handle(server, orchestrator.ListTriggers, t.List)
 	bus.Handle(server, orchestrator.PatchTrigger, t.Patch)
 	bus.Handle(server, orchestrator.DeleteTrigger, t.Delete)
-	bus.Handle(server, orchestrator.PreviewSchedule, t.Preview)
-	bus.Handle(server, orchestrator.ListSkips, t.Skips)
+	bus.Handle(server, orchestrator.PreviewSchedule, s.Preview)
+	bus.Handle(server, orchestrator.ListSkips, s.Skips)
+	bus.Handle(server, orchestrator.RotateTrigger, once.Shown(answers, orchestrator.RotateTrigger.Name, r.Rotate, shown))
+	bus.Handle(server, orchestrator.ListTriggerDeliveries, r.Deliveries)
+	bus.Handle(server, orchestrator.ReceiveHook, r.Receive)
 }
 
-// Catalog asks the catalog service; it implements execution.Catalog and schedule.Catalog.
+// shown says what to do when a secret was shown before.
+func shown(t orchestrator.IssuedTrigger) error {
+	if t.Secret != "" {
+		return nil
+	}
+	return errs.New(errs.Conflict, "the request was answered before, with a secret that is shown once; its trigger is %s: give it a new secret by POST .../triggers/%s/rotate", t.ID, t.ID)
+}
+
+// Catalog asks the catalog service; it implements execution.Catalog and trigger.Catalog.
 type Catalog struct{ Conn *bus.Conn }
 
 // Resolve implements execution.Catalog.
@@ -65,7 +88,7 @@ func (c Catalog) Resolve(ctx context.Context, caller rpc.Caller, req catalog.Res
 	return bus.Call(ctx, c.Conn, catalog.ResolveDefinition, caller, req)
 }
 
-// Workflow implements schedule.Catalog.
+// Workflow implements trigger.Catalog.
 func (c Catalog) Workflow(ctx context.Context, caller rpc.Caller, id string) (catalog.Workflow, error) {
 	return bus.Call(ctx, c.Conn, catalog.GetWorkflow, caller, catalog.IDRequest{ID: id})
 }

@@ -44,6 +44,9 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 		if fresh, err = moveSchedules(ctx, tx, fresh, outcomes); err != nil {
 			return err
 		}
+		if fresh, err = claimDeliveries(ctx, tx, fresh, outcomes); err != nil {
+			return err
+		}
 		if kept, err = s.keepDefinitions(ctx, tx, fresh); err != nil {
 			return err
 		}
@@ -82,7 +85,7 @@ func (s *Store) Accept(ctx context.Context, executions []execution.Accepted) ([]
 // goes with them in a transaction.
 func (s *Store) plain(executions []execution.Accepted) bool {
 	return !slices.ContainsFunc(executions, func(x execution.Accepted) bool {
-		return x.Key != nil || x.Parent != nil || x.Scheduled != nil || x.RetryOf != "" || x.CompensationOf != "" || x.Limit != nil || len(x.Reused) > 0 || x.Definition.Recording != nil ||
+		return x.Key != nil || x.Parent != nil || x.Scheduled != nil || x.Received != nil || x.RetryOf != "" || x.CompensationOf != "" || x.Limit != nil || len(x.Reused) > 0 || x.Definition.Recording != nil ||
 			len(x.Inputs) > runner.MaxInline || !s.known(x.DefinitionHash)
 	})
 }
@@ -226,6 +229,9 @@ func insertExecutions(ctx context.Context, q querier, executions []execution.Acc
 		}
 		if at := x.Scheduled; at != nil {
 			schedules[i], times[i] = at.TriggerID, at.For.UnixMicro()
+		}
+		if x.Received != nil {
+			schedules[i] = x.Received.TriggerID
 		}
 	}
 	var inserted []string

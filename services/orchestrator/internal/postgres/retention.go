@@ -65,6 +65,7 @@ func (s *Store) sweep(ctx context.Context, before time.Time) (int64, error) {
 		{`DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE created_at < $1 LIMIT $2)`, []any{before, sweepBatch}},
 		// What is before a schedule's place is decided, whether or not anybody still knows how.
 		{`DELETE FROM schedule_skips WHERE ctid = ANY(ARRAY(SELECT ctid FROM schedule_skips WHERE until < $1 AND created_at < $1 LIMIT $2))`, []any{before, sweepBatch}},
+		{`DELETE FROM trigger_deliveries WHERE ctid = ANY(ARRAY(SELECT ctid FROM trigger_deliveries WHERE received_at < $1 LIMIT $2))`, []any{before, sweepBatch}},
 		{
 			`DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at < now() - $1 * interval '1 microsecond' LIMIT $2))`,
 			[]any{microseconds(keyLife + keySlack), sweepBatch},

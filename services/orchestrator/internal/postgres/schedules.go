@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -14,18 +13,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
-	"turbocat.io/contracts/audit"
 	"turbocat.io/contracts/catalog"
-	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/listing"
-	"turbocat.io/pkg/postgres/once"
 	"turbocat.io/pkg/postgres/outbox"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // moveSchedules moves the schedules of scheduled executions on to the times that follow, and leaves out the executions whose time is
@@ -69,98 +66,59 @@ func moveSchedules(ctx context.Context, tx *postgres.PreparedTx, executions []ex
 	return kept, nil
 }
 
-// triggerRow is a trigger with its schedule.
-type triggerRow struct {
-	ID              string       `db:"id"`
-	WorkflowID      string       `db:"workflow_id"`
-	WorkflowOwner   string       `db:"workflow_owner"`
-	UserID          string       `db:"user_id"`
-	Name            string       `db:"name"`
-	Enabled         bool         `db:"enabled"`
-	Inputs          []byte       `db:"inputs"`
-	Priority        *int         `db:"priority"`
-	CreatedAt       time.Time    `db:"created_at"`
-	UpdatedAt       time.Time    `db:"updated_at"`
-	Revision        int64        `db:"revision"`
-	Cron            string       `db:"cron"`
-	TimeZone        string       `db:"time_zone"`
-	Overlap         string       `db:"overlap"`
-	CatchUpWindowMs int64        `db:"catch_up_window_ms"`
-	JitterMs        int64        `db:"jitter_ms"`
-	NextTime        sql.NullTime `db:"next_time"`
-	NextFireAt      sql.NullTime `db:"next_fire_at"`
-	LastTime        sql.NullTime `db:"last_time"`
-	Now             time.Time    `db:"now"`
+// scheduleRow is what of a schedule all triggers do not have. It is of nothing when there is none.
+type scheduleRow struct {
+	Revision        sql.NullInt64  `db:"s_revision"`
+	Cron            sql.NullString `db:"cron"`
+	TimeZone        sql.NullString `db:"time_zone"`
+	Overlap         sql.NullString `db:"overlap"`
+	CatchUpWindowMs sql.NullInt64  `db:"catch_up_window_ms"`
+	JitterMs        sql.NullInt64  `db:"jitter_ms"`
+	NextTime        sql.NullTime   `db:"next_time"`
+	NextFireAt      sql.NullTime   `db:"next_fire_at"`
+	LastTime        sql.NullTime   `db:"last_time"`
 }
 
-const triggerColumns = `t.id, t.workflow_id, t.workflow_owner, t.user_id, t.name, t.enabled, t.inputs, t.priority, t.created_at, t.updated_at,
-	s.revision, s.cron, s.time_zone, s.overlap, s.catch_up_window_ms, s.jitter_ms, s.next_time, s.next_fire_at, s.last_time, clock_timestamp() AS now`
+const scheduleColumns = `s.revision AS s_revision, s.cron, s.time_zone, s.overlap, s.catch_up_window_ms, s.jitter_ms, s.next_time, s.next_fire_at, s.last_time`
 
-func (r triggerRow) trigger() schedule.Trigger {
-	return schedule.Trigger{
-		ID: r.ID, WorkflowID: r.WorkflowID, WorkflowOwner: r.WorkflowOwner, UserID: r.UserID, Name: r.Name, Enabled: r.Enabled, Inputs: r.Inputs, Priority: r.Priority,
-		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Cron: r.Cron, TimeZone: r.TimeZone, Overlap: r.Overlap,
-		CatchUpWindow: time.Duration(r.CatchUpWindowMs) * time.Millisecond, Jitter: time.Duration(r.JitterMs) * time.Millisecond, Revision: r.Revision,
-		Place: schedule.Place{Time: zeroTime(r.NextTime), FireAt: zeroTime(r.NextFireAt)}, Last: zeroTime(r.LastTime), Now: r.Now.UTC(),
+func (r scheduleRow) schedule(b trigger.Base) *schedule.Trigger {
+	return &schedule.Trigger{
+		Base: b, Cron: r.Cron.String, TimeZone: r.TimeZone.String, Overlap: r.Overlap.String,
+		CatchUpWindow: time.Duration(r.CatchUpWindowMs.Int64) * time.Millisecond, Jitter: time.Duration(r.JitterMs.Int64) * time.Millisecond, Revision: r.Revision.Int64,
+		Place: schedule.Place{Time: zeroTime(r.NextTime), FireAt: zeroTime(r.NextFireAt)}, Last: zeroTime(r.LastTime),
 	}
 }
-
-func zeroTime(t sql.NullTime) time.Time {
-	if !t.Valid {
-		return time.Time{}
-	}
-	return t.Time.UTC()
-}
-
-func nullTime(t time.Time) sql.NullTime { return sql.NullTime{Time: t, Valid: !t.IsZero()} }
 
 // lookAt is when a schedule is to be looked at; never while it is off.
-func lookAt(t schedule.Trigger) sql.NullTime {
+func lookAt(t *schedule.Trigger) sql.NullTime {
 	if !t.Enabled {
 		return sql.NullTime{}
 	}
 	return nullTime(t.Place.FireAt)
 }
 
-// Clock implements schedule.Store.
-func (s *Store) Clock(ctx context.Context) (time.Time, error) {
-	var now time.Time
-	err := s.db.GetContext(ctx, &now, `SELECT clock_timestamp()`)
-	return now.UTC(), postgres.Translate(err)
+func addSchedule(ctx context.Context, tx *sqlx.Tx, t *schedule.Trigger) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO schedules (trigger_id, cron, time_zone, overlap, catch_up_window_ms, jitter_ms, next_time, next_fire_at, look_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, t.ID, t.Cron, t.TimeZone, t.Overlap, t.CatchUpWindow.Milliseconds(), t.Jitter.Milliseconds(),
+		nullTime(t.Place.Time), nullTime(t.Place.FireAt), lookAt(t))
+	return err
 }
 
-// AddTrigger implements schedule.Store.
-func (s *Store) AddTrigger(ctx context.Context, t schedule.Trigger, most int) error {
-	return postgres.InTx(ctx, s.lists, func(tx *sqlx.Tx) error {
-		var there int
-		if err := lockTriggers(ctx, tx, t.WorkflowID); err != nil {
+// saveSchedule saves a changed schedule as a new revision, and the times that the change has passed over.
+func saveSchedule(ctx context.Context, tx *sqlx.Tx, t *schedule.Trigger) error {
+	if t.Passed != nil {
+		if err := addSkip(ctx, tx, t.ID, *t.Passed); err != nil {
 			return err
 		}
-		if err := tx.GetContext(ctx, &there, `SELECT count(*) FROM triggers WHERE workflow_id = $1`, t.WorkflowID); err != nil {
-			return err
-		}
-		if there >= most {
-			return errs.New(errs.Conflict, "the workflow has %d triggers, which is the most; delete one first", there)
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO triggers (id, workflow_id, workflow_owner, user_id, type, name, enabled, inputs, priority, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, t.ID, t.WorkflowID, t.WorkflowOwner, t.UserID, orchestrator.TriggerTypeSchedule, t.Name, t.Enabled, t.Inputs,
-			t.Priority, t.CreatedAt, t.UpdatedAt); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO schedules (trigger_id, cron, time_zone, overlap, catch_up_window_ms, jitter_ms, next_time, next_fire_at, look_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, t.ID, t.Cron, t.TimeZone, t.Overlap, t.CatchUpWindow.Milliseconds(), t.Jitter.Milliseconds(),
-			nullTime(t.Place.Time), nullTime(t.Place.FireAt), lookAt(t))
-		if err != nil {
-			return err
-		}
-		if err := noteSchedules(ctx, tx, t.WorkflowID); err != nil {
-			return err
-		}
-		if err := recordTrigger(ctx, tx, audit.TriggerCreated, nil, &t); err != nil {
-			return err
-		}
-		return once.Keep(ctx, tx, t.View())
-	})
+	}
+	// Its skips end where it goes on, which another timetable may do earlier than the last of them says.
+	if _, err := tx.ExecContext(ctx, `UPDATE schedule_skips SET until = $2 WHERE trigger_id = $1 AND until > $2`, t.ID, nullTime(t.Place.Time)); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE schedules SET revision = revision + 1, cron = $2, time_zone = $3, overlap = $4, catch_up_window_ms = $5, jitter_ms = $6,
+			next_time = $7, next_fire_at = $8, look_at = $9 WHERE trigger_id = $1`,
+		t.ID, t.Cron, t.TimeZone, t.Overlap, t.CatchUpWindow.Milliseconds(), t.Jitter.Milliseconds(), nullTime(t.Place.Time), nullTime(t.Place.FireAt), lookAt(t))
+	return err
 }
 
 // noteSchedules has the catalog told whether a schedule of a workflow is on by now. Changes of a workflow's triggers come one after
@@ -180,138 +138,6 @@ func noteSchedules(ctx context.Context, tx *sqlx.Tx, workflowID string) error {
 	}
 	return outbox.Enqueue(ctx, tx, outbox.Message{
 		ID: uuid.Must(uuid.NewV7()).String(), Type: schedule.TypeNoted, Subject: workflowID, RequestID: rpc.CallerOf(ctx).RequestID, Body: body,
-	})
-}
-
-// lockTriggers keeps others from changing which triggers a workflow has until the transaction ends.
-func lockTriggers(ctx context.Context, tx *sqlx.Tx, workflowID string) error {
-	_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('triggers'), hashtext($1))`, workflowID)
-	return err
-}
-
-const triggersJoined = `triggers t JOIN schedules s ON s.trigger_id = t.id`
-
-// Trigger implements schedule.Store.
-func (s *Store) Trigger(ctx context.Context, id string) (schedule.Trigger, error) {
-	if uuid.Validate(id) != nil {
-		return schedule.Trigger{}, errs.New(errs.NotFound, "trigger not found")
-	}
-	var row triggerRow
-	if err := s.db.GetContext(ctx, &row, `SELECT `+triggerColumns+` FROM `+triggersJoined+` WHERE t.id = $1`, id); err != nil {
-		return schedule.Trigger{}, notFound(err, "trigger")
-	}
-	return row.trigger(), nil
-}
-
-var triggerTable = listing.Table{
-	From: "triggers t", Join: "JOIN schedules s ON s.trigger_id = t.id", ID: "t.id",
-	Columns: map[string]listing.Column{
-		"createdAt": {SQL: "t.created_at", Kind: listing.Time}, "updatedAt": {SQL: "t.updated_at", Kind: listing.Time}, "name": {SQL: "t.name", Kind: listing.Text},
-	},
-}
-
-// Triggers implements schedule.Store.
-func (s *Store) Triggers(ctx context.Context, req orchestrator.ListTriggersRequest) ([]schedule.Trigger, rpc.Pagination, error) {
-	var faults form.Faults
-	page := triggerTable.Parse(req.Page, &faults)
-	workflow, err := uuid.Parse(req.WorkflowID)
-	if err != nil {
-		faults.Add("workflowId", errs.BadValue, "is no UUID; give the id of a workflow")
-	}
-	if err := faults.Err("query"); err != nil {
-		return nil, rpc.Pagination{}, err
-	}
-	var where listing.Where
-	where.And("t.workflow_id = ?::uuid", workflow.String())
-	if req.Search != "" {
-		where.And("t.name ILIKE ?", listing.Contains(req.Search))
-	}
-	type row struct {
-		triggerRow
-		listing.Key
-	}
-	rows, pagination, err := listing.Select[row](ctx, s.lists, page, triggerColumns, where)
-	if err != nil {
-		return nil, rpc.Pagination{}, err
-	}
-	out := make([]schedule.Trigger, len(rows))
-	for i, r := range rows {
-		out[i] = r.trigger()
-	}
-	return out, pagination, nil
-}
-
-// ChangeTrigger implements schedule.Store.
-func (s *Store) ChangeTrigger(ctx context.Context, id string, change func(schedule.Trigger) (schedule.Trigger, *schedule.Skip, error)) (schedule.Trigger, error) {
-	if uuid.Validate(id) != nil {
-		return schedule.Trigger{}, errs.New(errs.NotFound, "trigger not found")
-	}
-	var t schedule.Trigger
-	err := postgres.InTx(ctx, s.lists, func(tx *sqlx.Tx) error {
-		// The clock of the statement that has the lock: one that waited for it would otherwise go by the time at which it came.
-		if _, err := tx.ExecContext(ctx, `SELECT 1 FROM schedules WHERE trigger_id = $1 FOR UPDATE`, id); err != nil {
-			return err
-		}
-		var row triggerRow
-		if err := tx.GetContext(ctx, &row, `SELECT `+triggerColumns+` FROM `+triggersJoined+` WHERE t.id = $1`, id); err != nil {
-			return notFound(err, "trigger")
-		}
-		var skip *schedule.Skip
-		var err error
-		was := row.trigger()
-		if t, skip, err = change(was); err != nil {
-			return err
-		}
-		if skip != nil {
-			if err := addSkip(ctx, tx, id, *skip); err != nil {
-				return err
-			}
-		}
-		// Its skips end where it goes on, which another timetable may do earlier than the last of them says.
-		if _, err := tx.ExecContext(ctx, `UPDATE schedule_skips SET until = $2 WHERE trigger_id = $1 AND until > $2`, id, nullTime(t.Place.Time)); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `UPDATE triggers SET name = $2, enabled = $3, inputs = $4, priority = $5, updated_at = $6 WHERE id = $1`,
-			id, t.Name, t.Enabled, t.Inputs, t.Priority, t.UpdatedAt); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE schedules SET revision = revision + 1, cron = $2, time_zone = $3, overlap = $4, catch_up_window_ms = $5, jitter_ms = $6,
-				next_time = $7, next_fire_at = $8, look_at = $9 WHERE trigger_id = $1`,
-			id, t.Cron, t.TimeZone, t.Overlap, t.CatchUpWindow.Milliseconds(), t.Jitter.Milliseconds(), nullTime(t.Place.Time), nullTime(t.Place.FireAt), lookAt(t))
-		if err != nil || reflect.DeepEqual(t, was) {
-			return err
-		}
-		if err := noteSchedules(ctx, tx, t.WorkflowID); err != nil {
-			return err
-		}
-		return recordTrigger(ctx, tx, audit.TriggerUpdated, &was, &t)
-	})
-	return t, err
-}
-
-// RemoveTrigger implements schedule.Store.
-func (s *Store) RemoveTrigger(ctx context.Context, id string) error {
-	return postgres.InTx(ctx, s.lists, func(tx *sqlx.Tx) error {
-		// The schedule first, as in ChangeTrigger.
-		if _, err := tx.ExecContext(ctx, `SELECT 1 FROM schedules WHERE trigger_id = $1 FOR UPDATE`, id); err != nil {
-			return err
-		}
-		var row triggerRow
-		err := tx.GetContext(ctx, &row, `SELECT `+triggerColumns+` FROM `+triggersJoined+` WHERE t.id = $1`, id)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM triggers WHERE id = $1`, id); err != nil {
-			return err
-		}
-		was := row.trigger()
-		if err := noteSchedules(ctx, tx, was.WorkflowID); err != nil {
-			return err
-		}
-		return recordTrigger(ctx, tx, audit.TriggerDeleted, &was, nil)
 	})
 }
 
@@ -375,20 +201,21 @@ func (s *Store) ClaimDue(ctx context.Context, lease time.Duration, n int) ([]sch
 	}
 	var rows []struct {
 		triggerRow
+		scheduleRow
 		Running sql.NullString `db:"running"`
 	}
 	err := s.db.SelectContext(ctx, &rows, `WITH due AS (
 			SELECT trigger_id FROM schedules WHERE look_at <= statement_timestamp() ORDER BY look_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 		UPDATE schedules s SET look_at = clock_timestamp() + $1 * interval '1 microsecond' FROM due JOIN triggers t ON t.id = due.trigger_id
 		WHERE s.trigger_id = due.trigger_id
-		RETURNING `+triggerColumns+`, (SELECT e.id FROM executions e WHERE e.trigger_id = s.trigger_id AND e.completed_at IS NULL ORDER BY e.scheduled_for LIMIT 1) AS running`,
+		RETURNING `+triggerColumns+`, `+scheduleColumns+`, (SELECT e.id FROM executions e WHERE e.trigger_id = s.trigger_id AND e.completed_at IS NULL ORDER BY e.scheduled_for LIMIT 1) AS running`,
 		microseconds(lease), n)
 	if err != nil {
 		return nil, postgres.Translate(err)
 	}
 	out := make([]schedule.Due, len(rows))
 	for i, r := range rows {
-		out[i] = schedule.Due{Trigger: r.trigger(), Running: r.Running.String}
+		out[i] = schedule.Due{Trigger: *r.schedule(r.base()), Running: r.Running.String}
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 var workflowID = uuid.NewString()
@@ -31,14 +33,17 @@ func (l ledger) scheduled(late time.Duration, change func(*schedule.Trigger)) sc
 	}
 	at := now.Add(-late).Truncate(time.Second)
 	t := schedule.Trigger{
-		ID: uuid.Must(uuid.NewV7()).String(), WorkflowID: workflowID, WorkflowOwner: uuid.NewString(), UserID: uuid.NewString(), Name: "s", Enabled: true, Inputs: []byte(`{"a":1}`),
-		CreatedAt: now, UpdatedAt: now, Cron: "@every 1s", TimeZone: "UTC", Overlap: orchestrator.OverlapSkip, CatchUpWindow: time.Minute, Jitter: time.Second,
+		Base: trigger.Base{
+			ID: uuid.Must(uuid.NewV7()).String(), WorkflowID: workflowID, WorkflowOwner: uuid.NewString(), UserID: uuid.NewString(), Type: orchestrator.TriggerTypeSchedule, Name: "s", Enabled: true,
+			Inputs: []byte(`{"a":1}`), CreatedAt: now, UpdatedAt: now,
+		},
+		Cron: "@every 1s", TimeZone: "UTC", Overlap: orchestrator.OverlapSkip, CatchUpWindow: time.Minute, Jitter: time.Second,
 		Place: schedule.Place{Time: at, FireAt: at},
 	}
 	if change != nil {
 		change(&t)
 	}
-	if err := l.AddTrigger(l.t.Context(), t, schedule.MaxTriggers); err != nil {
+	if err := l.AddTrigger(l.t.Context(), &t, trigger.MaxPerWorkflow); err != nil {
 		l.t.Fatal(err)
 	}
 	return l.trigger(t.ID)
@@ -50,7 +55,19 @@ func (l ledger) trigger(id string) schedule.Trigger {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return t
+	return *t.(*schedule.Trigger)
+}
+
+// change changes a schedule.
+func (l ledger) change(ctx context.Context, id string, change func(*schedule.Trigger) error) (*schedule.Trigger, error) {
+	t, err := l.ChangeTrigger(ctx, id, func(was trigger.Trigger) (trigger.Trigger, error) {
+		next := *was.(*schedule.Trigger)
+		return &next, change(&next)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t.(*schedule.Trigger), nil
 }
 
 func (l ledger) claim(lease time.Duration, n int) []string {
@@ -88,10 +105,10 @@ func TestTriggerIsKept(t *testing.T) {
 		t.Errorf("due are %v", got)
 	}
 	found, pagination, err := l.Triggers(t.Context(), orchestrator.ListTriggersRequest{WorkflowID: workflowID, Page: rpc.Page{SortBy: "name", SortOrder: "asc", Search: "IGHT"}})
-	if err != nil || len(found) != 1 || pagination.Total != 1 || found[0].ID != want.ID {
+	if err != nil || len(found) != 1 || pagination.Total != 1 || found[0].Common().ID != want.ID {
 		t.Errorf("%+v, %+v, %v", found, pagination, err)
 	}
-	if found, _, err := l.Triggers(t.Context(), orchestrator.ListTriggersRequest{WorkflowID: workflowID}); err != nil || len(found) != 2 || found[0].ID != off.ID {
+	if found, _, err := l.Triggers(t.Context(), orchestrator.ListTriggersRequest{WorkflowID: workflowID}); err != nil || len(found) != 2 || found[0].Common().ID != off.ID {
 		t.Errorf("%+v, %v", found, err)
 	}
 	for _, req := range []orchestrator.ListTriggersRequest{{WorkflowID: "x"}, {WorkflowID: workflowID, Page: rpc.Page{SortBy: "cron"}}} {
@@ -128,9 +145,9 @@ func TestTheCatalogIsToldOfSchedules(t *testing.T) {
 	}
 	enable := func(id string, enabled bool) {
 		t.Helper()
-		if _, err := l.ChangeTrigger(t.Context(), id, func(was schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) {
-			was.Enabled = enabled
-			return was, nil, nil
+		if _, err := l.change(t.Context(), id, func(t *schedule.Trigger) error {
+			t.Enabled = enabled
+			return nil
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +185,7 @@ func TestTriggersOfAWorkflowAreBounded(t *testing.T) {
 		adding.Go(func() {
 			more := one
 			more.ID = uuid.NewString()
-			if err := l.AddTrigger(t.Context(), more, 5); err != nil {
+			if err := l.AddTrigger(t.Context(), &more, 5); err != nil {
 				refused <- err
 			}
 		})
@@ -236,11 +253,11 @@ func TestClaimWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	changed, free := l.scheduled(20*time.Second, nil), l.scheduled(10*time.Second, nil)
-	_, err := l.ChangeTrigger(t.Context(), changed.ID, func(was schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) {
+	_, err := l.change(t.Context(), changed.ID, func(*schedule.Trigger) error {
 		if got := l.claim(time.Minute, 10); !slices.Equal(got, []string{free.ID}) {
 			t.Errorf("claimed are %v", got)
 		}
-		return was, nil, nil
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -303,9 +320,9 @@ func TestAChangedScheduleIsNotDecided(t *testing.T) {
 		"off":    func(t *schedule.Trigger) { t.Enabled = false },
 	} {
 		s := l.scheduled(10*time.Second, nil)
-		now, err := l.ChangeTrigger(t.Context(), s.ID, func(was schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) {
-			change(&was)
-			return was, nil, nil
+		now, err := l.change(t.Context(), s.ID, func(t *schedule.Trigger) error {
+			change(t)
+			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -397,9 +414,9 @@ func TestSkipsEndWhereTheScheduleGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	earlier := s.Place.Time.Add(2 * time.Minute)
-	if _, err := l.ChangeTrigger(t.Context(), s.ID, func(was schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) {
-		was.Place = schedule.Place{Time: earlier, FireAt: earlier}
-		return was, nil, nil
+	if _, err := l.change(t.Context(), s.ID, func(t *schedule.Trigger) error {
+		t.Place = schedule.Place{Time: earlier, FireAt: earlier}
+		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
@@ -13,7 +14,8 @@ import (
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/services/orchestrator/internal/execution"
-	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/inbound"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // The audit trail has what somebody asks of executions and triggers. Their start is not in it: a row of executions says who
@@ -85,32 +87,41 @@ func recordAgain(ctx context.Context, tx *postgres.PreparedTx, executions []exec
 	return nil
 }
 
-// triggerTold is what of a trigger somebody may change.
-type triggerTold struct {
-	WorkflowID      string          `json:"workflowId"`
-	Name            string          `json:"name"`
-	Enabled         bool            `json:"enabled"`
-	Inputs          json.RawMessage `json:"inputs"`
-	Priority        *int            `json:"priority"`
-	Cron            string          `json:"cron"`
-	TimeZone        string          `json:"timeZone"`
-	Overlap         string          `json:"overlap"`
-	CatchUpWindowMs int64           `json:"catchUpWindowMs"`
-	JitterMs        int64           `json:"jitterMs"`
+// notDecided are the fields of a trigger that nobody decides.
+var notDecided = []string{
+	"id", "userId", "type", "createdAt", "updatedAt", "lastFiredAt", "nextFireTimes", "path", "previousSecretUntil", "lastRejectedAt", "lastRejection", "lastError", "skipped",
 }
 
 // recordTrigger tells of a trigger that was not there before, is not there any more, or is another; nil is none.
-func recordTrigger(ctx context.Context, tx *sqlx.Tx, action audit.Action, before, after *schedule.Trigger) error {
+func recordTrigger(ctx context.Context, tx *sqlx.Tx, action audit.Action, before, after trigger.Trigger) error {
 	d := trail.Deed{Action: action}
-	told := func(t *schedule.Trigger) any {
+	told := func(t trigger.Trigger) (any, error) {
 		if t == nil {
-			return nil
+			return nil, nil
 		}
-		d.ResourceID, d.OwnerID = t.ID, t.WorkflowOwner
-		return triggerTold{
-			t.WorkflowID, t.Name, t.Enabled, json.RawMessage(t.Inputs), t.Priority, t.Cron, t.TimeZone, t.Overlap, t.CatchUpWindow.Milliseconds(), t.Jitter.Milliseconds(),
+		d.ResourceID, d.OwnerID = t.Common().ID, t.Common().WorkflowOwner
+		view, err := json.Marshal(t.View())
+		if err != nil {
+			return nil, fmt.Errorf("tell of the trigger %s: %w", d.ResourceID, err)
 		}
+		var decided map[string]any
+		if err := json.Unmarshal(view, &decided); err != nil {
+			return nil, fmt.Errorf("tell of the trigger %s: %w", d.ResourceID, err)
+		}
+		for _, name := range notDecided {
+			delete(decided, name)
+		}
+		if h, is := t.(*inbound.Hook); is {
+			decided["secretVersion"] = h.SecretVersion
+		}
+		return decided, nil
 	}
-	d.Before, d.After = told(before), told(after)
+	var err error
+	if d.Before, err = told(before); err != nil {
+		return err
+	}
+	if d.After, err = told(after); err != nil {
+		return err
+	}
 	return trail.Record(ctx, tx, d)
 }

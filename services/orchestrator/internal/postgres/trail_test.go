@@ -16,6 +16,7 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/services/orchestrator/internal/execution"
 	"turbocat.io/services/orchestrator/internal/schedule"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // recorded gives what the outbox has, each as "action resource owner actor".
@@ -80,36 +81,38 @@ func TestWhatIsAskedIsRecorded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trigger := schedule.Trigger{
-		ID: uuid.NewString(), WorkflowID: uuid.NewString(), WorkflowOwner: owner, UserID: owner, Name: "n", Inputs: []byte(`{}`), CreatedAt: now, UpdatedAt: now,
+	made := schedule.Trigger{
+		Base: trigger.Base{
+			ID: uuid.NewString(), WorkflowID: uuid.NewString(), WorkflowOwner: owner, UserID: owner, Type: orchestrator.TriggerTypeSchedule, Name: "n", Inputs: []byte(`{}`), CreatedAt: now, UpdatedAt: now,
+		},
 		Cron: "@daily", TimeZone: "UTC", Overlap: orchestrator.OverlapSkip, Place: schedule.Place{Time: now, FireAt: now},
 	}
-	if err := l.AddTrigger(ctx, trigger, 1); err != nil {
+	if err := l.AddTrigger(ctx, &made, 1); err != nil {
 		t.Fatal(err)
 	}
-	expect(audit.TriggerCreated, trigger.ID, owner, by)
-	refused := trigger
+	expect(audit.TriggerCreated, made.ID, owner, by)
+	refused := made
 	refused.ID = uuid.NewString()
-	if err := l.AddTrigger(ctx, refused, 1); errs.CodeOf(err) != errs.Conflict {
+	if err := l.AddTrigger(ctx, &refused, 1); errs.CodeOf(err) != errs.Conflict {
 		t.Fatal(err)
 	}
-	for _, change := range []func(schedule.Trigger) (schedule.Trigger, *schedule.Skip, error){
-		func(t schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) { t.Name = "m"; return t, nil, nil },
-		func(t schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) { return t, nil, nil },
-		func(t schedule.Trigger) (schedule.Trigger, *schedule.Skip, error) {
+	for _, change := range []func(*schedule.Trigger) error{
+		func(t *schedule.Trigger) error { t.Name = "m"; return nil },
+		func(*schedule.Trigger) error { return nil },
+		func(t *schedule.Trigger) error {
 			t.Name = "o"
-			return t, nil, errors.New("no")
+			return errors.New("no")
 		},
 	} {
-		_, _ = l.ChangeTrigger(ctx, trigger.ID, change)
+		_, _ = l.change(ctx, made.ID, change)
 	}
-	expect(audit.TriggerUpdated, trigger.ID, owner, by)
+	expect(audit.TriggerUpdated, made.ID, owner, by)
 	for range 2 {
-		if err := l.RemoveTrigger(ctx, trigger.ID); err != nil {
+		if err := l.RemoveTrigger(ctx, made.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	expect(audit.TriggerDeleted, trigger.ID, owner, by)
+	expect(audit.TriggerDeleted, made.ID, owner, by)
 	got := l.recorded()
 	slices.Sort(got)
 	slices.Sort(want)

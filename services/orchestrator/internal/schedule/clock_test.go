@@ -17,7 +17,7 @@ func TestNoClockButTheDatabases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = append(files, "../postgres/schedules.go", "../execution/scheduled.go")
+	files = append(files, "../postgres/schedules.go", "../execution/triggered.go")
 	seen := 0
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {

@@ -1,8 +1,8 @@
 package schedule
 
 import (
+	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -10,11 +10,12 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/template"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 // Bounds and defaults of a schedule.
 const (
-	maxName              = 200
+	maxZone              = 200
 	minCatchUpWindow     = 10 * time.Second // longer than another orchestrator takes to step in
 	maxCatchUpWindow     = 7 * 24 * time.Hour
 	defaultCatchUpWindow = 10 * time.Minute
@@ -25,18 +26,37 @@ const (
 // overlaps are the overlap policies, the default first.
 var overlaps = []string{orchestrator.OverlapSkip, orchestrator.OverlapQueue, orchestrator.OverlapAllow}
 
-// notYet are the types of triggers that are known and not available.
-var notYet = []string{orchestrator.TriggerTypeWebhook, orchestrator.TriggerTypeEvent}
+// Kind makes and changes schedules; it implements trigger.Kind.
+type Kind struct{}
+
+// New implements trigger.Kind.
+func (Kind) New(_ context.Context, b trigger.Base, body json.RawMessage) (trigger.Trigger, string, error) {
+	t, err := newTrigger(b, body)
+	if err != nil {
+		return nil, "", err
+	}
+	table, err := t.timetable()
+	t.Place = t.after(table, t.Now)
+	return &t, "", err
+}
+
+// Patched implements trigger.Kind. The schedule fires no time at or before its last fired one after that.
+func (Kind) Patched(_ context.Context, was trigger.Trigger, body json.RawMessage) (trigger.Trigger, error) {
+	before := *was.(*Trigger)
+	t, err := before.patched(body)
+	if err == nil {
+		t, err = t.changed(before)
+	}
+	return &t, err
+}
 
 // newTrigger reads the body that makes a trigger, and reports all that is wrong with it.
-func newTrigger(body json.RawMessage) (Trigger, error) {
+func newTrigger(b trigger.Base, body json.RawMessage) (Trigger, error) {
 	var faults form.Faults
-	t := Trigger{Enabled: true, Inputs: []byte("{}"), TimeZone: defaultZone, Overlap: overlaps[0], CatchUpWindow: defaultCatchUpWindow}
+	t := Trigger{Base: b, TimeZone: defaultZone, Overlap: overlaps[0], CatchUpWindow: defaultCatchUpWindow}
+	t.Inputs = []byte("{}")
 	if o, ok := form.Read(body, &faults); ok {
-		o.Require(true, "name", "type")
-		if !slices.Contains(notYet, o.Text("type")) {
-			o.Require(true, "cron")
-		}
+		o.Require(true, "name", "type", "cron")
 		t.read(o, &faults)
 	}
 	return t, faults.Err("trigger")
@@ -53,30 +73,17 @@ func (t Trigger) patched(body json.RawMessage) (Trigger, error) {
 }
 
 func (t *Trigger) read(o form.Object, faults *form.Faults) {
-	readType(o, faults)
-	o.Only("type", "name", "enabled", "inputs", "priority", "cron", "timeZone", "overlap", "catchUpWindowMs", "jitterMs",
-		"id", "workflowId", "userId", "createdAt", "updatedAt", "nextFireTimes", "lastFiredAt") // what an answer has may be sent back
-	o.String("name", &t.Name, "", 1, maxName)
-	o.Bool("enabled", &t.Enabled, true)
+	o.Only(append([]string{"inputs", "cron", "timeZone", "overlap", "catchUpWindowMs", "jitterMs", "nextFireTimes"}, trigger.CommonFields...)...)
+	t.Base.Read(o)
 	readInputs(o, &t.Inputs, faults)
-	readPriority(o, &t.Priority)
 	o.Enum("overlap", &t.Overlap, overlaps[0], overlaps...)
 	milliseconds(o, "catchUpWindowMs", &t.CatchUpWindow, defaultCatchUpWindow, minCatchUpWindow, maxCatchUpWindow)
 	milliseconds(o, "jitterMs", &t.Jitter, 0, 0, maxJitter)
 	o.String("cron", &t.Cron, "", 1, maxCron)
-	o.String("timeZone", &t.TimeZone, defaultZone, 1, maxName)
+	o.String("timeZone", &t.TimeZone, defaultZone, 1, maxZone)
 	if t.Cron != "" { // else that is told
 		NewTimetable(t.Cron, t.TimeZone, faults)
 	}
-}
-
-func readType(o form.Object, faults *form.Faults) {
-	if given := o.Text("type"); slices.Contains(notYet, given) {
-		faults.Add("type", errs.Unsupported, "triggers of type %s are not available yet; give %s", given, orchestrator.TriggerTypeSchedule)
-		return
-	}
-	var kind string
-	o.Enum("type", &kind, "", orchestrator.TriggerTypeSchedule)
 }
 
 // maxInputs bounds the inputs of a trigger: they stand in its row, and are sent with each of its executions.
@@ -100,18 +107,6 @@ func readInputs(o form.Object, dst *[]byte, faults *form.Faults) {
 	*dst = inputs
 }
 
-func readPriority(o form.Object, dst **int) {
-	if o.IsNull("priority") && o.Has("priority") {
-		*dst = nil
-		return
-	}
-	priority := int64(-1)
-	if o.Int("priority", &priority, 0, 0, 9); priority >= 0 {
-		p := int(priority)
-		*dst = &p
-	}
-}
-
 func milliseconds(o form.Object, name string, dst *time.Duration, otherwise, least, most time.Duration) {
 	ms := dst.Milliseconds()
 	o.Int(name, &ms, otherwise.Milliseconds(), least.Milliseconds(), most.Milliseconds())
@@ -127,7 +122,7 @@ func newPreview(body json.RawMessage) (Timetable, error) {
 		o.Only("cron", "timeZone")
 		o.Require(true, "cron")
 		o.String("cron", &t.Cron, "", 1, maxCron)
-		o.String("timeZone", &t.TimeZone, defaultZone, 1, maxName)
+		o.String("timeZone", &t.TimeZone, defaultZone, 1, maxZone)
 		if t.Cron != "" {
 			table = NewTimetable(t.Cron, t.TimeZone, &faults)
 		}

@@ -2,9 +2,7 @@ package schedule
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 
-	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/services/orchestrator/internal/execution"
@@ -29,8 +26,6 @@ const (
 	// lookAgain is after how long a firer looks at the latest, and a schedule is looked at that waits: for the end of an execution, or for
 	// what an accept needs.
 	lookAgain = time.Second
-	// maxMessage bounds the message of a skip, in bytes.
-	maxMessage = 1000
 )
 
 // Firer fires what is due. Any number of them may run: each scheduled time is decided once.
@@ -144,7 +139,7 @@ func (f *Firer) step(ctx context.Context, d Due) (next Place, outcome string, er
 	case err == nil:
 		return next, outcomeFired, nil
 	case execution.Refused(err):
-		skip.Reason, skip.Message = orchestrator.SkipRefused, reasonOf(err)
+		skip.Reason, skip.Message = orchestrator.SkipRefused, execution.ReasonOf(err)
 		return next, outcomeSkipped, f.store.SkipTimes(ctx, d.Trigger, skip, next)
 	}
 	return d.Place, outcomePostponed, f.postpone(ctx, d, lookAgain, err)
@@ -158,19 +153,4 @@ func (f *Firer) postpone(ctx context.Context, d Due, wait time.Duration, why err
 		return err // its lease ends by itself
 	}
 	return why
-}
-
-// reasonOf says why an execution was refused.
-func reasonOf(err error) string {
-	text := err.Error()
-	var refused *errs.Error
-	if errors.As(err, &refused) {
-		text = refused.Message
-		for _, d := range refused.Details {
-			if !strings.Contains(text, d.Message) {
-				text += "; " + d.Field + " " + d.Message
-			}
-		}
-	}
-	return strings.ToValidUTF8(text[:min(len(text), maxMessage)], "")
 }

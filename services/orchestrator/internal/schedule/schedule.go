@@ -1,4 +1,4 @@
-// Package schedule is what starts executions of a workflow by itself: its triggers, of which schedules are the first type.
+// Package schedule fires triggers of type SCHEDULE.
 //
 // Every scheduled time has exactly one execution or is in exactly one recorded skip. What decides that is a schedule's place, the next
 // time that is not decided: whoever decides a time moves the place on in the same transaction, and whoever finds it moved has
@@ -13,17 +13,12 @@ import (
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/pkg/form"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
-// Trigger is a trigger of type SCHEDULE as it is stored.
+// Trigger is a trigger of type SCHEDULE.
 type Trigger struct {
-	ID, WorkflowID, WorkflowOwner string
-	UserID                        string // as whom its executions run
-	Name                          string
-	Enabled                       bool
-	Inputs                        []byte
-	Priority                      *int
-	CreatedAt, UpdatedAt          time.Time
+	trigger.Base
 
 	Cron, TimeZone, Overlap string
 	CatchUpWindow, Jitter   time.Duration
@@ -31,7 +26,7 @@ type Trigger struct {
 	Revision int64
 	Place    Place
 	Last     time.Time // the last scheduled time that has an execution; zero for none
-	Now      time.Time // the database's clock when this was read
+	Passed   *Skip     // times that a change has passed over; it is saved with the change
 }
 
 // Place is the next scheduled time that is not decided, and when it is to fire; zero when there is none.
@@ -109,26 +104,19 @@ func (t Trigger) upcoming(n int) []time.Time {
 	return table.Upcoming(from, n)
 }
 
-// begun sets a new schedule to its first time.
-func (t Trigger) begun(table Timetable, now time.Time) Trigger {
-	t.CreatedAt, t.UpdatedAt = now, now
-	t.Place = t.after(table, now)
-	return t
-}
-
 // changed goes on from what a schedule was, at the moment of the change. Times that are due and not decided stay so, unless the
 // schedule was off, or gets another timetable: then they are passed over.
-func (t Trigger) changed(was Trigger) (Trigger, *Skip, error) {
+func (t Trigger) changed(was Trigger) (Trigger, error) {
 	table, err := t.timetable()
 	if err != nil {
-		return t, nil, err
+		return t, err
 	}
 	other := t.Cron != was.Cron || t.TimeZone != was.TimeZone
 	if !other && (was.Enabled || !t.Enabled) {
 		if t.Jitter != was.Jitter && !t.Place.Time.IsZero() {
 			t.Place.FireAt = t.Place.Time.Add(t.jitter(t.Place.Time, table.Next(t.Place.Time)))
 		}
-		return t, nil, nil
+		return t, nil
 	}
 	from := was.Now
 	if was.Last.After(from) { // only when the database's clock went back
@@ -148,5 +136,6 @@ func (t Trigger) changed(was Trigger) (Trigger, *Skip, error) {
 			passed.Reason, passed.Message = orchestrator.SkipDisabled, "the schedule was off"
 		}
 	}
-	return t, passed, nil
+	t.Passed = passed
+	return t, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/orchestrator"
+	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
 func detail(err error) string {
@@ -25,8 +26,11 @@ func detail(err error) string {
 	return text
 }
 
+// base is what a trigger is made with.
+var base = trigger.Base{ID: "t", Type: orchestrator.TriggerTypeSchedule, Enabled: true}
+
 func TestBodies(t *testing.T) {
-	made, err := newTrigger(json.RawMessage(`{"name":"n","type":"SCHEDULE","cron":"0 9 * * *"}`))
+	made, err := newTrigger(base, json.RawMessage(`{"name":"n","type":"SCHEDULE","cron":"0 9 * * *"}`))
 	if err != nil || !made.Enabled || made.TimeZone != "UTC" || made.Overlap != orchestrator.OverlapSkip || made.CatchUpWindow != 10*time.Minute || made.Jitter != 0 ||
 		string(made.Inputs) != "{}" || made.Priority != nil {
 		t.Errorf("%+v, %v", made, err)
@@ -42,9 +46,7 @@ func TestBodies(t *testing.T) {
 	}
 	for body, says := range map[string]string{
 		`{}`: "name: is required; add it\ntype: is required; add it\ncron: is required; add it",
-		`{"name":"n","type":"WEBHOOK","cron":"@daily"}`: "type: triggers of type WEBHOOK are not available yet; give SCHEDULE",
-		`{"name":"n","type":"EVENT"}`:                   "type: triggers of type EVENT are not available yet",
-		`{"name":"n","type":"CRON","cron":"@daily"}`:    "type: is \"CRON\"; give one of SCHEDULE",
+		`{"name":"n","type":"CRON","cron":"@daily"}`: "type: is \"CRON\"; give one of SCHEDULE",
 		`{"name":"","type":"SCHEDULE","cron":"@daily","x":1,"overlap":"x","catchUpWindowMs":9999,"jitterMs":86400001,"priority":10,"inputs":[],"enabled":"y"}`: "catchUpWindowMs: is 9999; give a whole number from 10000 to 604800000",
 		`{"name":"n","type":"SCHEDULE","cron":"@daily","catchUpWindowMs":604800001}`:                                                                           "catchUpWindowMs",
 		`{"name":"n","type":"SCHEDULE","cron":"@daily","inputs":{"a":[{"b":"x {{secrets.KEY}}"}]}}`:                                                            "inputs.a[0].b: secrets are not for the inputs of a trigger",
@@ -52,7 +54,7 @@ func TestBodies(t *testing.T) {
 		`{"name":"n","type":"SCHEDULE","cron":"0 0 30 2 *","timeZone":"Mars/Olympus"}`:                                                                         "never due",
 		`[]`: "an array",
 	} {
-		if _, err := newTrigger(json.RawMessage(body)); !strings.Contains(detail(err), says) {
+		if _, err := newTrigger(base, json.RawMessage(body)); !strings.Contains(detail(err), says) {
 			t.Errorf("%.80s: %v\n%s", body, err, detail(err))
 		}
 	}
@@ -66,11 +68,13 @@ func TestBodies(t *testing.T) {
 
 // A schedule of the tests. Its clock stands at some noon.
 func at(t testing.TB, expression string, change func(*Trigger)) Trigger {
-	s := Trigger{ID: "t", Enabled: true, Cron: expression, TimeZone: "UTC", Overlap: orchestrator.OverlapSkip, CatchUpWindow: time.Minute, Now: utc(t, "2026-06-01 12:00:00")}
+	s := Trigger{Base: base, Cron: expression, TimeZone: "UTC", Overlap: orchestrator.OverlapSkip, CatchUpWindow: time.Minute}
+	s.Now = utc(t, "2026-06-01 12:00:00")
 	if change != nil {
 		change(&s)
 	}
-	return s.begun(table(t, s.Cron, s.TimeZone), s.Now)
+	s.Place = s.after(table(t, s.Cron, s.TimeZone), s.Now)
+	return s
 }
 
 // Jitter is the same whenever it is asked for, differs between schedules and times, and keeps times in their order.
@@ -154,7 +158,8 @@ func TestChanges(t *testing.T) {
 		}
 		next := was
 		c.change(&next)
-		got, skip, err := next.changed(was)
+		got, err := next.changed(was)
+		skip := got.Passed
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +177,7 @@ func TestChanges(t *testing.T) {
 	jittered := at(t, "* * * * *", nil)
 	more := jittered
 	more.Jitter = time.Minute
-	if got, _, err := more.changed(jittered); err != nil || got.Place.FireAt.Equal(got.Place.Time) || !got.Place.Time.Equal(jittered.Place.Time) {
+	if got, err := more.changed(jittered); err != nil || got.Place.FireAt.Equal(got.Place.Time) || !got.Place.Time.Equal(jittered.Place.Time) {
 		t.Errorf("more jitter: %+v, %v", got.Place, err)
 	}
 }

@@ -52,7 +52,7 @@ func NewFeeder(conn *bus.Conn, store feed.Store, heard func(users []string), log
 	f.taker = feed.NewTaker(store, source{conn}, func(n int, ends map[string]uint64) {
 		taken.Add(float64(n))
 		heard(slices.Collect(maps.Keys(ends)))
-		f.tell(ends)
+		Tell(conn, log, ends)
 	}, func(err error) {
 		log.Error().Err(err).Msg("an event that can be in nobody's feed is left out")
 	})
@@ -178,14 +178,14 @@ func (f *Feeder) gather(ctx context.Context, events []json.RawMessage, heard <-c
 	return events
 }
 
-// tell says where feeds end now. Who does not hear it looks again by itself.
-func (f *Feeder) tell(ends map[string]uint64) {
+// Tell says where feeds end now. Who does not hear it looks again by itself.
+func Tell(conn *bus.Conn, log zerolog.Logger, ends map[string]uint64) {
 	body, err := json.Marshal(telemetry.FeedNews{Ends: ends})
 	if err == nil {
-		err = f.conn.NATS().Publish(subject.FeedNews, body)
+		err = conn.NATS().Publish(subject.FeedNews, body)
 	}
 	if err != nil {
-		f.log.Debug().Err(err).Msg("readers of feeds are not told of new events; they look again")
+		log.Debug().Err(err).Msg("readers of feeds are not told of new events; they look again")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/bus"
 	"turbocat.io/services/telemetry/internal/analytics"
+	"turbocat.io/services/telemetry/internal/feed"
 )
 
 // Logs reads log lines.
@@ -22,13 +23,14 @@ type Feeds interface {
 }
 
 // Register lets the service answer the methods of contracts/telemetry.
-func Register(server *bus.Server, logs Logs, feeds Feeds, metrics *analytics.Metrics) {
+func Register(server *bus.Server, logs Logs, feeds Feeds, intake *feed.Intake, metrics *analytics.Metrics) {
 	bus.Handle(server, telemetry.ReadFeed, func(ctx context.Context, caller rpc.Caller, q telemetry.FeedRequest) (telemetry.FeedResponse, error) {
 		if caller.UserID == "" {
 			return telemetry.FeedResponse{}, errs.New(errs.Unauthorized, "a feed is a user's; sign in")
 		}
 		return feeds.Read(ctx, caller.UserID, q)
 	})
+	bus.Handle(server, telemetry.IngestEvents, intake.Ingest)
 	bus.Handle(server, telemetry.ReadMetrics, metrics.Read)
 	bus.Handle(server, telemetry.ListLogs, func(ctx context.Context, _ rpc.Caller, q telemetry.LogsRequest) (rpc.List[telemetry.LogLine], error) {
 		return logs.List(ctx, q)

@@ -21,6 +21,7 @@ import (
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/listing"
 	"turbocat.io/pkg/postgres/trail"
+	"turbocat.io/pkg/selection"
 	"turbocat.io/services/telemetry/internal/webhook"
 )
 
@@ -146,7 +147,7 @@ const maxReplayed = 10_000
 
 // Replay implements webhook.Store.
 func (s *Webhooks) Replay(ctx context.Context, w webhook.Webhook, q telemetry.ReplayWebhookRequest) (telemetry.ReplayedEvents, error) {
-	selector, err := w.Selector()
+	selector, err := w.Compile()
 	if err != nil {
 		return telemetry.ReplayedEvents{}, errs.New(errs.Conflict, "the filter of the webhook does not compile any more; correct it first: %s", err)
 	}
@@ -222,9 +223,13 @@ func queuedOf(events []telemetry.FeedEvent) []queued {
 	for i, e := range events {
 		var named struct {
 			ID      string `json:"id"`
+			Source  string `json:"source"`
 			Subject string `json:"subject"`
 		}
-		_ = json.Unmarshal(e.Body, &named) // what is in a feed was read before
+		_ = json.Unmarshal(e.Body, &named)  // what is in a feed was read before
+		if uuid.Validate(named.ID) != nil { // one from outside, of which only source and id together are its own
+			named.ID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(named.Source+" "+named.ID)).String()
+		}
 		all[i] = queued{ID: uuid.Must(uuid.NewV7()).String(), EventID: named.ID, Type: e.Type, Subject: named.Subject, Event: e.Body}
 	}
 	return all
@@ -287,10 +292,10 @@ func (s *Webhooks) Expand(ctx context.Context, id string) (made int, more bool, 
 		if err != nil {
 			return err
 		}
-		selector, err := w.Selector()
+		selector, err := w.Compile()
 		if err != nil {
 			w.FilterError = err.Error()
-			selector = webhook.Selector{}
+			selector = selection.Selector{}
 			read.Events = nil
 		}
 		wanted := slices.DeleteFunc(read.Events, func(e telemetry.FeedEvent) bool {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/pkg/postgres/weekly"
 )
@@ -42,6 +43,7 @@ func (s *Logs) sweep(ctx context.Context, before time.Time) (rows int64, err err
 	}{
 		{`DELETE FROM execution_logs_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM execution_logs_default WHERE created_at < $1 LIMIT $2))`, before},
 		{`DELETE FROM webhook_deliveries_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM webhook_deliveries_default WHERE id < $1 LIMIT $2))`, weekly.IDAt(before)},
+		{`DELETE FROM ingested_events WHERE ctid = ANY(ARRAY(SELECT ctid FROM ingested_events WHERE at < clock_timestamp() - $1 * interval '1 microsecond' LIMIT $2))`, telemetry.IngestedKept.Microseconds()},
 		{`DELETE FROM feed_default WHERE ctid = ANY(ARRAY(SELECT ctid FROM feed_default WHERE id < $1 LIMIT $2))`, weekly.IDAt(before)},
 	} {
 		result, err := s.db.ExecContext(ctx, statement.text, statement.arg, sweepBatch)

@@ -19,6 +19,7 @@ import (
 	"turbocat.io/pkg/postgres/once"
 	"turbocat.io/pkg/postgres/trail"
 	"turbocat.io/pkg/seal"
+	"turbocat.io/pkg/selection"
 	"turbocat.io/services/telemetry/internal/webhook"
 )
 
@@ -68,8 +69,8 @@ const webhookColumns = `w.id, w.user_id, w.name, w.url, w.event_types, w.filter,
 
 func (r webhookRow) webhook() webhook.Webhook {
 	w := webhook.Webhook{
-		ID: r.ID, UserID: r.UserID, Name: r.Name, URL: r.URL, EventTypes: r.EventTypes, Filter: r.Filter, Format: r.Format, Enabled: r.Enabled, DisabledReason: r.DisabledReason.String,
-		SecretVersion: r.SecretVersion, Secret: seal.Sealed{KeyID: r.SecretKeyID, Bytes: r.Secret}, PreviousUntil: zeroTime(r.PreviousUntil), Cursor: uint64(r.Cursor),
+		ID: r.ID, UserID: r.UserID, Name: r.Name, URL: r.URL, Events: selection.Events{EventTypes: r.EventTypes, Filter: r.Filter}, Format: r.Format, Enabled: r.Enabled, DisabledReason: r.DisabledReason.String,
+		Rotating: seal.Rotating{SecretVersion: r.SecretVersion, Secret: seal.Sealed{KeyID: r.SecretKeyID, Bytes: r.Secret}, PreviousUntil: zeroTime(r.PreviousUntil)}, Cursor: uint64(r.Cursor),
 		Standing: webhook.Standing{Streak: r.Streak, PausedUntil: zeroTime(r.PausedUntil), FailingSince: zeroTime(r.FailingSince)}, Pending: r.Pending,
 		LastDeliveredAt: zeroTime(r.LastDeliveredAt), LastError: r.LastError.String, FilterError: r.FilterError.String, Skipped: uint64(r.Skipped),
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),

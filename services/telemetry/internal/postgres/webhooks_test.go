@@ -20,6 +20,7 @@ import (
 	"turbocat.io/migrations"
 	"turbocat.io/pkg/postgres/pgtest"
 	"turbocat.io/pkg/seal"
+	"turbocat.io/pkg/selection"
 	"turbocat.io/services/telemetry/internal/feed"
 	"turbocat.io/services/telemetry/internal/postgres"
 	"turbocat.io/services/telemetry/internal/webhook"
@@ -55,8 +56,8 @@ func happened(t testing.TB, db *sqlx.DB, user string, executions []string, befor
 func added(t testing.TB, hooks *postgres.Webhooks, user string) webhook.Webhook {
 	t.Helper()
 	w := webhook.Webhook{
-		ID: uuid.Must(uuid.NewV7()).String(), UserID: user, URL: "https://example.com", EventTypes: []string{}, Format: "structured", Enabled: true,
-		SecretVersion: 1, Secret: seal.Sealed{KeyID: "k", Bytes: []byte("s")}, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+		ID: uuid.Must(uuid.NewV7()).String(), UserID: user, URL: "https://example.com", Events: selection.Events{EventTypes: []string{}}, Format: "structured", Enabled: true,
+		Rotating: seal.Rotating{SecretVersion: 1, Secret: seal.Sealed{KeyID: "k", Bytes: []byte("s")}}, CreatedAt: time.Now(), UpdatedAt: time.Now(),
 	}
 	if err := hooks.Insert(rpc.WithCaller(t.Context(), rpc.Caller{UserID: user, Role: rpc.RoleUser}), w, telemetry.MaxWebhooks); err != nil {
 		t.Fatal(err)

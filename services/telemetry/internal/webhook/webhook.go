@@ -8,7 +8,6 @@ package webhook
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -17,23 +16,20 @@ import (
 	"turbocat.io/contracts"
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/telemetry"
-	"turbocat.io/pkg/expr"
 	"turbocat.io/pkg/form"
 	"turbocat.io/pkg/seal"
+	"turbocat.io/pkg/selection"
 )
 
 // Webhook is where a user has events sent, which, and how that goes.
 type Webhook struct {
 	ID, UserID, Name, URL string
-	EventTypes            []string
-	Filter, Format        string
-	Enabled               bool
-	DisabledReason        string
+	selection.Events
+	Format         string
+	Enabled        bool
+	DisabledReason string
 
-	SecretVersion  int
-	Secret         seal.Sealed
-	PreviousSecret *seal.Sealed // of the version before, good until PreviousUntil
-	PreviousUntil  time.Time
+	seal.Rotating // the secret
 
 	Cursor uint64 // up to where in the feed there are deliveries
 	Standing
@@ -48,8 +44,6 @@ type Webhook struct {
 const (
 	maxName   = 200
 	maxURL    = 2000
-	maxTypes  = 50
-	maxType   = 200
 	secretLen = 24 // bytes, as Standard Webhooks advises 24 to 64
 
 	// MaxOverlap is how long a rotated secret may be used on.
@@ -79,20 +73,7 @@ func (w *Webhook) parse(body json.RawMessage, create bool) error {
 			faults.Add("url", errs.BadValue, "%s", fault)
 		}
 	}
-	var types []string
-	if o.Strings("eventTypes", &types, maxTypes, 1, maxType); o.Has("eventTypes") && types != nil {
-		w.EventTypes = types
-		for i, t := range types {
-			if !known(t) {
-				faults.Add(form.At("eventTypes", i), errs.BadEnum, "is %s, of which no event is; give a type of GET /event-types, or its beginning with * at the end", form.Quote(t))
-			}
-		}
-	}
-	if o.String("filter", &w.Filter, "", 0, expr.MaxLength); w.Filter != "" {
-		if _, err := expr.CompileEvent(w.Filter); err != nil {
-			faults.Add("filter", errs.BadExpression, "%s", err)
-		}
-	}
+	w.Read(o, contracts.CanHappen, &faults)
 	o.Enum("format", &w.Format, telemetry.FormatStructured, telemetry.FormatStructured, telemetry.FormatBinary)
 	o.Bool("enabled", &w.Enabled, true)
 	return faults.Err("webhook")
@@ -117,105 +98,16 @@ func faultOfURL(text string) string {
 	return ""
 }
 
-// known tells whether there are events of a type, or of types that begin so.
-func known(wanted string) bool {
-	for _, e := range contracts.Events() {
-		if matches(wanted, e.Name) {
-			return true
-		}
-	}
-	return false
-}
-
-// matches tells whether a type is the wanted one, or begins as wanted says.
-func matches(wanted, eventType string) bool {
-	if beginning, open := strings.CutSuffix(wanted, "*"); open {
-		return strings.HasPrefix(eventType, beginning)
-	}
-	return wanted == eventType
-}
-
-// Selector tells which events a webhook wants.
-type Selector struct {
-	types  []string
-	filter *expr.Expression
-}
-
-// Selector gives that of a webhook. The filter of one that was saved compiles.
-func (w Webhook) Selector() (Selector, error) {
-	s := Selector{types: w.EventTypes}
-	if w.Filter == "" {
-		return s, nil
-	}
-	var err error
-	s.filter, err = expr.CompileEvent(w.Filter)
-	return s, err
-}
-
-// Wants tells whether an event is wanted; it is not when the filter can not be computed for it.
-func (s Selector) Wants(eventType string, event json.RawMessage) (bool, error) {
-	wanted := len(s.types) == 0
-	for _, t := range s.types {
-		wanted = wanted || matches(t, eventType)
-	}
-	if !wanted || s.filter == nil {
-		return wanted, nil
-	}
-	holds, err := s.filter.Holds(expr.OfEvent(event))
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", eventType, err)
-	}
-	return holds, nil
-}
-
-// place is what a secret of the webhook is sealed for.
-func (w Webhook) place(version int) seal.Place {
-	return seal.Place{Owner: w.UserID, Name: w.ID, Version: version}
-}
-
 // issue gives the webhook a new secret; with the one before requests are signed, too, for the overlap.
 func (w *Webhook) issue(keys *seal.Keyring, secret []byte, overlap time.Duration, now time.Time) (text string) {
-	w.PreviousSecret, w.PreviousUntil = nil, time.Time{}
-	if overlap > 0 {
-		before := w.Secret
-		w.PreviousSecret, w.PreviousUntil = &before, now.Add(overlap)
-	}
-	w.SecretVersion++
 	text = SecretPrefix + base64.StdEncoding.EncodeToString(secret)
-	w.Secret = keys.Seal(w.place(w.SecretVersion), text)
+	w.Change(keys, w.UserID, w.ID, text, overlap, now)
 	return text
 }
 
 // secrets opens those that a request is signed with, the current one first.
 func (w Webhook) secrets(keys *seal.Keyring, now time.Time) ([]string, error) {
-	current, err := keys.Open(w.place(w.SecretVersion), w.Secret)
-	if err != nil {
-		return nil, err
-	}
-	if w.PreviousSecret == nil || !now.Before(w.PreviousUntil) {
-		return []string{current}, nil
-	}
-	previous, err := keys.Open(w.place(w.SecretVersion-1), *w.PreviousSecret)
-	return []string{current, previous}, err
-}
-
-// Reseal seals the secrets under the current key, and tells whether that changed anything.
-func (w *Webhook) Reseal(keys *seal.Keyring) (bool, error) {
-	changed := false
-	for _, s := range []struct {
-		sealed  *seal.Sealed
-		version int
-	}{{&w.Secret, w.SecretVersion}, {w.PreviousSecret, w.SecretVersion - 1}} {
-		if s.sealed == nil || s.sealed.KeyID == keys.Current() {
-			continue
-		}
-		text, err := keys.Open(w.place(s.version), *s.sealed)
-		if err != nil {
-			return false, err
-		}
-		*s.sealed, changed = keys.Seal(w.place(s.version), text), true
-	}
-	return changed, nil
+	return w.Open(keys, w.UserID, w.ID, now)
 }
 
 // View is the webhook as it is shown.

@@ -16,6 +16,7 @@ import (
 	"turbocat.io/contracts/rpc"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/seal"
+	"turbocat.io/pkg/selection"
 )
 
 // What a Store tells beside failures.
@@ -79,7 +80,7 @@ func (s *Webhooks) Create(ctx context.Context, caller rpc.Caller, q telemetry.We
 		return telemetry.IssuedWebhook{}, errs.New(errs.Unauthorized, "a webhook is a user's; sign in")
 	}
 	now := s.time()
-	w := Webhook{UserID: caller.UserID, EventTypes: []string{}, Format: telemetry.FormatStructured, Enabled: true, CreatedAt: now, UpdatedAt: now}
+	w := Webhook{UserID: caller.UserID, Events: selection.Events{EventTypes: []string{}}, Format: telemetry.FormatStructured, Enabled: true, CreatedAt: now, UpdatedAt: now}
 	if err := w.parse(q.Body, true); err != nil {
 		return telemetry.IssuedWebhook{}, err
 	}
@@ -343,7 +344,7 @@ func (s *Webhooks) reseal(ctx context.Context) error {
 	ids, err := s.store.SealedBefore(ctx, s.keys.Current())
 	for _, id := range ids {
 		_, err = s.store.Update(ctx, id, audit.WebhookUpdated, func(w *Webhook) (bool, error) {
-			_, err := w.Reseal(s.keys)
+			_, err := w.Reseal(s.keys, w.UserID, w.ID)
 			return false, err
 		})
 		if err != nil && !errors.Is(err, ErrUnknown) {
