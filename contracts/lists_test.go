@@ -15,7 +15,7 @@ func TestSubjects(t *testing.T) {
 	const p = 7
 	used := map[string]string{
 		"exec.in.{p}.run": subject.ExecutionInputRun(p), "exec.in.{p}.ctl": subject.ExecutionInputControl(p),
-		"step.{pool}.{agentType}.{priority}": subject.Step("default", "CODE", 5), "log.{p}": subject.Logs(p), "tok.{p}": subject.Tokens(p), "evt.{p}": subject.Events(p), "runner.heartbeat": subject.RunnerHeartbeat, "feed.news": subject.FeedNews, "probe.{service}": subject.Probe("runner"),
+		"step.{pool}.{agentType}.{priority}": subject.Step("default", "CODE", 5), "log.{p}": subject.Logs(p), "tok.{p}": subject.Tokens(p), "evt.{p}": subject.Events(p), "runner.heartbeat": subject.RunnerHeartbeat, "feed.news": subject.FeedNews, "logs.news": subject.LogNews, "probe.{service}": subject.Probe("runner"),
 		subject.StepsOpen: subject.StepsOpen,
 		"audit.{service}": subject.Audit("runner"),
 	}

@@ -57,8 +57,13 @@ func Messages() []Message {
 		},
 		{
 			Name: "feed.news.v1", Doc: "feeds of users have new events; whoever misses it looks again by itself",
-			Senders: []string{telemetry.Service}, Receivers: []string{gateway},
+			Senders: []string{telemetry.Service}, Receivers: []string{gateway, orchestrator.Service},
 			Subject: subject.FeedNews, Mode: Plain, Data: reflect.TypeFor[telemetry.FeedNews](),
+		},
+		{
+			Name: "logs.news.v1", Doc: "executions have new log lines; whoever misses it looks again by itself",
+			Senders: []string{telemetry.Service}, Receivers: []string{gateway},
+			Subject: subject.LogNews, Mode: Plain, Data: reflect.TypeFor[telemetry.LogNews](),
 		},
 		{
 			Name: "log.batch.v1", Doc: "log lines of executions of one partition, in order",

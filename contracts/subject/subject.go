@@ -104,6 +104,9 @@ const RunnerHeartbeat = "runner.heartbeat"
 // FeedNews is where telemetry says whose feeds have something new. What nobody hears of it, readers find when they look again.
 const FeedNews = "feed.news"
 
+// LogNews is where telemetry says which executions have new log lines. What nobody hears of it, readers find when they look again.
+const LogNews = "logs.news"
+
 // Audit is where a service puts what it has recorded for the audit trail.
 func Audit(service string) string { return "audit." + service }
 

@@ -34,6 +34,11 @@ type LogBatch struct {
 	Lines []LogLine `json:"lines"`
 }
 
+// LogNews is the body of a message on subject.LogNews: which executions have new lines that can be read.
+type LogNews struct {
+	ExecutionIDs []string `json:"executionIds"`
+}
+
 // LogsRequest asks for log lines of one execution, oldest first. The gateway has checked
 // that the caller may see the execution.
 type LogsRequest struct {

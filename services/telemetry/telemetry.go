@@ -1,7 +1,7 @@
 // Package telemetry is the service that keeps log lines, and the feeds of users: what happened, in one order, and sends it to webhooks.
 //
 // It owns execution_logs, feed and what belongs to it, rollups, which analytics are read from, webhooks with their deliveries, and stream LOGS with its consumer. It consumes the batches
-// of lines that runners put there and the public events, and offers the RPC methods of contracts/telemetry. It emits feed.news.
+// of lines that runners put there and the public events, and offers the RPC methods of contracts/telemetry. It emits feed.news and logs.news.
 package telemetry
 
 import (

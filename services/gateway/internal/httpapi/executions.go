@@ -41,6 +41,7 @@ type logFilter struct {
 	Level   string    `query:"level" enum:"DEBUG,INFO,WARN,ERROR,FATAL" doc:"that and above"`
 	StepKey string    `query:"stepKey" maxLength:"64" example:"total"`
 	Since   time.Time `query:"since" doc:"written then or later" example:"2026-11-23T00:00:00Z"`
+	Follow  bool      `query:"follow" doc:"answer with server-sent events: the lines that are there, then each as it comes, until the execution has ended; not together with page, pageSize and cursor"`
 }
 
 func (a *API) routeExecutions() {
@@ -62,6 +63,7 @@ func (a *API) routeExecutions() {
 			execution, err := a.show(ctx, in.ID)
 			return answerWith(ctx, execution, err)
 		})
+	a.app.Add(http.MethodGet, prefix+"/executions/:id/logs", a.followLogs)
 	register(a, route{
 		method: http.MethodGet, path: "/executions/{id}/logs", id: "listExecutionLogs", tag: tag, summary: "List the log lines of an execution, oldest first",
 		errors: []errs.Code{errs.NotFound},
@@ -77,6 +79,7 @@ func (a *API) routeExecutions() {
 			})
 			return listedWith(ctx, list, err)
 		})
+	a.documentFollowLogs()
 	a.routeCalls()
 	a.routeControl()
 	a.routeEvents()

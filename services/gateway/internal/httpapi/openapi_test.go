@@ -19,6 +19,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
 	"turbocat.io/contracts/event"
+	"turbocat.io/contracts/telemetry"
 	"turbocat.io/services/gateway/internal/httpapi"
 )
 
@@ -222,6 +223,13 @@ func checkExample(t *testing.T, what, kind string, schema *openapi3.Schema, exam
 		for i, message := range messages {
 			id, data, _ := strings.Cut(message, "\nevent: ")
 			kind, data, _ := strings.Cut(data, "\ndata: ")
+			if what == "listExecutionLogs.200" {
+				var l telemetry.LogLine
+				if err := json.Unmarshal([]byte(data), &l); err != nil || kind != "line" || id != fmt.Sprintf("id: %d-%s", l.CreatedAt.UnixMicro(), l.ID) {
+					t.Errorf("%s has the line %s (%v)", what, message, err)
+				}
+				continue
+			}
 			e, err := event.Decode([]byte(data))
 			if err != nil || id != fmt.Sprintf("id: %d", i+1) || kind != e.Type() {
 				t.Errorf("%s has the event %s (%v)", what, message, err)

@@ -54,7 +54,8 @@ type Hub struct {
 	tails map[string]map[*tail]struct{}
 
 	texts *texts
-	news  *news
+	news  *news // of feeds
+	logs  *news
 
 	reading sync.Mutex
 	read    *place // up to where texts has them; another for each consumer
@@ -81,7 +82,7 @@ func (t *tail) miss() {
 
 // NewHub makes a hub; it hands out nothing before Run.
 func NewHub(conn *bus.Conn, log zerolog.Logger) *Hub {
-	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}, texts: newTexts(), news: newNews(), read: &place{}}
+	return &Hub{conn: conn, log: log, tails: map[string]map[*tail]struct{}{}, texts: newTexts(), news: newNews(), logs: newNews(), read: &place{}}
 }
 
 // Run reads the streams until ctx ends. One that does not exist yet, went away or was made anew is waited for; the events
@@ -92,6 +93,7 @@ func (h *Hub) Run(ctx context.Context) {
 	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live text for now; trying until it comes", h.readTexts) })
 	reading.Go(func() { h.texts.run(ctx) })
 	reading.Go(func() { h.hearNews(ctx) })
+	reading.Go(func() { h.hearLogs(ctx) })
 	reading.Wait()
 }
 

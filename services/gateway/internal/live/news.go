@@ -3,6 +3,8 @@ package live
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,48 +15,53 @@ import (
 	"turbocat.io/contracts/telemetry"
 )
 
-// news wakes those who follow feeds of users when there is something new in them. It is safe for concurrent use.
+// news wakes those who follow something, the feed of a user or the log of an execution, when there is something new in it. It is safe for concurrent use.
 type news struct {
 	mu     sync.Mutex
-	awaits map[string]map[chan struct{}]struct{} // by user
+	awaits map[string]map[chan struct{}]struct{} // by the id of the user or the execution
 }
 
 func newNews() *news { return &news{awaits: map[string]map[chan struct{}]struct{}{}} }
 
-func (n *news) await(userID string) chan struct{} {
+func (n *news) await(id string) chan struct{} {
 	woken := make(chan struct{}, 1)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.awaits[userID] == nil {
-		n.awaits[userID] = map[chan struct{}]struct{}{}
+	if n.awaits[id] == nil {
+		n.awaits[id] = map[chan struct{}]struct{}{}
 	}
-	n.awaits[userID][woken] = struct{}{}
+	n.awaits[id][woken] = struct{}{}
 	return woken
 }
 
-func (n *news) leave(userID string, woken chan struct{}) {
+func (n *news) leave(id string, woken chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.awaits[userID], woken)
-	if len(n.awaits[userID]) == 0 {
-		delete(n.awaits, userID)
+	delete(n.awaits[id], woken)
+	if len(n.awaits[id]) == 0 {
+		delete(n.awaits, id)
 	}
 }
 
-func (n *news) heard(m *nats.Msg) {
-	var said telemetry.FeedNews
-	if json.Unmarshal(m.Data, &said) != nil {
-		return
-	}
+// wake wakes who follows any of ids.
+func (n *news) wake(ids []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for userID := range said.Ends {
-		for woken := range n.awaits[userID] {
+	for _, id := range ids {
+		for woken := range n.awaits[id] {
 			select {
 			case woken <- struct{}{}:
 			default:
 			}
 		}
+	}
+}
+
+// heardNews wakes the followers of feeds that have something new.
+func (h *Hub) heardNews(m *nats.Msg) {
+	var said telemetry.FeedNews
+	if json.Unmarshal(m.Data, &said) == nil {
+		h.news.wake(slices.Collect(maps.Keys(said.Ends)))
 	}
 }
 
@@ -119,7 +126,7 @@ func (h *Hub) FollowFeed(ctx context.Context, userID string, first telemetry.Fee
 
 // hearNews wakes the followers of feeds until ctx ends. The subscription outlives reconnects; what is lost meanwhile the intervals find.
 func (h *Hub) hearNews(ctx context.Context) {
-	sub, err := h.conn.NATS().Subscribe(subject.FeedNews, h.news.heard)
+	sub, err := h.conn.NATS().Subscribe(subject.FeedNews, h.heardNews)
 	if err != nil {
 		h.log.Warn().Err(err).Msg("it is not heard of new events in feeds; they are looked for at each interval")
 		return

@@ -116,5 +116,30 @@ func (i *Intake) store(ctx context.Context, first jetstream.Msg, more <-chan jet
 	// What was read is stored even though ctx ends: it is in work.
 	storing, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	bus.Settle(i.log, i.keeper.Keep(storing, lines), read...)
+	err := i.keeper.Keep(storing, lines)
+	bus.Settle(i.log, err, read...)
+	if err == nil {
+		i.tell(lines)
+	}
+}
+
+// tell says which executions have new lines. Who does not hear it looks again by itself.
+func (i *Intake) tell(lines []telemetry.LogLine) {
+	news, known := telemetry.LogNews{}, map[string]bool{}
+	for _, l := range lines {
+		if !known[l.ExecutionID] {
+			known[l.ExecutionID] = true
+			news.ExecutionIDs = append(news.ExecutionIDs, l.ExecutionID)
+		}
+	}
+	if len(news.ExecutionIDs) == 0 {
+		return
+	}
+	body, err := json.Marshal(news)
+	if err == nil {
+		err = i.conn.NATS().Publish(subject.LogNews, body)
+	}
+	if err != nil {
+		i.log.Debug().Err(err).Msg("readers of logs are not told of new lines; they look again")
+	}
 }
