@@ -39,5 +39,6 @@ func HearFeeds(ctx context.Context, conn *bus.Conn, heard func(users []string), 
 		return err
 	}
 	<-ctx.Done()
-	return sub.Unsubscribe()
+	_ = sub.Unsubscribe() // the connection may be closed by now
+	return nil
 }
