@@ -120,6 +120,7 @@ func Methods() []Method {
 		method(orchestrator.GetDeadLetter, "gives one of them with its body; for an ADMIN", gateway),
 		method(orchestrator.CountDeadLetters, "counts them by reason; for an ADMIN", gateway),
 		method(orchestrator.ReplayDeadLetter, "sends one of them once more; for an ADMIN", gateway),
+		method(orchestrator.ListLeases, "tells which orchestrator has each partition; for an ADMIN", gateway),
 		method(orchestrator.PartitionEvents, "gives events of a partition after a number; system callers only", telemetry.Service),
 		method(orchestrator.EventNumbers, "tells how many events each partition has; system callers only", telemetry.Service),
 		method(orchestrator.SettledCalls, "gives what calls of models have used, after a number; system callers only", telemetry.Service),

@@ -119,6 +119,17 @@ type Health struct {
 	UptimeMs     int64        `json:"uptimeMs"`
 	Ready        bool         `json:"ready"`
 	Dependencies []Dependency `json:"dependencies"`
+	Pools        []Pool       `json:"pools,omitempty"`
+}
+
+// Pool is a pool of connections to the database, of the process that answers.
+type Pool struct {
+	Name      string `json:"name"`
+	Open      int    `json:"open"`
+	InUse     int    `json:"inUse"`
+	Max       int    `json:"max"`
+	WaitCount int64  `json:"waitCount"` // how often somebody had to wait for a connection
+	WaitMs    int64  `json:"waitMs"`    // how long, together
 }
 
 // Dependency is one thing a service needs, and how it was a moment ago.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"database/sql"
 	"sync"
 	"time"
 
@@ -25,7 +26,21 @@ type Health struct {
 
 	mu     sync.Mutex
 	checks []*check
+	pools  []pool
 	state  string // why the service is not at work; "" while it is
+}
+
+// pool is a pool of connections.
+type pool struct {
+	name  string
+	stats func() sql.DBStats
+}
+
+// AddPool has the health tell of a pool of connections.
+func (h *Health) AddPool(name string, stats func() sql.DBStats) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pools = append(h.pools, pool{name, stats})
 }
 
 // check is one dependency and how it was when it was looked at last.
@@ -66,7 +81,7 @@ func (h *Health) Check(ctx context.Context) rpc.Health { return h.report(ctx, fa
 // report is Check; anew looks again at what was probed a moment ago.
 func (h *Health) report(ctx context.Context, anew bool) rpc.Health {
 	h.mu.Lock()
-	checks, state := append([]*check(nil), h.checks...), h.state
+	checks, pools, state := append([]*check(nil), h.checks...), append([]pool(nil), h.pools...), h.state
 	h.mu.Unlock()
 	dependencies := make([]rpc.Dependency, len(checks))
 	var wg sync.WaitGroup
@@ -81,6 +96,10 @@ func (h *Health) report(ctx context.Context, anew bool) rpc.Health {
 	report := rpc.Health{Service: h.service, Version: Version, UptimeMs: time.Since(h.started).Milliseconds(), Ready: true, Dependencies: dependencies}
 	for _, d := range dependencies {
 		report.Ready = report.Ready && d.Status == rpc.Healthy
+	}
+	for _, p := range pools {
+		s := p.stats()
+		report.Pools = append(report.Pools, rpc.Pool{Name: p.name, Open: s.OpenConnections, InUse: s.InUse, Max: s.MaxOpenConnections, WaitCount: s.WaitCount, WaitMs: s.WaitDuration.Milliseconds()})
 	}
 	return report
 }

@@ -238,6 +238,7 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 		closers = append(closers, func() { _ = e.DB.Close() })
 		e.Health.AddProbe("postgres", func(ctx context.Context) error { return checkPostgres(ctx, e.DB) })
 		measurePool(e.Metrics, e.DB)
+		e.Health.AddPool("database", e.DB.Stats)
 		if s.Writer != nil {
 			if e.Writer, err = postgres.OpenWith(plain.DatabaseURL, s.Name, s.Writer); err != nil {
 				return e, closeAll, err
@@ -245,6 +246,7 @@ func (s Spec[C]) connect(ctx context.Context, plain shared, log zerolog.Logger) 
 			closers = append(closers, func() { _ = e.Writer.Close() })
 			e.DB.SetMaxOpenConns(postgres.MaxConns - writerConns)
 			e.Writer.SetMaxOpenConns(writerConns)
+			e.Health.AddPool("writer", e.Writer.Stats)
 		}
 	}
 	if s.Redis {

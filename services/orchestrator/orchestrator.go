@@ -100,7 +100,7 @@ func New(env service.Env, cfg Config) (service.Service, error) {
 	s.owner = owner
 	executions := execution.NewService(s.acceptor, store, transport, dealer)
 	s.calls = calls.NewService(store, store, executions, execution.Children{Acceptor: acceptor}, transport, cfg.LLMUserDailyUSD, env.Log)
-	natsapi.Register(s.server, executions, s.calls, deadletter.NewService(store, transport))
+	natsapi.Register(s.server, executions, s.calls, deadletter.NewService(store, transport), store.Leases)
 	feeds := natsapi.Feeds{Conn: env.Bus}
 	triggers := trigger.New(store, catalog, map[string]trigger.Kind{
 		contract.TriggerTypeSchedule: schedule.Kind{}, contract.TriggerTypeWebhook: inbound.NewHooks(keys), contract.TriggerTypeEvent: inbound.NewListeners(feeds),

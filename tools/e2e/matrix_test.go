@@ -43,7 +43,7 @@ var matrix = map[string]audience{
 	"listDeadLetters": adminOnly, "countDeadLetters": adminOnly, "getDeadLetter": adminOnly, "replayDeadLetter": adminOnly,
 	"listWebhooks": themself, "createWebhook": themself, "getWebhook": theOwner, "updateWebhook": theOwner, "deleteWebhook": theOwner, "rotateWebhook": theOwner,
 	"testWebhook": theOwner, "replayWebhook": theOwner, "listDeliveries": theOwner, "getDelivery": theOwner, "replayDelivery": theOwner,
-	"getAnalyticsOverview": themself, "getWorkflowMetrics": theOwner, "getAgentMetrics": theOwner,
+	"getAnalyticsOverview": themself, "getSystemHealth": adminOnly, "getWorkflowMetrics": theOwner, "getAgentMetrics": theOwner,
 	"listUsers": adminOnly, "getUser": adminOnly, "updateUser": adminOnly, "listDevMail": adminOnly,
 	"listAgents": themself, "createAgent": themself, "getAgent": theOwner, "updateAgent": theOwner, "deleteAgent": theOwner,
 	"listWorkflows": themself, "createWorkflow": themself, "getWorkflow": theOwner, "updateWorkflow": theOwner, "deleteWorkflow": theOwner,

@@ -80,6 +80,7 @@ type API struct {
 	limits   limits
 	health   *healthCheck
 	metrics  metrics
+	rates    rates
 	draining atomic.Bool
 	slowest  time.Duration // a client of a stream may take to accept what is written to it
 	working  atomic.Int64  // requests that are worked on
@@ -134,6 +135,7 @@ func New(o Options) *API {
 	a.routeWebhooks()
 	a.routeInbound()
 	a.routeAnalytics()
+	a.routeSystemHealth()
 	a.routeDocs()
 	a.queries = queryParameters(a.huma.OpenAPI())
 	return a

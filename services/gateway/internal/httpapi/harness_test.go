@@ -364,6 +364,9 @@ func (w *world) serve() {
 	answer(w, orch, orchestrator.CreateTrigger, func(c rpc.Caller, r orchestrator.NewTriggerRequest) (orchestrator.IssuedTrigger, error) {
 		return orchestrator.IssuedTrigger{Trigger: trigger(c, r.WorkflowID, thingID, string(r.Body))}, nil
 	})
+	answer(w, orch, orchestrator.ListLeases, func(c rpc.Caller, _ rpc.Empty) (orchestrator.LeaseTable, error) {
+		return orchestrator.LeaseTable{Leases: []orchestrator.Lease{{Partition: 3, Owner: thingID, LeaseUntil: time.Unix(0, 0).UTC(), Held: true}}}, nil
+	})
 	answer(w, orch, orchestrator.RotateTrigger, func(c rpc.Caller, r orchestrator.RotateTriggerRequest) (orchestrator.IssuedTrigger, error) {
 		t := trigger(c, r.WorkflowID, r.ID, strconv.FormatInt(r.OverlapMs, 10))
 		t.Type, t.Overlap, t.NextFireTimes = "WEBHOOK", "", nil

@@ -85,6 +85,7 @@ func (a *API) observe(c *fiber.Ctx) error {
 	}
 	endSpan(span, r, c.Method(), route, status)
 	a.metrics.request(c.Method(), route, status, took)
+	a.rates.add(time.Now(), status, took)
 	a.Log.Info().EmbedObject(observe.IDsOf(c.UserContext())).Str("method", c.Method()).Str("route", route).Int("status", status).
 		Dur("ms", took).Str("userId", r.caller.UserID).Msg("request")
 	return nil

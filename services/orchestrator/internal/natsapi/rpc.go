@@ -17,8 +17,8 @@ import (
 	"turbocat.io/services/orchestrator/internal/trigger"
 )
 
-// Register lets the services answer the methods of contracts/orchestrator.
-func Register(server *bus.Server, s *execution.Service, c *calls.Service, d *deadletter.Service) {
+// Register lets the services answer the methods of contracts/orchestrator; leases reads the lease table.
+func Register(server *bus.Server, s *execution.Service, c *calls.Service, d *deadletter.Service, leases func(context.Context) ([]orchestrator.Lease, error)) {
 	bus.Handle(server, orchestrator.Submit, s.Submit)
 	bus.Handle(server, orchestrator.GetExecution, s.Get)
 	bus.Handle(server, orchestrator.ListExecution, s.List)
@@ -33,6 +33,13 @@ func Register(server *bus.Server, s *execution.Service, c *calls.Service, d *dea
 	bus.Handle(server, orchestrator.Explain, s.Explain)
 	bus.Handle(server, orchestrator.ListEvents, s.Events)
 	bus.Handle(server, orchestrator.PartitionEvents, s.PartitionEvents)
+	bus.Handle(server, orchestrator.ListLeases, func(ctx context.Context, caller rpc.Caller, _ rpc.Empty) (orchestrator.LeaseTable, error) {
+		if !caller.IsAdmin() {
+			return orchestrator.LeaseTable{}, errs.New(errs.Forbidden, "only an ADMIN may see the leases; ask one")
+		}
+		all, err := leases(ctx)
+		return orchestrator.LeaseTable{Leases: all}, err
+	})
 	bus.Handle(server, orchestrator.EventNumbers, s.EventNumbers)
 	bus.Handle(server, orchestrator.AttemptAwaited, s.AttemptAwaited)
 	bus.Handle(server, orchestrator.AttemptBody, s.AttemptBody)

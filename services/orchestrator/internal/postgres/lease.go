@@ -8,6 +8,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/pkg/postgres"
 	"turbocat.io/services/orchestrator/internal/partition"
 )
@@ -99,6 +100,25 @@ func (s *Store) Positions(ctx context.Context, ps []int) ([]partition.Position, 
 	var rows []positionRow
 	err := s.db.SelectContext(ctx, &rows, `SELECT `+positionColumns+` FROM partitions WHERE p = ANY($1::smallint[]) ORDER BY p`, pq.Array(ps))
 	return positionsOf(rows), postgres.Translate(err)
+}
+
+// Leases reads the lease table.
+func (s *Store) Leases(ctx context.Context) ([]orchestrator.Lease, error) {
+	var rows []struct {
+		P     int       `db:"p"`
+		Owner string    `db:"owner"`
+		Until time.Time `db:"until"`
+		Held  bool      `db:"held"`
+	}
+	if err := s.db.SelectContext(ctx, &rows, `SELECT p, coalesce(owner, '') AS owner, greatest(lease_until, 'epoch') AS until, owner IS NOT NULL AND lease_until > clock_timestamp() AS held
+		FROM partitions ORDER BY p`); err != nil {
+		return nil, postgres.Translate(err)
+	}
+	leases := make([]orchestrator.Lease, len(rows))
+	for i, r := range rows {
+		leases[i] = orchestrator.Lease{Partition: r.P, Owner: r.Owner, LeaseUntil: r.Until.UTC(), Held: r.Held}
+	}
+	return leases, nil
 }
 
 // Orphans counts the partitions that nobody holds.
