@@ -364,7 +364,7 @@ func (w *world) serve() {
 	answer(w, orch, orchestrator.CreateTrigger, func(c rpc.Caller, r orchestrator.NewTriggerRequest) (orchestrator.IssuedTrigger, error) {
 		return orchestrator.IssuedTrigger{Trigger: trigger(c, r.WorkflowID, thingID, string(r.Body))}, nil
 	})
-	answer(w, orch, orchestrator.ListLeases, func(c rpc.Caller, _ rpc.Empty) (orchestrator.LeaseTable, error) {
+	answer(w, orch, orchestrator.ListLeases, func(rpc.Caller, rpc.Empty) (orchestrator.LeaseTable, error) {
 		return orchestrator.LeaseTable{Leases: []orchestrator.Lease{{Partition: 3, Owner: thingID, LeaseUntil: time.Unix(0, 0).UTC(), Held: true}}}, nil
 	})
 	answer(w, orch, orchestrator.RotateTrigger, func(c rpc.Caller, r orchestrator.RotateTriggerRequest) (orchestrator.IssuedTrigger, error) {
