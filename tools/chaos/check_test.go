@@ -214,6 +214,14 @@ func (c *check) finish(running ...*load.Load) {
 	c.settle(calmWithin)
 	c.say("settled")
 	f := promises.Facts{Gentle: c.gentle, Executions: c.executed, Faults: c.faults, Totals: map[string]int{}, Ledger: c.ledger(), Streams: c.streams(), Feeds: c.feeds(), Calls: c.book.Calls()}
+	// Events are counted together, a moment after they are in the feeds.
+	recounted := promises.Recount(f.Ledger.Events)
+	_ = poll(c.t.Context(), calmWithin, func() error {
+		if f.Counted = c.counted(); !maps.Equal(f.Counted, recounted) {
+			return errors.New("analytics have not counted all")
+		}
+		return nil
+	})
 	ctx, cancel := context.WithTimeout(c.t.Context(), growWithin)
 	defer cancel()
 	for _, l := range c.loads {

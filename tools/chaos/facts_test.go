@@ -137,6 +137,23 @@ func (l *laboratory) feeds() []promises.Told {
 	return found
 }
 
+// counted reads what analytics count of everybody's executions and steps.
+func (l *laboratory) counted() map[string]int {
+	l.t.Helper()
+	type sums struct{ Total, Completed, Failed, Cancelled, TimedOut, Skipped int }
+	const query = `SELECT coalesce(sum(total), 0)::bigint AS total, coalesce(sum(completed), 0)::bigint AS completed, coalesce(sum(failed), 0)::bigint AS failed,
+		coalesce(sum(cancelled), 0)::bigint AS cancelled, coalesce(sum(timed_out), 0)::bigint AS timedout, coalesce(sum(skipped), 0)::bigint AS skipped
+		FROM rollups WHERE user_id = '00000000-0000-0000-0000-000000000000' AND grain = 2 AND kind = `
+	executions, steps := selected[sums](l, telemetry, query+"0")[0], selected[sums](l, telemetry, query+"2")[0]
+	found := map[string]int{}
+	for i, n := range []int{
+		executions.Total, executions.Completed, executions.Failed, executions.Cancelled, executions.TimedOut, steps.Completed, steps.Failed, steps.Skipped, steps.Cancelled,
+	} {
+		found[promises.CountedTypes()[i]] = n
+	}
+	return found
+}
+
 func readStreams(ctx context.Context, js jetstream.JetStream, strangers bool) (*promises.Streams, error) {
 	found := &promises.Streams{}
 	steps, err := js.Stream(ctx, subject.StepsStream)

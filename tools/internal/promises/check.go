@@ -40,6 +40,7 @@ func Check(f Facts) []Violation {
 	c.checkCalls()
 	c.checkTold()
 	c.checkTotals()
+	c.checkCounted()
 	c.checkLeftovers()
 	c.checkProcesses()
 	return c.found

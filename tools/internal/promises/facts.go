@@ -20,6 +20,7 @@ type Facts struct {
 	Faults     []Fault
 	Gentle     bool           // none of them killed or cut off anything, so no attempt may be made in vain
 	Totals     map[string]int // executions by status, as the API counts them; "" has all
+	Counted    map[string]int // what analytics count of each of CountedTypes
 	Ledger     *Ledger
 	Streams    *Streams
 	Feeds      []Told // of all users, in the order of each

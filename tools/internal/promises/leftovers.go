@@ -4,6 +4,8 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+
+	"turbocat.io/contracts/orchestrator"
 )
 
 // checkTotals recounts.
@@ -42,6 +44,41 @@ func (c *checker) checkTotals() {
 	for _, id := range slices.Sorted(maps.Keys(c.Ledger.Statuses)) {
 		if !accepted[id] {
 			c.say("I2", "the execution %s is in the ledger, and no client was told of it although all repeated their requests", id)
+		}
+	}
+}
+
+// CountedTypes are the events that analytics count, each of an execution or of a run of a step that has ended.
+func CountedTypes() []string {
+	return []string{
+		orchestrator.EventCreated.String(), orchestrator.EventCompleted.String(), orchestrator.EventFailed.String(), orchestrator.EventCancelled.String(), orchestrator.EventTimedOut.String(),
+		orchestrator.EventStepCompleted.String(), orchestrator.EventStepFailed.String(), orchestrator.EventStepSkipped.String(), orchestrator.EventStepCancelled.String(),
+	}
+}
+
+// Recount gives what analytics are to count by the events of a ledger.
+func Recount(events []Event) map[string]int {
+	counted := map[string]int{}
+	for _, kind := range CountedTypes() {
+		counted[kind] = 0
+	}
+	for _, e := range events {
+		if _, counts := counted[e.Type]; counts {
+			counted[e.Type]++
+		}
+	}
+	return counted
+}
+
+// checkCounted holds analytics against the events of the ledger.
+func (c *checker) checkCounted() {
+	if c.Counted == nil || c.Ledger == nil {
+		return
+	}
+	want := Recount(c.Ledger.Events)
+	for _, kind := range CountedTypes() {
+		if c.Counted[kind] != want[kind] {
+			c.say("I6", "analytics count %d events %s, there are %d", c.Counted[kind], kind, want[kind])
 		}
 	}
 }

@@ -128,6 +128,7 @@ func kept() Facts {
 // publish has everybody told what is stored.
 func (f *Facts) publish() {
 	f.Streams.Published = slices.Clone(f.Ledger.Events)
+	f.Counted = Recount(f.Ledger.Events)
 	f.Feeds = nil
 	for i, e := range f.Ledger.Events {
 		f.Feeds = append(f.Feeds, Told{"u", uint64(i + 1), e})
@@ -283,8 +284,9 @@ func TestEachViolationIsFound(t *testing.T) {
 		}, "I5", "a feed tells of z"},
 		"ledger row": {func(f *Facts) { f.Ledger.Statuses["x"] = "FAILED" }, "I5", "is FAILED in the ledger"},
 
-		"totals":   {func(f *Facts) { f.Totals["COMPLETED"] = 2 }, "I6", `counts 2 executions with the status "COMPLETED", there are 1`},
-		"progress": {func(f *Facts) { last(f).Progress.Completed = 4 }, "I6", "the progress of x"},
+		"totals":    {func(f *Facts) { f.Totals["COMPLETED"] = 2 }, "I6", `counts 2 executions with the status "COMPLETED", there are 1`},
+		"analytics": {func(f *Facts) { f.Counted[orchestrator.EventStepCompleted.String()]-- }, "I6", "analytics count"},
+		"progress":  {func(f *Facts) { last(f).Progress.Completed = 4 }, "I6", "the progress of x"},
 
 		"a dead one":     {func(f *Facts) { f.Ledger.Living = 2 }, "I7", "2 orchestrators count as alive"},
 		"work left over": {func(f *Facts) { f.Streams.Unacked = 3 }, "I7", "3 steps are with a runner"},
