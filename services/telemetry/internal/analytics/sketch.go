@@ -53,9 +53,15 @@ func (s Sketch) Encode() []byte {
 	return b
 }
 
-// quantile gives what a part of the durations is not above; nothing of none.
+// quantile gives the smallest duration that a part of them is not above, the nearest rank; nothing of none.
 func (s Sketch) quantile(q float64, least, most int64) *int64 {
-	v, err := s.s.GetValueAtQuantile(q)
+	n := s.s.GetCount()
+	at := 0.0
+	if n > 1 { // the sketch takes its first value that more than at*(n-1) values are not above
+		rank := math.Ceil(q*n - 1e-9)
+		at = min((rank-0.5)/(n-1), 1)
+	}
+	v, err := s.s.GetValueAtQuantile(at)
 	if err != nil {
 		return nil
 	}
