@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,17 +19,22 @@ import (
 
 // shelf is a log that is read in pages of three.
 type shelf struct {
+	mu    sync.Mutex
 	lines []telemetry.LogLine // by time
 	away  bool
 }
 
 func (s *shelf) add(at time.Time, messages ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, m := range messages {
 		s.lines = append(s.lines, telemetry.LogLine{ID: uuid.Must(uuid.NewV7()).String(), Message: m, CreatedAt: at})
 	}
 }
 
 func (s *shelf) read(_ context.Context, since time.Time, cursor string) (rpc.List[telemetry.LogLine], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.away {
 		return rpc.List[telemetry.LogLine]{}, errs.New(errs.DependencyUnavailable, "away")
 	}
@@ -47,6 +53,13 @@ func (s *shelf) read(_ context.Context, since time.Time, cursor string) (rpc.Lis
 		out.Items = append(out.Items, s.lines[i])
 	}
 	return out, nil
+}
+
+// leave has the log answer no more, or again.
+func (s *shelf) leave(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
 }
 
 func TestAFollowerIsToldOfEachLineOnce(t *testing.T) {
@@ -82,10 +95,10 @@ func TestAFollowerIsToldOfEachLineOnce(t *testing.T) {
 		expect("[1 2 3 4 5 6]")
 		s.add(now.Add(time.Second-lateLines), "late")
 		s.add(now.Add(-lateLines), "too late")
-		s.away = true
+		s.leave(true)
 		hub.logs.wake([]string{"x"})
 		expect("[1 2 3 4 5 6]")
-		s.away = false
+		s.leave(false)
 		<-time.After(time.Minute) // nobody tells
 		synctest.Wait()
 		expect("[1 2 3 4 5 6 late]")
