@@ -104,7 +104,7 @@ type TriggerSignature struct {
 	Algorithm       string `json:"algorithm,omitempty" enum:"SHA256,SHA1,SHA512"`
 	Encoding        string `json:"encoding,omitempty" enum:"HEX,BASE64"`
 	TimestampHeader string `json:"timestampHeader,omitempty"` // that has seconds of Unix, which are signed before the body, with a dot between
-	IDHeader        string `json:"idHeader,omitempty"`        // that tells deliveries apart; without it the signature or the body does
+	IDHeader        string `json:"idHeader,omitempty"`        // that tells deliveries apart; without it Idempotency-Key does or, of a request with a time, the signature
 }
 
 // HookTolerance is by how much the time of a signed request may differ from ours.

@@ -78,8 +78,7 @@ func (a *API) followLogs(c *fiber.Ctx) error {
 		ended := make(chan struct{})
 		a.streams.Go(func() {
 			defer feed.Close()
-			silent := live.Reader{Event: func(live.Event) error { return nil }, Ping: func() error { return nil }}
-			if err := feed.Run(ctx, a.PingInterval, silent); err == nil || errs.CodeOf(err) == errs.NotFound {
+			if err := a.untilEnd(ctx, feed); err == nil || errs.CodeOf(err) == errs.NotFound {
 				close(ended)
 			}
 		})

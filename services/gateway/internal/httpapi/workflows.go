@@ -349,14 +349,17 @@ func (a *API) awaitEnd(ctx context.Context, id string, wait time.Duration) (orch
 	feed, err := a.Hub.Follow(waiting, id, 0, a.historyOf(id, requestOf(ctx).caller))
 	if err == nil {
 		defer feed.Close()
-		err = a.aside(func() error {
-			return feed.Run(waiting, a.PingInterval, live.Reader{Event: func(live.Event) error { return nil }, Ping: func() error { return nil }})
-		})
+		err = a.aside(func() error { return a.untilEnd(waiting, feed) })
 	}
 	if err != nil && waiting.Err() == nil && !errors.Is(err, context.Canceled) {
 		return orchestrator.Execution{}, err
 	}
 	return a.show(ctx, id)
+}
+
+// untilEnd returns nil when the execution of a feed has ended.
+func (a *API) untilEnd(ctx context.Context, feed *live.Feed) error {
+	return feed.Run(ctx, a.PingInterval, live.Reader{Event: func(live.Event) error { return nil }, Ping: func() error { return nil }})
 }
 
 // showTimeout is how long an execution may take to be shown: its payloads are read, and they may be large.

@@ -92,8 +92,8 @@ func (h *Hub) Run(ctx context.Context) {
 	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live events for now; trying until they come", h.readEvents) })
 	reading.Go(func() { h.conn.Keep(ctx, h.log, "no live text for now; trying until it comes", h.readTexts) })
 	reading.Go(func() { h.texts.run(ctx) })
-	reading.Go(func() { h.hearNews(ctx) })
-	reading.Go(func() { h.hearLogs(ctx) })
+	reading.Go(func() { h.hear(ctx, subject.FeedNews, h.heardNews) })
+	reading.Go(func() { h.hear(ctx, subject.LogNews, h.heardLogs) })
 	reading.Wait()
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"turbocat.io/contracts/errs"
 	"turbocat.io/contracts/rpc"
-	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
 )
 
@@ -155,15 +154,4 @@ func (h *Hub) heardLogs(m *nats.Msg) {
 	if json.Unmarshal(m.Data, &said) == nil {
 		h.logs.wake(said.ExecutionIDs)
 	}
-}
-
-// hearLogs wakes followers of logs until ctx ends. The subscription outlives reconnects; what is lost meanwhile the intervals find.
-func (h *Hub) hearLogs(ctx context.Context) {
-	sub, err := h.conn.NATS().Subscribe(subject.LogNews, h.heardLogs)
-	if err != nil {
-		h.log.Warn().Err(err).Msg("it is not heard of new log lines; they are looked for at each interval")
-		return
-	}
-	<-ctx.Done()
-	_ = sub.Unsubscribe() // the connection may be closed by now
 }

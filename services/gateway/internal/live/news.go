@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"turbocat.io/contracts/errs"
-	"turbocat.io/contracts/subject"
 	"turbocat.io/contracts/telemetry"
 )
 
@@ -124,11 +123,11 @@ func (h *Hub) FollowFeed(ctx context.Context, userID string, first telemetry.Fee
 	}
 }
 
-// hearNews wakes the followers of feeds until ctx ends. The subscription outlives reconnects; what is lost meanwhile the intervals find.
-func (h *Hub) hearNews(ctx context.Context) {
-	sub, err := h.conn.NATS().Subscribe(subject.FeedNews, h.heardNews)
+// hear has news taken that come on a subject, until ctx ends. The subscription outlives reconnects; what is lost meanwhile the intervals find.
+func (h *Hub) hear(ctx context.Context, on string, take nats.MsgHandler) {
+	sub, err := h.conn.NATS().Subscribe(on, take)
 	if err != nil {
-		h.log.Warn().Err(err).Msg("it is not heard of new events in feeds; they are looked for at each interval")
+		h.log.Warn().Err(err).Str("subject", on).Msg("no news are heard; who follows looks at each interval")
 		return
 	}
 	<-ctx.Done()

@@ -180,12 +180,17 @@ func (f *Feeder) gather(ctx context.Context, events []json.RawMessage, heard <-c
 
 // Tell says where feeds end now. Who does not hear it looks again by itself.
 func Tell(conn *bus.Conn, log zerolog.Logger, ends map[string]uint64) {
-	body, err := json.Marshal(telemetry.FeedNews{Ends: ends})
+	announce(conn, log, subject.FeedNews, telemetry.FeedNews{Ends: ends})
+}
+
+// announce says that there is news. Who does not hear it looks again by itself.
+func announce(conn *bus.Conn, log zerolog.Logger, on string, news any) {
+	body, err := json.Marshal(news)
 	if err == nil {
-		err = conn.NATS().Publish(subject.FeedNews, body)
+		err = conn.NATS().Publish(on, body)
 	}
 	if err != nil {
-		log.Debug().Err(err).Msg("readers of feeds are not told of new events; they look again")
+		log.Debug().Err(err).Str("subject", on).Msg("readers are not told of news; they look again")
 	}
 }
 

@@ -132,14 +132,7 @@ func (i *Intake) tell(lines []telemetry.LogLine) {
 			news.ExecutionIDs = append(news.ExecutionIDs, l.ExecutionID)
 		}
 	}
-	if len(news.ExecutionIDs) == 0 {
-		return
-	}
-	body, err := json.Marshal(news)
-	if err == nil {
-		err = i.conn.NATS().Publish(subject.LogNews, body)
-	}
-	if err != nil {
-		i.log.Debug().Err(err).Msg("readers of logs are not told of new lines; they look again")
+	if len(news.ExecutionIDs) > 0 {
+		announce(i.conn, i.log, subject.LogNews, news)
 	}
 }
