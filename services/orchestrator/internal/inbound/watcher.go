@@ -3,6 +3,7 @@ package inbound
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/telemetry"
 	"turbocat.io/pkg/expr"
+	"turbocat.io/services/orchestrator/internal/due"
 	"turbocat.io/services/orchestrator/internal/execution"
 )
 
@@ -81,66 +83,44 @@ func (w *Watcher) Heard(users []string) {
 
 // Run looks until ctx ends; what it has begun then it ends.
 func (w *Watcher) Run(ctx context.Context) error {
-	var looking sync.WaitGroup
-	defer looking.Wait()
-	done := make(chan bool, together)
-	var known map[string]bool
-	var knownAt time.Time
-	for free := together; ctx.Err() == nil; {
-		if now := time.Now(); now.Sub(knownAt) >= lookAgain {
-			if users, err := w.store.ListenerUsers(ctx); err == nil {
-				known, knownAt = users, now
-			}
-		}
-		due, err := w.store.ClaimListeners(ctx, lease, free)
-		if err != nil && ctx.Err() == nil {
+	woken := make(chan struct{}, 1)
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	hearing.Go(func() { w.hear(ctx, woken) })
+	due.Queue[*Listener]{
+		Together: together, Every: lookAgain, Until: w.store.UntilNextListener, Work: w.Look, Woken: woken,
+		Claim: func(ctx context.Context, n int) ([]*Listener, error) { return w.store.ClaimListeners(ctx, lease, n) },
+		Failed: func(err error) {
 			w.log.Warn().Err(err).Msg("it is not known which triggers have events to look at; looking again")
-		}
-		for _, l := range due {
-			looking.Go(func() { done <- w.Look(context.WithoutCancel(ctx), l) })
-		}
-		free -= len(due)
-		free += w.wait(ctx, free, done, known)
-	}
+		},
+	}.Run(ctx)
 	return nil
 }
 
-// wait lets time pass until a listener is to look and there is room for it. It gives how many have looked meanwhile.
-func (w *Watcher) wait(ctx context.Context, free int, done <-chan bool, known map[string]bool) (looked int) {
-	pause, err := w.store.UntilNextListener(ctx, lookAgain)
-	if err != nil {
-		pause = lookAgain
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	over := timer.C
-	if free == 0 {
-		over = nil
-	}
+// hear has the listeners of users look whose feeds have news, until ctx ends. Whose those are is known up to lookAgain late: a fresh listener looks
+// often by itself.
+func (w *Watcher) hear(ctx context.Context, woken chan<- struct{}) {
+	var known map[string]bool
+	var knownAt time.Time
 	for {
+		var users []string
 		select {
 		case <-ctx.Done():
-			return looked
-		case <-over:
-			return looked
-		case more := <-done:
-			looked++
-			if more || free == 0 {
-				return looked
+			return
+		case users = <-w.news:
+		}
+		if now := time.Now(); now.Sub(knownAt) >= lookAgain {
+			if all, err := w.store.ListenerUsers(ctx); err == nil {
+				known, knownAt = all, now
 			}
-		case users := <-w.news:
-			var concerned []string
-			for _, user := range users {
-				if known[user] {
-					concerned = append(concerned, user)
-				}
-			}
-			if len(concerned) == 0 {
-				continue
-			}
-			if err := w.store.Heard(ctx, concerned); err == nil && free > 0 {
-				return looked
-			}
+		}
+		users = slices.DeleteFunc(users, func(user string) bool { return !known[user] })
+		if len(users) == 0 || w.store.Heard(ctx, users) != nil { // when it fails, they look by themselves
+			continue
+		}
+		select {
+		case woken <- struct{}{}:
+		default:
 		}
 	}
 }

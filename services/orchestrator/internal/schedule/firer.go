@@ -3,7 +3,6 @@ package schedule
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +12,7 @@ import (
 
 	"turbocat.io/contracts/orchestrator"
 	"turbocat.io/contracts/rpc"
+	"turbocat.io/services/orchestrator/internal/due"
 	"turbocat.io/services/orchestrator/internal/execution"
 )
 
@@ -45,48 +45,12 @@ func NewFirer(store Store, acceptor *execution.Acceptor, log zerolog.Logger, met
 
 // Run fires until ctx ends; what it has begun to decide then it does decide.
 func (f *Firer) Run(ctx context.Context) error {
-	var deciding sync.WaitGroup
-	defer deciding.Wait()
-	decided := make(chan bool, together)
-	for free := together; ctx.Err() == nil; {
-		due, err := f.store.ClaimDue(ctx, lease, free)
-		if err != nil && ctx.Err() == nil {
-			f.log.Warn().Err(err).Msg("it is not known which schedules are due; looking again")
-		}
-		for _, d := range due {
-			deciding.Go(func() { decided <- f.decide(context.WithoutCancel(ctx), d) })
-		}
-		free -= len(due)
-		free += f.wait(ctx, free, decided)
-	}
+	due.Queue[Due]{
+		Together: together, Every: lookAgain, Until: f.store.UntilNextLook, Work: f.decide,
+		Claim:  func(ctx context.Context, n int) ([]Due, error) { return f.store.ClaimDue(ctx, lease, n) },
+		Failed: func(err error) { f.log.Warn().Err(err).Msg("it is not known which schedules are due; looking again") },
+	}.Run(ctx)
 	return nil
-}
-
-// wait lets time pass until a schedule is to be looked at and there is room to decide it. It gives how many were decided meanwhile.
-func (f *Firer) wait(ctx context.Context, free int, decided <-chan bool) (done int) {
-	pause, err := f.store.UntilNextLook(ctx, lookAgain)
-	if err != nil {
-		pause = lookAgain
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	over := timer.C
-	if free == 0 {
-		over = nil
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return done
-		case <-over:
-			return done
-		case more := <-decided:
-			done++
-			if more || free == 0 {
-				return done
-			}
-		}
-	}
 }
 
 // decide decides the next time of a schedule, if that can be now, and tells whether another is due already. Whatever happens here, the
